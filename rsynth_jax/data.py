@@ -1,0 +1,260 @@
+"""The door to data sets: TFDS, folders of class folders, .npz files.
+
+    dataset = load("tfds:cifar10", "train", data_dir="~/tensorflow_datasets")
+    for images, labels in batches(dataset, batch_size=128, seed=0, epoch=0):
+        ...
+
+A data set is a sequence of (image uint8, label) pairs. What fits in memory is decoded once and indexed;
+what does not streams through grain. Everything else in the library takes arrays.
+"""
+
+import importlib.util
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image as Pillow
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+MEMORY = 4 << 30  # bytes of decoded images that may stay in memory
+
+
+class Arrays(NamedTuple):
+    """Decoded examples: images uint8 (n, h, w, c) and labels int32 (n,)."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+class Dataset(NamedTuple):
+    """Examples and the names of their classes.
+
+    Attributes:
+      examples: `Arrays` in memory, or a random-access sequence of (image, label) to stream.
+      num: how many.
+      class_names: label i is class_names[i].
+    """
+
+    examples: Arrays | Sequence
+    num: int
+    class_names: tuple[str, ...]
+
+
+class Mapped:
+    """A sequence of `source[i]` passed through `transform`, as grain and `gather` read it."""
+
+    def __init__(self, source: Sequence, transform: Callable):
+        self.source, self.transform = source, transform
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index):
+        return self.transform(self.source[index])
+
+
+def square(picture: Pillow.Image, size: int | None) -> np.ndarray:
+    """RGB bytes; with `size`, the central square resized to size x size (Lanczos)."""
+    picture = picture.convert("RGB")
+    if size is not None:
+        side = min(picture.size)
+        left, top = (picture.width - side) // 2, (picture.height - side) // 2
+        box = (left, top, left + side, top + side)
+        picture = picture.resize((size, size), Pillow.Resampling.LANCZOS, box)
+    return np.asarray(picture)
+
+
+def parse_split(split: str) -> tuple[str, slice]:
+    """The name and the slice, in percent, of "train", "train[:90%]" or "train[90%:]"."""
+    match = re.fullmatch(r"(\w+)(?:\[(?:(\d+)%)?:(?:(\d+)%)?\])?", split)
+    if match is None:
+        raise ValueError(f"cannot read the split {split!r}: write train, train[:90%] or train[90%:]")
+    name, start, stop = match.groups()
+    return name, slice(int(start or 0), int(stop or 100))
+
+
+def share(num: int, percent: slice) -> np.ndarray:
+    """The indices of that slice of a fixed random order of `num` examples, sorted."""
+    order = np.random.default_rng(0).permutation(num)
+    return np.sort(order[num * percent.start // 100 : num * percent.stop // 100])
+
+
+def from_tfds(name: str, split: str, data_dir: str | None, size: int | None) -> tuple[Sequence, tuple]:
+    """Any prepared TFDS data set with `image` and `label` features, read without TensorFlow.
+
+    Where a data set has no split of that name but several that begin with it (cycle_gan's trainA and
+    trainB), they are joined.
+    """
+    if importlib.util.find_spec("tensorflow_datasets") is None:
+        raise ValueError("tensorflow-datasets is not installed: pip install tensorflow-datasets")
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+        prepared = builder.is_prepared()
+    except Exception as error:  # TFDS raises many kinds, some several lines long
+        first = str(error).strip().splitlines()[0]
+        raise ValueError(f"cannot open the TFDS data set {name!r}: {first}") from error
+    if not prepared:
+        raise ValueError(
+            f"the TFDS data set {name!r} is not prepared in {builder.data_dir}: run "
+            f"`tfds build {name} --file_format=array_record` (needs TensorFlow), or give --data-dir"
+        )
+    asked, percent = parse_split(split)
+    names = [s for s in builder.info.splits if s == asked] or [
+        s for s in builder.info.splits if s.startswith(asked)
+    ]
+    if not names:
+        known = ", ".join(builder.info.splits)
+        raise ValueError(f"the TFDS data set {name!r} has no split {asked!r}: it has {known}")
+    features = builder.info.features
+    if "image" not in features or "label" not in features:
+        raise ValueError(f"the TFDS data set {name!r} has no image and label: it has {', '.join(features)}")
+    sources = [builder.as_data_source(split=s) for s in names]
+    entries = [(source, i) for source in sources for i in range(len(source))]
+    entries = [entries[i] for i in share(len(entries), percent)]
+
+    def read(entry):
+        source, i = entry
+        example = source[i]
+        image = example["image"]
+        if size is not None:
+            image = square(Pillow.fromarray(image.squeeze()), size)
+        return image, int(example["label"])
+
+    return Mapped(entries, read), tuple(features["label"].names)
+
+
+def from_folder(path: Path, split: str, size: int | None) -> tuple[Sequence, tuple]:
+    """A folder of class folders of image files: PATH/train/cat/1.png; split "all" is PATH itself."""
+    name, percent = parse_split(split)
+    root = path if name == "all" else path / name
+    if not root.is_dir():
+        raise ValueError(f"no folder {root}: give a folder of class folders, in {name}/ or with split 'all'")
+    classes = sorted(folder for folder in root.iterdir() if folder.is_dir())
+    entries = []
+    for label, folder in enumerate(classes):
+        files = sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES)
+        entries += [(files[i], label) for i in share(len(files), percent)]
+    if not entries:
+        kinds = ", ".join(sorted(SUFFIXES))
+        raise ValueError(f"no images in {root}: it must hold one folder a class, with files {kinds}")
+
+    def read(entry):
+        file, label = entry
+        try:
+            with Pillow.open(file) as picture:
+                return square(picture, size), label
+        except OSError as error:
+            raise ValueError(f"cannot read the image {file}: {error}") from error
+
+    return Mapped(entries, read), tuple(folder.name for folder in classes)
+
+
+def from_npz(path: Path, split: str) -> tuple[Arrays, tuple]:
+    """An .npz with `train_images`, `train_labels`, ... (or `images`, `labels` for split "all").
+
+    Images are uint8 (n, h, w, c), labels integers (n,); `class_names` is optional.
+    """
+    name, percent = parse_split(split)
+    prefix = "" if name == "all" else f"{name}_"
+    if not path.is_file():
+        raise ValueError(f"no file {path}: give an .npz")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            images, labels = file[f"{prefix}images"], file[f"{prefix}labels"]
+            names = file["class_names"] if "class_names" in file else np.arange(labels.max() + 1)
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"cannot read {path} as an .npz of plain arrays: {error}") from error
+    except KeyError as error:
+        raise ValueError(f"{path} has no array {error.args[0].split()[0]}: name them {prefix}images and {prefix}labels") from error
+    if images.dtype != np.uint8 or images.ndim != 4 or labels.shape != images.shape[:1]:
+        raise ValueError(f"{path}: {prefix}images must be uint8 (n, h, w, c) and {prefix}labels (n,)")
+    if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0 or labels.max() >= len(names):
+        raise ValueError(f"{path}: {prefix}labels must be integers in 0 ... {len(names) - 1}")
+    chosen = share(len(labels), percent)
+    return Arrays(images[chosen], labels[chosen].astype(np.int32)), tuple(map(str, names))
+
+
+def gather(source: Sequence) -> Arrays:
+    """Every example, decoded. Raises ValueError where sizes differ."""
+    pairs = (source[i] for i in range(len(source)))
+    first, label = next(pairs)
+    images = np.empty((len(source), *first.shape), np.uint8)
+    labels = np.empty(len(source), np.int32)
+    images[0], labels[0] = first, label
+    for i, (image, label) in enumerate(pairs, start=1):
+        if image.shape != first.shape:
+            sizes = f"{first.shape[0]} x {first.shape[1]} and {image.shape[0]} x {image.shape[1]}"
+            raise ValueError(f"images of mixed size ({sizes}): give one with --image-size")
+        images[i], labels[i] = image, label
+    return Arrays(images, labels)
+
+
+def load(
+    spec: str,
+    split: str,
+    data_dir: str | None = None,
+    image_size: int | None = None,
+    memory: int = MEMORY,
+) -> Dataset:
+    """The data set that `spec` names: tfds:NAME, folder:PATH or npz:FILE.
+
+    Args:
+      split: train, test, any other the data set has, or a share of one such as train[:90%].
+      data_dir: where TFDS data sets lie; None for TFDS's own default.
+      image_size: resize the central square of every image to this side.
+      memory: bytes of decoded images above which the set is streamed.
+
+    Raises ValueError, in one line, for what cannot be found or read.
+    """
+    kind, _, place = spec.partition(":")
+    if kind not in ("tfds", "folder", "npz") or not place:
+        raise ValueError(f"cannot read --data {spec!r}: write tfds:NAME, folder:PATH or npz:FILE")
+    path = Path(place).expanduser()
+    if kind == "npz":
+        arrays, names = from_npz(path, split)
+        return Dataset(arrays, len(arrays.labels), names)
+    if kind == "folder":
+        source, names = from_folder(path, split, image_size)
+    else:
+        source, names = from_tfds(place, split, data_dir, image_size)
+    if not len(source):
+        raise ValueError(f"{spec} has no images in split {split!r}")
+    fits = source[0][0].size * len(source) <= memory
+    return Dataset(gather(source) if fits else source, len(source), names)
+
+
+def head(dataset: Dataset, num: int) -> Arrays:
+    """The first `num` examples, decoded."""
+    if isinstance(dataset.examples, Arrays):
+        return Arrays(dataset.examples.images[:num], dataset.examples.labels[:num])
+    return gather([dataset.examples[i] for i in range(min(num, dataset.num))])
+
+
+def batches(
+    dataset: Dataset, batch_size: int, seed: int, epoch: int, start: int = 0
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """One epoch in random order, from batch `start` on; what does not fill a batch is left out.
+
+    The order depends on (seed, epoch) alone, so a resumed run sees what an uninterrupted one would.
+    """
+    if isinstance(dataset.examples, Arrays):
+        order = np.random.default_rng((seed, epoch)).permutation(dataset.num)
+        for i in range(start, dataset.num // batch_size):
+            chosen = order[i * batch_size : (i + 1) * batch_size]
+            yield dataset.examples.images[chosen], dataset.examples.labels[chosen]
+    else:
+        yield from stream(dataset.examples, batch_size, seed, epoch, start)
+
+
+def stream(source: Sequence, batch_size: int, seed: int, epoch: int, start: int) -> Iterator:
+    """The same through grain, which decodes ahead in threads."""
+    import grain
+
+    shuffled = grain.MapDataset.source(source).seed(seed + 1_000_003 * epoch).shuffle()
+    batched = shuffled.batch(batch_size, drop_remainder=True)
+    for images, labels in batched[start:].to_iter_dataset():
+        yield images, np.asarray(labels, np.int32)

@@ -1,0 +1,74 @@
+"""The networks (flax.linen), each a function of images in [0, 1] of any size and channel count.
+
+    model = create(Config("resnet8", num_classes=10))
+    classifier = bind(model, model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3))))
+
+A model normalises in its first layer and returns `Outputs(logits, features)`. Batch norm is in training
+mode exactly while its statistics are mutable: `model.apply(variables, images, mutable=["batch_stats"])`.
+"""
+
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from rsynth_jax.models import preact_resnet, resnet
+from rsynth_jax.types import Classifier
+
+ARCHITECTURES = {
+    "resnet8": resnet.resnet8,
+    "resnet18": resnet.resnet18,
+    "resnet50": resnet.resnet50,
+    "resnet18-imagenet": resnet.resnet18_imagenet,
+    "resnet50-imagenet": resnet.resnet50_imagenet,
+    "preact-resnet18": preact_resnet.preact_resnet18,
+    "wide-resnet28-10": preact_resnet.wide_resnet28_10,
+    "wide-resnet34-10": preact_resnet.wide_resnet34_10,
+    "wide-resnet70-16": preact_resnet.wide_resnet70_16,
+}
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+class Config(NamedTuple):
+    """All that is needed to make a network again; plain data, so that it travels as JSON.
+
+    Attributes:
+      architecture: a key of `ARCHITECTURES`.
+      num_classes: length of the logits.
+      mean, std: the first layer computes (x - mean) / std; one value, or one a channel.
+      dtype: of the computation, "float32" or "bfloat16"; parameters and logits stay float32.
+    """
+
+    architecture: str
+    num_classes: int
+    mean: tuple[float, ...] = (0.5,)
+    std: tuple[float, ...] = (0.25,)
+    dtype: str = "float32"
+
+
+def create(config: Config) -> nn.Module:
+    """The module of a `Config`. Raises ValueError for an architecture or dtype that does not exist."""
+    if config.architecture not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        raise ValueError(f"no architecture named {config.architecture!r}: give one of {known}")
+    if config.dtype not in DTYPES:
+        raise ValueError(f"no compute dtype named {config.dtype!r}: give one of {', '.join(DTYPES)}")
+    return ARCHITECTURES[config.architecture](
+        num_classes=config.num_classes,
+        mean=tuple(config.mean),
+        std=tuple(config.std),
+        dtype=DTYPES[config.dtype],
+    )
+
+
+def bind(model: nn.Module, variables: Any) -> Classifier:
+    """The classifier of one image: `model` with `variables` closed over, batch norm in evaluation mode."""
+
+    def outputs(image):
+        return model.apply(variables, image[None])
+
+    return Classifier(
+        logits=lambda image: outputs(image).logits[0],
+        features=lambda image: outputs(image).features[0],
+    )

@@ -1,0 +1,79 @@
+"""What every residual network here is made of: normalisation, stems, and the readout.
+
+Paddings are symmetric, as in the networks' published PyTorch forms, not XLA's "SAME".
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+kaiming = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+
+class Outputs(NamedTuple):
+    """logits (n, k) and features (n, d), both float32."""
+
+    logits: jax.Array
+    features: jax.Array
+
+
+def conv(width: int, kernel: int, stride: int, dtype: Any) -> nn.Conv:
+    """A square convolution without bias, padded so that stride 1 and an odd kernel keep the size."""
+    return nn.Conv(
+        width,
+        (kernel, kernel),
+        (stride, stride),
+        padding=(kernel - 1) // 2,
+        use_bias=False,
+        kernel_init=kaiming,
+        dtype=dtype,
+    )
+
+
+def batch_norm(module: nn.Module) -> Callable:
+    """Batch norm for `module`, in training mode exactly while the running statistics are mutable."""
+    running = not module.is_mutable_collection("batch_stats")
+    return functools.partial(nn.BatchNorm, use_running_average=running, momentum=0.9, dtype=module.dtype)
+
+
+def normalize(images: jax.Array, mean: tuple, std: tuple, dtype: Any) -> jax.Array:
+    """(images - mean) / std, a value for all channels or one for each."""
+    return ((images - jnp.array(mean, images.dtype)) / jnp.array(std, images.dtype)).astype(dtype)
+
+
+def max_pool(x: jax.Array) -> jax.Array:
+    """3 x 3, stride 2: the second half of the ImageNet stem."""
+    return nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+
+
+class Stem(NamedTuple):
+    """The first convolution's kernel and stride, and what pools after it."""
+
+    kernel: int
+    stride: int
+    pool: Callable
+
+
+CIFAR_STEM = Stem(kernel=3, stride=1, pool=lambda x: x)
+IMAGENET_STEM = Stem(kernel=7, stride=2, pool=max_pool)
+STRIDED_STEM = Stem(kernel=4, stride=2, pool=lambda x: x)
+
+
+def pooled(x: jax.Array) -> jax.Array:
+    """The mean over all positions, in float32."""
+    return jnp.mean(x.astype(jnp.float32), axis=(1, 2))
+
+
+def readout(activation: Callable, x: jax.Array, num_classes: int) -> Outputs:
+    """The last nonlinearity, pooling and the linear layer, from the pre-activation `x`.
+
+    Logits see the true nonlinearity. Features have its values and the identity's gradient: the paper's
+    "fake ReLU", without which a unit that is off gives no direction in which to turn it on.
+    """
+    on = activation(x)
+    straight_through = x + jax.lax.stop_gradient(on - x)
+    return Outputs(nn.Dense(num_classes)(pooled(on)), pooled(straight_through))

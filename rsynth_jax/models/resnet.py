@@ -1,0 +1,85 @@
+"""Residual networks (He et al. 2016), post-activation: a small one for two cores, ResNet-18 and -50.
+
+    resnet18(num_classes=10).apply(variables, images).logits
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from rsynth_jax.models import layers
+
+
+class BasicBlock(nn.Module):
+    """Two 3 x 3 convolutions; returns the sum before its activation."""
+
+    width: int
+    stride: int
+    activation: Callable
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x):
+        norm = layers.batch_norm(self)
+        y = self.activation(norm()(layers.conv(self.width, 3, self.stride, self.dtype)(x)))
+        y = norm()(layers.conv(self.width, 3, 1, self.dtype)(y))
+        if x.shape != y.shape:
+            x = norm()(layers.conv(self.width, 1, self.stride, self.dtype)(x))
+        return x + y
+
+
+class Bottleneck(nn.Module):
+    """1 x 1, 3 x 3 (strided), 1 x 1 to four times the width; returns the sum before its activation."""
+
+    width: int
+    stride: int
+    activation: Callable
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x):
+        norm = layers.batch_norm(self)
+        y = self.activation(norm()(layers.conv(self.width, 1, 1, self.dtype)(x)))
+        y = self.activation(norm()(layers.conv(self.width, 3, self.stride, self.dtype)(y)))
+        y = norm()(layers.conv(4 * self.width, 1, 1, self.dtype)(y))
+        if x.shape != y.shape:
+            x = norm()(layers.conv(4 * self.width, 1, self.stride, self.dtype)(x))
+        return x + y
+
+
+class ResNet(nn.Module):
+    """A stem, stages of blocks that halve the size from the second on, and a linear readout."""
+
+    block: Callable
+    stage_sizes: tuple[int, ...]
+    stem: layers.Stem
+    num_classes: int
+    activation: Callable = nn.relu
+    mean: tuple[float, ...] = (0.5,)
+    std: tuple[float, ...] = (0.25,)
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, images) -> layers.Outputs:
+        x = layers.normalize(images, self.mean, self.std, self.dtype)
+        x = layers.batch_norm(self)()(layers.conv(64, self.stem.kernel, self.stem.stride, self.dtype)(x))
+        x = self.stem.pool(self.activation(x))
+        last = [len(self.stage_sizes) - 1, self.stage_sizes[-1] - 1]
+        for stage, size in enumerate(self.stage_sizes):
+            for index in range(size):
+                stride = 2 if stage > 0 and index == 0 else 1
+                x = self.block(64 * 2**stage, stride, self.activation, self.dtype)(x)
+                x = x if [stage, index] == last else self.activation(x)
+        return layers.readout(self.activation, x, self.num_classes)
+
+
+resnet8 = functools.partial(
+    ResNet, BasicBlock, (1, 1, 1), layers.STRIDED_STEM, activation=nn.silu
+)  # widths 64, 128, 256 behind a strided stem: 1.2 M parameters, made for two cores
+resnet18 = functools.partial(ResNet, BasicBlock, (2, 2, 2, 2), layers.CIFAR_STEM)
+resnet50 = functools.partial(ResNet, Bottleneck, (3, 4, 6, 3), layers.CIFAR_STEM)
+resnet18_imagenet = functools.partial(ResNet, BasicBlock, (2, 2, 2, 2), layers.IMAGENET_STEM)
+resnet50_imagenet = functools.partial(ResNet, Bottleneck, (3, 4, 6, 3), layers.IMAGENET_STEM)

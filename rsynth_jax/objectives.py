@@ -1,0 +1,75 @@
+"""What to climb: builders of objectives, then their algebra.
+
+    towards_cats = add(logit(classifier, 3), scale(10.0, fidelity(photo, known)))
+
+An objective maps one image to a number, and higher is better, so no task ever writes a minus sign.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from rsynth_jax.types import Classifier, Image, Label, Logits, Mask, Objective, Projection
+
+
+def log_prob(classifier: Classifier, label: Label) -> Objective:
+    """log p(label | image): the paper's objective. Its gradient dies once the network is sure."""
+    return lambda image: jax.nn.log_softmax(classifier.logits(image))[label]
+
+
+def logit(classifier: Classifier, label: Label) -> Objective:
+    """The class score itself, the joint energy log p(image, label) + const (JEAT, CEM).
+
+    Unlike `log_prob` it never saturates, and it does not push the other classes down.
+    """
+    return lambda image: classifier.logits(image)[label]
+
+
+def cross_entropy(classifier: Classifier, label: Label) -> Objective:
+    """-log p(label | image): what an adversary climbs."""
+    return scale(-1.0, log_prob(classifier, label))
+
+
+def margin(classifier: Classifier, label: Label) -> Objective:
+    """The best wrong logit minus the right one: positive exactly when the image is misclassified."""
+
+    def objective(image: Image):
+        logits = classifier.logits(image)
+        return jnp.max(logits.at[label].set(-jnp.inf)) - logits[label]
+
+    return objective
+
+
+def kl_divergence(classifier: Classifier, reference: Logits) -> Objective:
+    """KL(p_reference || p(. | image)): what the TRADES adversary climbs (Zhang et al. 2019, eq. 5)."""
+    log_p = jax.nn.log_softmax(reference)
+
+    def objective(image: Image):
+        log_q = jax.nn.log_softmax(classifier.logits(image))
+        return jnp.sum(jnp.exp(log_p) * (log_p - log_q))
+
+    return objective
+
+
+def activation(classifier: Classifier, unit: Label) -> Objective:
+    """One unit of the penultimate layer: a feature to paint with."""
+    return lambda image: classifier.features(image)[unit]
+
+
+def fidelity(target: Image, where: Mask) -> Objective:
+    """Minus the mean squared error to `target` on `where`, a mean over the whole image's values."""
+    return lambda image: -jnp.mean(jnp.where(where, image - target, 0.0) ** 2)
+
+
+def scale(factor: float, objective: Objective) -> Objective:
+    """factor * objective."""
+    return lambda image: factor * objective(image)
+
+
+def add(*objectives: Objective) -> Objective:
+    """The sum of objectives."""
+    return lambda image: sum(objective(image) for objective in objectives)
+
+
+def precompose(objective: Objective, transform: Projection) -> Objective:
+    """The objective of the transformed image: transform first, then judge."""
+    return lambda image: objective(transform(image))

@@ -1,0 +1,172 @@
+"""Recipes: everything a training run depends on besides its data, as plain values under a name.
+
+    recipe = RECIPES["cifar10-cpu"]._replace(epochs=2)
+    adversary, loss = method(recipe)
+
+The paper's six (Santurkar et al. 2019, appendix) differ from each other only in what the table shows.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import optax
+
+from rsynth_jax import attacks, images, losses
+from rsynth_jax.attacks import Adversary, Threat
+from rsynth_jax.losses import RobustLoss
+from rsynth_jax.types import Image, Key
+
+
+class Recipe(NamedTuple):
+    """How to train.
+
+    Attributes:
+      architecture: a key of `rsynth_jax.models.ARCHITECTURES`.
+      method: natural, pgd or trades.
+      beta: weight of the divergence in TRADES.
+      norm: l2 or linf, of the training adversary.
+      epsilon: its radius, in pixel values of [0, 1].
+      step_size: of one of its steps.
+      num_steps: of its ascent.
+      epochs: passes over the training images.
+      batch_size: images a step.
+      optimizer: sgd (Nesterov momentum) or adamw.
+      learning_rate: the peak.
+      momentum: of SGD.
+      weight_decay: in the loss for SGD, decoupled for AdamW.
+      schedule: step (a tenth at each milestone), cosine, or one-cycle (peak at a quarter).
+      milestones: epochs at which the step schedule divides the rate by ten.
+      label_smoothing: share of a label spread over all classes.
+      ema_decay: of the weight average used for evaluation and release, a step.
+      crop_padding: of the random crop, in pixels; 0 for none.
+      mean, std: the network's first layer computes (x - mean) / std.
+      dtype: of the computation, float32 or bfloat16.
+      seed_factor: downsampling of the class Gaussians.
+      seed_share: share of their variance to keep.
+      seed: of the weights, the order, the augmentation and the attacks.
+    """
+
+    architecture: str = "resnet50"
+    method: str = "pgd"
+    beta: float = 6.0
+    norm: str = "l2"
+    epsilon: float = 0.5
+    step_size: float = 0.1
+    num_steps: int = 7
+    epochs: int = 350
+    batch_size: int = 256
+    optimizer: str = "sgd"
+    learning_rate: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: str = "step"
+    milestones: tuple[int, ...] = (150, 250)
+    label_smoothing: float = 0.0
+    ema_decay: float = 0.0
+    crop_padding: int = 4
+    mean: tuple[float, ...] = (0.5,)
+    std: tuple[float, ...] = (0.25,)
+    dtype: str = "float32"
+    seed_factor: int = 1
+    seed_share: float = 0.95
+    seed: int = 0
+
+
+CIFAR10 = Recipe(epochs=350, learning_rate=0.01, batch_size=256, milestones=(150, 250))
+LARGE = Recipe(
+    architecture="resnet50-imagenet",
+    epsilon=3.0,
+    step_size=0.5,
+    epochs=110,
+    learning_rate=0.1,
+    crop_padding=28,
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+    seed_factor=4,
+)
+PAIR = LARGE._replace(
+    epsilon=5.0, step_size=0.9, epochs=350, learning_rate=0.01, batch_size=64, milestones=(50, 100)
+)
+
+RECIPES = {
+    "cifar10-cpu": Recipe(
+        architecture="resnet8",
+        step_size=0.4,
+        num_steps=2,
+        epochs=16,
+        batch_size=128,
+        learning_rate=0.2,
+        schedule="one-cycle",
+        label_smoothing=0.05,
+        ema_decay=0.9995,
+        seed_factor=2,
+    ),
+    "cifar10": CIFAR10,
+    "restricted-imagenet": LARGE._replace(batch_size=128, milestones=(30, 60)),
+    "imagenet": LARGE._replace(batch_size=256, milestones=(100,)),
+    "horse2zebra": PAIR,
+    "apple2orange": PAIR,
+    "summer2winter": PAIR,
+}
+
+METHODS = {
+    "natural": lambda r: (attacks.identity(), losses.natural(r.label_smoothing)),
+    "pgd": lambda r: (attacks.pgd(threat(r)), losses.pgd(r.label_smoothing)),
+    "trades": lambda r: (attacks.trades(threat(r)), losses.trades(r.beta, r.label_smoothing)),
+}
+
+SCHEDULES = {
+    "step": lambda r, epoch: optax.piecewise_constant_schedule(
+        r.learning_rate, {milestone * epoch: 0.1 for milestone in r.milestones}
+    ),
+    "cosine": lambda r, epoch: optax.cosine_decay_schedule(r.learning_rate, r.epochs * epoch),
+    "one-cycle": lambda r, epoch: optax.cosine_onecycle_schedule(
+        r.epochs * epoch, r.learning_rate, pct_start=0.25
+    ),
+}
+
+OPTIMIZERS = {
+    "sgd": lambda r, rate: optax.chain(
+        optax.add_decayed_weights(r.weight_decay), optax.sgd(rate, r.momentum, nesterov=True)
+    ),
+    "adamw": lambda r, rate: optax.adamw(rate, weight_decay=r.weight_decay),
+}
+
+
+def named(kind: str, table: dict, name: str):
+    """table[name], or a ValueError that lists the names."""
+    if name not in table:
+        raise ValueError(f"no {kind} named {name!r}: give one of {', '.join(table)}")
+    return table[name]
+
+
+def threat(recipe: Recipe) -> Threat:
+    """What the training adversary may do."""
+    return Threat(recipe.norm, recipe.epsilon, recipe.step_size, recipe.num_steps)
+
+
+def method(recipe: Recipe) -> tuple[Adversary, RobustLoss]:
+    """The pair that is the training method."""
+    return named("method", METHODS, recipe.method)(recipe)
+
+
+def schedule(recipe: Recipe, steps_per_epoch: int) -> optax.Schedule:
+    """The learning rate of every step."""
+    return named("schedule", SCHEDULES, recipe.schedule)(recipe, steps_per_epoch)
+
+
+def optimizer(recipe: Recipe, steps_per_epoch: int) -> optax.GradientTransformation:
+    """The optimizer under its schedule."""
+    rate = schedule(recipe, steps_per_epoch)
+    return named("optimizer", OPTIMIZERS, recipe.optimizer)(recipe, rate)
+
+
+def augment(recipe: Recipe) -> Callable[[Key, Image], Image]:
+    """Random crop and flip of one image."""
+
+    def crop_and_flip(key: Key, image: Image) -> Image:
+        crop_key, flip_key = jax.random.split(key)
+        return images.random_flip(flip_key, images.random_crop(crop_key, image, recipe.crop_padding))
+
+    return crop_and_flip

@@ -1,0 +1,36 @@
+"""The words of the house: what an image, an objective, a projection and a classifier are.
+
+Every library function speaks of ONE image; a batch is `jax.vmap`'s business. The plural names
+(`Images`, `Labels`) stand only where a batch is the point: batch losses, training, storage.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from jaxtyping import Array, Bool, Float, Int, Key as TypedKey
+
+Key = TypedKey[Array, ""]  # a typed PRNG key, jax.random.key(seed)
+Scalar = Float[Array, ""]
+Image = Float[Array, "h w c"]  # values in [0, 1]
+Images = Float[Array, "n h w c"]
+Mask = Bool[Array, "h w 1"]  # broadcasts over the channels
+Label = Int[Array, ""]
+Labels = Int[Array, " n"]
+Logits = Float[Array, " k"]
+Features = Float[Array, " d"]
+
+Objective = Callable[[Image], Scalar]  # ascended: higher is better
+Projection = Callable[[Image], Image]  # onto a convex set: p(p(x)) == p(x)
+
+
+class Classifier(NamedTuple):
+    """A network with its variables closed over, as two pure functions of one image.
+
+    Attributes:
+      logits: the class scores.
+      features: the penultimate layer after pooling, whose last nonlinearity passes gradients
+        straight through, so that a unit that is off can still be painted.
+    """
+
+    logits: Callable[[Image], Logits]
+    features: Callable[[Image], Features]

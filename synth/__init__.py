@@ -1,0 +1,1 @@
+"""Programs that make images, one task each."""
