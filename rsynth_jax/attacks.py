@@ -17,6 +17,8 @@ from rsynth_jax.types import Classifier, Image, Key, Label, Objective, Projectio
 
 Adversary = Callable[[Key, Classifier, Image, Label], Image]
 
+BALLS = {"l2": projections.l2_ball, "linf": projections.linf_ball}
+
 
 class Threat(NamedTuple):
     """What the adversary may do.
@@ -36,8 +38,7 @@ class Threat(NamedTuple):
 
 def allowed(threat: Threat, image: Image) -> Projection:
     """The images within the threat's ball around `image`, and within [0, 1]."""
-    ball = {"l2": projections.l2_ball, "linf": projections.linf_ball}[threat.norm]
-    return projections.chain(ball(image, threat.epsilon), projections.box())
+    return projections.chain(BALLS[threat.norm](image, threat.epsilon), projections.box())
 
 
 def random_start(key: Key, threat: Threat, image: Image) -> Image:

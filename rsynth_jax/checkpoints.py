@@ -7,6 +7,7 @@
 A release is arrays and JSON, nothing else: loading one runs no code from it. Writes are atomic.
 """
 
+import io
 import json
 import os
 import tempfile
@@ -70,6 +71,13 @@ def write(path: Path, content: bytes) -> None:
             raise
     except OSError as error:
         raise ValueError(f"cannot write {path}: {error.strerror}") from error
+
+
+def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """The arrays as one compressed .npz."""
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    write(path, content.getvalue())
 
 
 def umask() -> int:

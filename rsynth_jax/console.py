@@ -1,7 +1,6 @@
 """The door to the terminal: how every program parses, shows progress, reports and fails.
 
-    if __name__ == "__main__":
-        console.run(Options, generate)
+    console.run(Options, generate)
 
 Only programs import this module. A ValueError ends a program with one line on standard error and exit
 status 2; anything else is a defect and keeps its traceback.
@@ -10,10 +9,11 @@ status 2; anything else is a defect and keeps its traceback.
 import contextlib
 import io
 import json
+import logging
 import math
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,32 +38,37 @@ def said(box: str) -> str:
     return " ".join(lines[:end])
 
 
+def name(options: type) -> str:
+    """The command's name: the first word of the documentation of its options."""
+    return options.__doc__.split(":")[0]
+
+
 def parse(options: type, arguments: Sequence[str], **defaults: Any) -> Any:
     """The options from the flags; every flag's documentation is its field's."""
-    program = options.__doc__.split(":")[0]
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
             return tyro.cli(
                 options,
-                prog=program,
+                prog=name(options),
                 args=arguments,
                 config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
                 **defaults,
             )
     except SystemExit as stop:
         if stop.code:
-            fail(program, f"{said(errors.getvalue())} (see {program} --help)")
+            fail(name(options), f"{said(errors.getvalue())} (see {name(options)} --help)")
         raise
 
 
-def run(program: str, act: Callable[[], int | None]) -> None:
-    """Run a program to its exit status: what it returns, or 2 for a ValueError, said in one line."""
+def run(options: type, program: Callable[[Any], int], parse: Callable = parse) -> None:
+    """Parse, run, and exit with what the program returns, or 2 for a ValueError, said in one line."""
     jax.config.update("jax_num_cpu_devices", os.cpu_count())  # read where there is no accelerator
+    logging.getLogger("absl").setLevel(logging.ERROR)  # where TFDS and Orbax chat
     try:
-        sys.exit(act())
+        sys.exit(program(parse(options, sys.argv[1:])))
     except ValueError as error:
-        fail(program, str(error))
+        fail(name(options), str(error))
 
 
 def positive(**numbers: float) -> None:
@@ -80,16 +85,34 @@ def not_negative(**numbers: float) -> None:
             raise ValueError(f"--{name.replace('_', '-')} is {number}: give 0 or more")
 
 
-def bar(*fields: str) -> progress.Progress:
-    """A progress bar on standard error: steps, the named fields, elapsed and remaining time."""
+def one_of(flag: str, value: str, known: Iterable[str]) -> None:
+    """Raise ValueError unless `value` is among the known ones."""
+    if value not in known:
+        raise ValueError(f"no {flag} named {value!r}: give one of {', '.join(known)}")
+
+
+def classes(asked: Sequence[str], class_names: Sequence[str]) -> list[int]:
+    """The labels of classes given by name or number; "all" is every one of them."""
+    if list(asked) == ["all"]:
+        return list(range(len(class_names)))
+    labels = {name: label for label, name in enumerate(class_names)}
+    labels |= {str(label): label for label in range(len(class_names)) if str(label) not in labels}
+    for word in asked:
+        if word not in labels:
+            raise ValueError(f"no class {word!r}: give all, a number, or one of {', '.join(class_names)}")
+    return [labels[word] for word in asked]
+
+
+def bar(*columns: str) -> progress.Progress:
+    """A progress bar on standard error: steps done, elapsed and remaining time, and the columns given."""
     return progress.Progress(
         progress.TextColumn("{task.description}"),
-        progress.BarColumn(),
+        progress.BarColumn(bar_width=20),
         progress.MofNCompleteColumn(),
-        *(progress.TextColumn(f"{name} {{task.fields[{name}]}}") for name in fields),
         progress.TimeElapsedColumn(),
         progress.TextColumn("ETA"),
         progress.TimeRemainingColumn(),
+        *map(progress.TextColumn, columns),
         console=rich.console.Console(stderr=True),
     )
 

@@ -1,29 +1,33 @@
-"""Data parallelism: the batch is split over all devices, everything else is on each of them.
+"""Data parallelism: a batch is split over the devices, everything else is on each of them.
 
-    images = split(images)          # leading axis over the devices
-    state = replicate(state)
+    devices = over_devices(batch_size=128)
+    state, batch = devices.replicate(state), devices.split(batch)
 
-A jitted function of such arrays runs on all devices, with no change to the function. On a CPU with as
-many simulated devices as cores this is also the fastest way to use the cores (1.5 times one device).
+A jitted function of such arrays runs on all devices, with no change to the function. A CPU whose cores
+are devices of their own trains 1.5 times as fast as one device with as many threads.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 
-def sharding(*axes: str) -> NamedSharding:
-    """Over all devices: `sharding("batch")` splits the leading axis, `sharding()` copies."""
-    mesh = jax.make_mesh((jax.device_count(),), ("batch",), axis_types=(AxisType.Auto,))
-    return NamedSharding(mesh, PartitionSpec(*axes))
+class Devices(NamedTuple):
+    """Two placements: `split` divides leading axes over the devices, `replicate` copies to each."""
+
+    split: Callable[[Any], Any]
+    replicate: Callable[[Any], Any]
 
 
-def split(tree: Any) -> Any:
-    """Leading axes over the devices. Their length must be a multiple of `jax.device_count()`."""
-    return jax.device_put(tree, sharding("batch"))
-
-
-def replicate(tree: Any) -> Any:
-    """A copy on every device."""
-    return jax.device_put(tree, sharding())
+def over_devices(batch_size: int) -> Devices:
+    """Over as many devices as divide `batch_size` evenly."""
+    num = next(n for n in range(jax.device_count(), 0, -1) if batch_size % n == 0)
+    mesh = Mesh(np.array(jax.devices()[:num]), ("batch",))
+    batch, everywhere = NamedSharding(mesh, PartitionSpec("batch")), NamedSharding(mesh, PartitionSpec())
+    return Devices(
+        split=lambda tree: jax.device_put(tree, batch),
+        replicate=lambda tree: jax.device_put(tree, everywhere),
+    )

@@ -1,36 +1,95 @@
-"""The door to pictures: captioned PNG sheets, animations, and curves.
+"""The door to pictures: captioned PNG sheets, animations, curves.
 
-    write_sheet("cats.png", rows={"cat": images})
+    write_sheet("cats.png", images, columns=8, row_names=["cat", "dog"], title="logit, 20 steps of 0.2")
 """
 
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
-
-matplotlib.use("agg")
-import matplotlib.pyplot as plt
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image as Pillow
+from PIL import ImageDraw, ImageFont
 
 from rsynth_jax import checkpoints
+
+matplotlib.use("agg")
+import matplotlib.pyplot as plt  # noqa: E402  (after the choice of a backend without a screen)
+
+SIDE = 80  # pixels: smaller images are enlarged by a whole factor to at least this
+GAP, MARGIN, LINE, FONT = 4, 12, 30, 15
+INK, PAPER = (30, 30, 30), (255, 255, 255)
+
+Bytes = UInt8[np.ndarray, "n h w c"]
+
+
+def enlarged(image: np.ndarray) -> Pillow.Image:
+    """One image as a picture, each pixel a square block."""
+    gray = image.shape[-1] == 1
+    picture = Pillow.fromarray(image[..., 0] if gray else image).convert("RGB")
+    factor = max(1, -(-SIDE // max(picture.size)))
+    return picture.resize((picture.width * factor, picture.height * factor), Pillow.Resampling.NEAREST)
+
+
+def sheet(images: Bytes, columns: int, row_names: Sequence[str], title: str) -> Pillow.Image:
+    """Rows of `columns` images, each row under its name at the left, below one line of title."""
+    font = ImageFont.load_default(FONT)
+    pictures = [enlarged(image) for image in images]
+    width, height = (side + GAP for side in pictures[0].size)
+    left = MARGIN + int(max(font.getlength(name) for name in row_names)) + MARGIN
+    rows = -(-len(pictures) // columns)
+    across = max(left + columns * width, 2 * MARGIN + int(font.getlength(title)))
+    page = Pillow.new("RGB", (across + MARGIN, LINE + rows * height + MARGIN), PAPER)
+    draw = ImageDraw.Draw(page)
+    draw.text((MARGIN, LINE // 2), title, INK, font, anchor="lm")
+    for row, name in enumerate(row_names):
+        draw.text((MARGIN, LINE + row * height + height // 2), name, INK, font, anchor="lm")
+    for i, picture in enumerate(pictures):
+        row, column = divmod(i, columns)
+        page.paste(picture, (left + column * width, LINE + row * height))
+    return page
+
+
+def write_sheet(path: Path, images: Bytes, columns: int, row_names: Sequence[str], title: str) -> None:
+    """Write a sheet as a PNG."""
+    content = io.BytesIO()
+    sheet(images, columns, row_names, title).save(content, format="PNG", optimize=True)
+    checkpoints.write(path, content.getvalue())
+
+
+def write_animation(
+    path: Path, frames: Sequence[Bytes], columns: int, row_names: Sequence[str], titles: Sequence[str]
+) -> None:
+    """Write sheets, one a frame, as a GIF that rests on the last."""
+    pages = [sheet(images, columns, row_names, title) for images, title in zip(frames, titles, strict=True)]
+    content = io.BytesIO()
+    durations = [250] * (len(pages) - 1) + [2500]
+    pages[0].save(content, "GIF", save_all=True, append_images=pages[1:], duration=durations, loop=0)
+    checkpoints.write(path, content.getvalue())
 
 
 def write_curves(path: Path, log: Path) -> None:
     """The curves of a training run's JSON lines: loss, accuracies, learning rate."""
     records = [json.loads(line) for line in Path(log).read_text().splitlines()]
-    steps = [r for r in records if "loss" in r]
-    tests = [r for r in records if "test_clean" in r]
+    steps = [record for record in records if "loss" in record]
+    tests = [record for record in records if "test_clean" in record]
+
+    def plot(axis, rows, name, *style, **options):
+        axis.plot([row["step"] for row in rows], [row[name] for row in rows], *style, label=name, **options)
+
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(15, 4), layout="constrained")
-    left.plot([r["step"] for r in steps], [r["loss"] for r in steps])
-    left.set(title="loss", xlabel="step")
+    plot(left, steps, "loss")
     for name in ("clean_accuracy", "adversarial_accuracy"):
-        middle.plot([r["step"] for r in steps], [r[name] for r in steps], alpha=0.4, label=f"train, {name}")
-    for name in ("test_clean", "test_adversarial"):
-        middle.plot([r["step"] for r in tests], [r[name] for r in tests], "o-", label=name)
-    middle.set(title="accuracy", xlabel="step", ylim=(0, 1))
+        plot(middle, steps, name, alpha=0.4)
+        plot(middle, tests, f"test_{name.split('_')[0]}", "o-")
+    plot(right, steps, "learning_rate")
+    for axis, title in ((left, "loss"), (middle, "accuracy"), (right, "learning rate")):
+        axis.set(title=title, xlabel="step")
+    middle.set(ylim=(0, 1))
     middle.legend()
-    right.plot([r["step"] for r in steps], [r["learning_rate"] for r in steps])
-    right.set(title="learning rate", xlabel="step")
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=100)
     plt.close(figure)

@@ -1,4 +1,4 @@
-"""Training: one pure step for every method, and the evaluation that goes with it.
+"""Training: one pure step for every method.
 
     train_step = jax.jit(make_train_step(model, optimizer, adversary, loss, augment, ema_decay=0.999))
     state, metrics = train_step(state, key, images, labels)
@@ -105,18 +105,3 @@ def make_train_step(
 def accuracy(logits: jax.Array, labels: jax.Array) -> Scalar:
     """The share of rows whose largest logit is the label's."""
     return jnp.mean(jnp.argmax(logits, axis=-1) == labels, dtype=jnp.float32)
-
-
-def make_eval_step(model: nn.Module, adversary: Adversary) -> Callable:
-    """(variables, keys (n,), images uint8, labels) -> (clean, adversarial), bools: who is right."""
-
-    def right(classifier, image, label):
-        return jnp.argmax(classifier.logits(image)) == label
-
-    def evaluate(variables, key, image, label):
-        classifier = bind(model, variables)
-        clean = decode(image)
-        adversarial = adversary(key, classifier, clean, label)
-        return right(classifier, clean, label), right(classifier, adversarial, label)
-
-    return jax.vmap(evaluate, (None, 0, 0, 0))

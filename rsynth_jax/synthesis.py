@@ -1,0 +1,87 @@
+"""Tasks: a start, an objective, a set; and the one program that carries a batch of them out.
+
+    def task(classifier, start, label):
+        return Task(start, log_prob(classifier, label), chain(l2_ball(start, 30.0), box()))
+
+    paint = batched(model, task, steepest("l2", 0.5), num_steps=60)
+    images = paint(variables, starts, labels)
+
+The task is built inside the compiled function, one image at a time, so it traces once whatever it holds.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import optax
+
+from rsynth_jax import ascent
+from rsynth_jax.models import bind
+from rsynth_jax.types import Image, Images, Objective, Projection
+
+CHUNK = 10  # steps a program at most: enough to hide the host, few enough to unroll
+
+
+class Task(NamedTuple):
+    """What to make: climb `objective`, inside the set of `projection`, from `start`."""
+
+    start: Image
+    objective: Objective
+    projection: Projection
+
+
+TaskFn = Callable[..., Task]  # (classifier, *inputs of one image) -> Task
+
+
+def stages(
+    model: nn.Module,
+    task_fn: TaskFn,
+    optimizer: optax.GradientTransformation,
+    num_steps: int,
+    chunk: int = CHUNK,
+) -> Callable[..., Iterator[Images]]:
+    """(variables, *batches) -> the images at the start, then after each chunk of steps.
+
+    `batches` are arrays with one row an image, handed to `task_fn` row by row. Chunks are of equal length,
+    the largest divisor of `num_steps` up to `chunk`, so that one compiled program serves all of them.
+    """
+    longest = min(chunk, max(num_steps, 1))
+    chunk = next(n for n in range(longest, 0, -1) if num_steps % n == 0)
+
+    def climber(variables, inputs) -> tuple[Image, ascent.Ascent]:
+        task = task_fn(bind(model, variables), *inputs)
+        return task.start, ascent.projected_gradient_ascent(task.objective, task.projection, optimizer)
+
+    @per_image
+    def begin(variables, *inputs):
+        start, climb = climber(variables, inputs)
+        return climb.init(start)
+
+    @per_image
+    def more(variables, state, *inputs):
+        _, climb = climber(variables, inputs)
+        return ascent.advance(climb, state, chunk)[0]
+
+    def climb(variables, *batches) -> Iterator[Images]:
+        state = begin(variables, *batches)
+        yield state.image
+        for _ in range(num_steps // chunk):
+            state = more(variables, state, *batches)
+            yield state.image
+
+    return climb
+
+
+def per_image(function: Callable) -> Callable:
+    """jit(vmap) over all arguments but the first, which stays an argument of the program."""
+    return jax.jit(lambda variables, *rows: jax.vmap(functools.partial(function, variables))(*rows))
+
+
+def batched(
+    model: nn.Module, task_fn: TaskFn, optimizer: optax.GradientTransformation, num_steps: int
+) -> Callable[..., Images]:
+    """(variables, *batches) -> the images after `num_steps`; compiles once."""
+    climb = stages(model, task_fn, optimizer, num_steps)
+    return lambda variables, *batches: functools.reduce(lambda _, images: images, climb(variables, *batches))
