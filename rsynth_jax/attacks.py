@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rsynth_jax import ascent, objectives, projections
+from rsynth_jax import ascent, checks, objectives, projections
 from rsynth_jax.types import Classifier, Image, Key, Label, Objective, Projection
 
 Adversary = Callable[[Key, Classifier, Image, Label], Image]
@@ -38,7 +38,8 @@ class Threat(NamedTuple):
 
 def allowed(threat: Threat, image: Image) -> Projection:
     """The images within the threat's ball around `image`, and within [0, 1]."""
-    return projections.chain(BALLS[threat.norm](image, threat.epsilon), projections.box())
+    ball = checks.named("norm", threat.norm, BALLS)
+    return projections.chain(ball(image, threat.epsilon), projections.box())
 
 
 def random_start(key: Key, threat: Threat, image: Image) -> Image:

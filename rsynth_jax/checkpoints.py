@@ -130,7 +130,7 @@ def load(name: str) -> Release:
     try:
         with safetensors.safe_open(path, framework="flax") as file:
             metadata = file.metadata() or {}
-            flat = {key: file.get_tensor(key).astype(jnp.float32) for key in file.keys()}
+            flat = {key: file.get_tensor(key).astype(jnp.float32) for key in file.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, OSError) as error:
         raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
     if metadata.get("format") != FORMAT:

@@ -10,10 +10,11 @@ import contextlib
 import io
 import json
 import logging
-import math
 import os
+import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,24 +72,38 @@ def run(options: type, program: Callable[[Any], int], parse: Callable = parse) -
         fail(name(options), str(error))
 
 
-def positive(**numbers: float) -> None:
-    """Raise ValueError for the first number that is not finite and above zero."""
-    for name, number in numbers.items():
-        if not (math.isfinite(number) and number > 0):
-            raise ValueError(f"--{name.replace('_', '-')} is {number}: give a number above 0")
+class Interrupted:
+    """Catches SIGINT and SIGTERM, so that a loop can end between two steps.
+
+    Attributes:
+      signal: None until one of them came, then its number.
+    """
+
+    def __init__(self):
+        self.signal = None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self.catch)
+
+    def catch(self, number, frame):
+        """The handler."""
+        self.signal = number
 
 
-def not_negative(**numbers: float) -> None:
-    """Raise ValueError for the first number that is not finite or below zero."""
-    for name, number in numbers.items():
-        if not (math.isfinite(number) and number >= 0):
-            raise ValueError(f"--{name.replace('_', '-')} is {number}: give 0 or more")
+class Clock:
+    """Seconds between laps."""
 
+    def __init__(self):
+        self.since = time.perf_counter()
 
-def one_of(flag: str, value: str, known: Iterable[str]) -> None:
-    """Raise ValueError unless `value` is among the known ones."""
-    if value not in known:
-        raise ValueError(f"no {flag} named {value!r}: give one of {', '.join(known)}")
+    def lap(self) -> float:
+        """Seconds since the last lap, pauses left out."""
+        now = time.perf_counter()
+        seconds, self.since = now - self.since, now
+        return seconds
+
+    def pause(self, seconds: float) -> None:
+        """Leave these out of the lap under way."""
+        self.since += seconds
 
 
 def classes(asked: Sequence[str], class_names: Sequence[str]) -> list[int]:

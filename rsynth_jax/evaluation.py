@@ -1,7 +1,7 @@
 """Judging a classifier: who is right, on clean images and under attack.
 
-    right = judge(jax.jit(make_eval_step(model, pgd(threat))), variables, key, images, labels)
-    print(wilson(right.adversarial.sum(), len(labels)))
+right = judge(jax.jit(make_eval_step(model, pgd(threat))), variables, key, images, labels)
+print(wilson(right.adversarial.sum(), len(labels)))
 """
 
 import math

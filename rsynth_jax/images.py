@@ -1,7 +1,7 @@
 """What can be done to one image with arrays alone.
 
-    thumbnail = downsample(image, 4)
-    start = fill(image, hole)
+thumbnail = downsample(image, 4)
+start = fill(image, hole)
 """
 
 import jax

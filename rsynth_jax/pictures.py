@@ -1,6 +1,6 @@
 """The door to pictures: captioned PNG sheets, animations, curves.
 
-    write_sheet("cats.png", images, columns=8, row_names=["cat", "dog"], title="logit, 20 steps of 0.2")
+write_sheet("cats.png", images, columns=8, row_names=["cat", "dog"], title="logit, 20 steps of 0.2")
 """
 
 import io
@@ -17,7 +17,7 @@ from PIL import ImageDraw, ImageFont
 from rsynth_jax import checkpoints
 
 matplotlib.use("agg")
-import matplotlib.pyplot as plt  # noqa: E402  (after the choice of a backend without a screen)
+import matplotlib.pyplot as plt
 
 SIDE = 80  # pixels: smaller images are enlarged by a whole factor to at least this
 GAP, MARGIN, LINE, FONT = 4, 12, 30, 15

@@ -1,18 +1,20 @@
 """Recipes: everything a training run depends on besides its data, as plain values under a name.
 
     recipe = RECIPES["cifar10-cpu"]._replace(epochs=2)
-    adversary, loss = method(recipe)
+    init, step = trainer(recipe, model, steps_per_epoch=390)
 
 The paper's six (Santurkar et al. 2019, appendix) differ from each other only in what the table shows.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
+import flax.linen as nn
 import jax
 import optax
 
-from rsynth_jax import attacks, images, losses
+from rsynth_jax import attacks, checks, images, losses, models, training
 from rsynth_jax.attacks import Adversary, Threat
 from rsynth_jax.losses import RobustLoss
 from rsynth_jax.types import Image, Key
@@ -134,11 +136,19 @@ OPTIMIZERS = {
 }
 
 
-def named(kind: str, table: dict, name: str):
-    """table[name], or a ValueError that lists the names."""
-    if name not in table:
-        raise ValueError(f"no {kind} named {name!r}: give one of {', '.join(table)}")
-    return table[name]
+def check(recipe: Recipe) -> None:
+    """Raise ValueError, in one line, for the first value that makes no sense."""
+    r = recipe
+    checks.positive(epochs=r.epochs, batch_size=r.batch_size, num_steps=r.num_steps, step_size=r.step_size)
+    checks.positive(learning_rate=r.learning_rate, seed_factor=r.seed_factor, seed_share=r.seed_share)
+    checks.not_negative(epsilon=r.epsilon, beta=r.beta, weight_decay=r.weight_decay, seed=r.seed)
+    checks.not_negative(crop_padding=r.crop_padding)
+    checks.below_one(momentum=r.momentum, label_smoothing=r.label_smoothing, ema_decay=r.ema_decay)
+    checks.named("method", r.method, METHODS)
+    checks.named("schedule", r.schedule, SCHEDULES)
+    checks.named("optimizer", r.optimizer, OPTIMIZERS)
+    checks.named("norm", r.norm, attacks.BALLS)
+    models.create(models.Config(r.architecture, 1, r.mean, r.std, r.dtype))
 
 
 def threat(recipe: Recipe) -> Threat:
@@ -148,18 +158,18 @@ def threat(recipe: Recipe) -> Threat:
 
 def method(recipe: Recipe) -> tuple[Adversary, RobustLoss]:
     """The pair that is the training method."""
-    return named("method", METHODS, recipe.method)(recipe)
+    return checks.named("method", recipe.method, METHODS)(recipe)
 
 
 def schedule(recipe: Recipe, steps_per_epoch: int) -> optax.Schedule:
     """The learning rate of every step."""
-    return named("schedule", SCHEDULES, recipe.schedule)(recipe, steps_per_epoch)
+    return checks.named("schedule", recipe.schedule, SCHEDULES)(recipe, steps_per_epoch)
 
 
 def optimizer(recipe: Recipe, steps_per_epoch: int) -> optax.GradientTransformation:
     """The optimizer under its schedule."""
     rate = schedule(recipe, steps_per_epoch)
-    return named("optimizer", OPTIMIZERS, recipe.optimizer)(recipe, rate)
+    return checks.named("optimizer", recipe.optimizer, OPTIMIZERS)(recipe, rate)
 
 
 def augment(recipe: Recipe) -> Callable[[Key, Image], Image]:
@@ -170,3 +180,18 @@ def augment(recipe: Recipe) -> Callable[[Key, Image], Image]:
         return images.random_flip(flip_key, images.random_crop(crop_key, image, recipe.crop_padding))
 
     return crop_and_flip
+
+
+class Trainer(NamedTuple):
+    """init(key, image) -> state; step(state, key, images uint8, labels) -> (state, metrics)."""
+
+    init: Callable
+    step: Callable
+
+
+def trainer(recipe: Recipe, model: nn.Module, steps_per_epoch: int) -> Trainer:
+    """The recipe as a pair of pure functions."""
+    rule = optimizer(recipe, steps_per_epoch)
+    adversary, loss = method(recipe)
+    step = training.make_train_step(model, rule, adversary, loss, augment(recipe), recipe.ema_decay)
+    return Trainer(functools.partial(training.init_state, model, rule), step)

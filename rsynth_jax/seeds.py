@@ -71,9 +71,7 @@ def fit(
             raise ValueError(f"class {label} has {len(low)} training images: seeds need at least 2")
         rows = low.reshape(len(low), -1)
         means.append(low.mean(axis=0))
-        components.append(
-            principal_components(rows - rows.mean(axis=0), share).reshape(-1, *low.shape[1:])
-        )
+        components.append(principal_components(rows - rows.mean(axis=0), share).reshape(-1, *low.shape[1:]))
     most = max(map(len, components))
     padded = [np.pad(c, ((0, most - len(c)), (0, 0), (0, 0), (0, 0))) for c in components]
     return Seeds(np.float32(np.stack(means)), np.float32(np.stack(padded)))

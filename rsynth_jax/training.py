@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import optax
 
 from rsynth_jax.attacks import Adversary
-from rsynth_jax.losses import RobustLoss
 from rsynth_jax.images import decode
+from rsynth_jax.losses import RobustLoss
 from rsynth_jax.models import bind
 from rsynth_jax.types import Image, Key, Scalar
 
@@ -47,7 +47,9 @@ class Metrics(NamedTuple):
     adversarial_accuracy: Scalar
 
 
-def init_state(model: nn.Module, optimizer: optax.GradientTransformation, key: Key, image: Image) -> TrainState:
+def init_state(
+    model: nn.Module, optimizer: optax.GradientTransformation, key: Key, image: Image
+) -> TrainState:
     """The state before the first step; `image` gives the shape."""
     variables = model.init(key, image[None])
     ema = jax.tree.map(jnp.copy, variables)  # its own buffers, so that the state can be donated

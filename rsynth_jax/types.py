@@ -7,7 +7,8 @@ Every library function speaks of ONE image; a batch is `jax.vmap`'s business. Th
 from collections.abc import Callable
 from typing import NamedTuple
 
-from jaxtyping import Array, Bool, Float, Int, Key as TypedKey
+from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Key as TypedKey
 
 Key = TypedKey[Array, ""]  # a typed PRNG key, jax.random.key(seed)
 Scalar = Float[Array, ""]

@@ -1,6 +1,6 @@
 """rsynth-generate: new images of a class, from nothing but a robust classifier.
 
-    rsynth-generate --class cat --num 16 --seed 0 --out cats.png
+rsynth-generate --class cat --num 16 --seed 0 --out cats.png
 """
 
 import dataclasses
@@ -10,12 +10,22 @@ from pathlib import Path
 from typing import Annotated
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from tyro.conf import arg
 
-from rsynth_jax import checkpoints, console, images, models, objectives, parallel, pictures, seeds, synthesis
+from rsynth_jax import (
+    checkpoints,
+    checks,
+    console,
+    images,
+    models,
+    objectives,
+    parallel,
+    pictures,
+    seeds,
+    synthesis,
+)
 from rsynth_jax.ascent import DIRECTIONS
 from rsynth_jax.projections import box, chain, l2_ball
 from rsynth_jax.synthesis import Task
@@ -79,13 +89,12 @@ class Options:
 
 def check(options: Options) -> None:
     """Raise ValueError for a flag that makes no sense."""
-    console.positive(num=options.num, radius=options.radius, batch_size=options.batch_size)
-    console.positive(step_size=options.step_size)
-    console.not_negative(steps=options.steps, momentum=options.momentum, seed=options.seed)
-    if options.momentum >= 1:
-        raise ValueError(f"--momentum is {options.momentum}: give less than 1")
-    console.one_of("objective", options.objective, OBJECTIVES)
-    console.one_of("schedule", options.schedule, SCHEDULES)
+    o = options
+    checks.positive(num=o.num, radius=o.radius, step_size=o.step_size, batch_size=o.batch_size)
+    checks.not_negative(steps=o.steps, seed=o.seed)
+    checks.below_one(momentum=o.momentum)
+    checks.named("objective", o.objective, OBJECTIVES)
+    checks.named("schedule", o.schedule, SCHEDULES)
 
 
 def sampler(options: Options, model):

@@ -1,6 +1,6 @@
 """rsynth-evaluate: how often a classifier is right, on clean images and under attack.
 
-    rsynth-evaluate --classifier cifar10 --data tfds:cifar10 --data-dir DIR --num 1000
+rsynth-evaluate --classifier cifar10 --data tfds:cifar10 --data-dir DIR --num 1000
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from tyro.conf import arg
 
-from rsynth_jax import attacks, checkpoints, console, data, evaluation, models
+from rsynth_jax import attacks, checkpoints, checks, console, data, datasets, evaluation, models
 from rsynth_jax.attacks import Threat
 
 
@@ -59,12 +59,12 @@ def threat(options: Options, own: Threat) -> Threat:
     norm = own.norm if options.norm is None else options.norm
     epsilon = own.epsilon if options.epsilon is None else options.epsilon
     step_size = 4 * epsilon / options.steps if options.step_size is None else options.step_size
-    console.one_of("norm", norm, attacks.BALLS)
-    console.not_negative(epsilon=epsilon, step_size=step_size)
+    checks.named("norm", norm, attacks.BALLS)
+    checks.not_negative(epsilon=epsilon, step_size=step_size)
     return Threat(norm, epsilon, step_size, options.steps)
 
 
-def compatible(release: checkpoints.Release, dataset: data.Dataset) -> None:
+def compatible(release: checkpoints.Release, dataset: datasets.Dataset) -> None:
     """Raise ValueError unless the data set has the classifier's classes, in its order."""
     if dataset.class_names != release.class_names:
         has, needs = ", ".join(dataset.class_names), ", ".join(release.class_names)
@@ -73,13 +73,15 @@ def compatible(release: checkpoints.Release, dataset: data.Dataset) -> None:
 
 def evaluate(options: Options) -> int:
     """Load, attack, count."""
-    console.positive(num=options.num, steps=options.steps, restarts=options.restarts, batch_size=options.batch_size)
-    console.not_negative(seed=options.seed)
+    checks.positive(
+        num=options.num, steps=options.steps, restarts=options.restarts, batch_size=options.batch_size
+    )
+    checks.not_negative(seed=options.seed)
     release = checkpoints.load(options.classifier)
     against = threat(options, release.threat)
     dataset = data.load(options.data, options.split, options.data_dir, options.image_size)
     compatible(release, dataset)
-    images, labels = data.head(dataset, options.num)
+    images, labels = datasets.head(dataset, options.num)
     adversary = attacks.restarts(attacks.pgd(against), options.restarts)
     eval_step = jax.jit(evaluation.make_eval_step(models.create(release.config), adversary))
     size = max(1, options.batch_size // options.restarts)

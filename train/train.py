@@ -10,9 +10,7 @@ import dataclasses
 import functools
 import itertools
 import json
-import signal
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -24,8 +22,10 @@ from tyro.conf import arg
 from rsynth_jax import (
     attacks,
     checkpoints,
+    checks,
     console,
     data,
+    datasets,
     evaluation,
     models,
     parallel,
@@ -38,6 +38,14 @@ from rsynth_jax.recipes import RECIPES, Recipe
 
 LOG_EVERY = 20  # steps
 JUDGE_STEPS = 10  # of the PGD that judges the test images after each epoch
+NOW = (
+    "loss {loss:.3f}  clean {clean_accuracy:.1%}  adversarial {adversarial_accuracy:.1%}  "
+    "{images_per_second:.0f} images/s"
+)
+JUDGED = (
+    f"epoch {{epoch}}/{{epochs}}: test clean {{test_clean:.1%}}, PGD-{JUDGE_STEPS} {{test_adversarial:.1%}} "
+    "({test_num} images)"
+)
 FITTED = 50_000  # training images at most that the class Gaussians are fitted on
 
 
@@ -46,9 +54,8 @@ class Options:
     """rsynth-train: train a robust classifier by a recipe.
 
     Recipes: the paper's six (cifar10, restricted-imagenet, imagenet, horse2zebra, apple2orange,
-    summer2winter: ResNet-50, PGD with 7 steps, SGD) and cifar10-cpu (a small ResNet for two cores, about an
-    hour). Every flag of the second group overrides one value of the recipe; its defaults shown are those of
-    the recipe that --recipe names. Ctrl-C saves and stops.
+    summer2winter: ResNet-50, PGD with 7 steps, SGD) and cifar10-cpu (a small ResNet for two cores). Every
+    flag of the second group overrides one value of the recipe that --recipe names. Ctrl-C saves and stops.
     """
 
     recipe: Annotated[str, arg(metavar="NAME")] = "cifar10-cpu"
@@ -69,125 +76,78 @@ class Options:
     """The run's folder."""
     resume: bool = False
     """Continue the run in --out from its newest checkpoint."""
-    settings: Recipe = Recipe()
+    settings: Recipe = RECIPES["cifar10-cpu"]
     """The recipe's values."""
 
 
 class Run(NamedTuple):
-    """What the loop needs and never changes."""
+    """What the loop needs and never changes: the data, the network, the jitted functions, the devices."""
 
     options: Options
-    train: data.Dataset
-    test: data.Arrays
+    recipe: Recipe
+    train: datasets.Dataset
+    test: datasets.Arrays
+    epoch: int  # steps in one
     config: models.Config
     class_seeds: seeds.Seeds
-
-    @property
-    def recipe(self) -> Recipe:
-        return self.options.settings
-
-    @property
-    def epoch(self) -> int:
-        """Steps in one."""
-        return self.train.num // self.recipe.batch_size
-
-
-class Compiled(NamedTuple):
-    """The jitted functions of a run, and the placements of their arguments."""
-
-    step: Callable
+    trainer: recipes.Trainer
     judge: Callable
     look: Callable
     devices: parallel.Devices
 
 
-def prepare(options: Options) -> Run:
-    """Load the data, fit the class Gaussians, and check that they suit the recipe."""
-    recipe = options.settings
-    load = functools.partial(data.load, options.data, data_dir=options.data_dir, image_size=options.image_size)
+def read(options: Options) -> tuple[datasets.Dataset, datasets.Arrays]:
+    """The training set, and the test images to judge on."""
+    load = functools.partial(
+        data.load, options.data, data_dir=options.data_dir, image_size=options.image_size
+    )
     train, test = load(options.train_split), load(options.test_split)
     if train.class_names != test.class_names:
         raise ValueError("the training and the test split do not have the same classes")
-    if train.num < recipe.batch_size:
-        raise ValueError(f"{train.num} training images do not fill one batch of {recipe.batch_size}")
-    num_classes = len(train.class_names)
+    if train.num < options.settings.batch_size:
+        raise ValueError(f"{train.num} training images do not fill a batch of {options.settings.batch_size}")
+    return train, datasets.head(test, options.judge)
+
+
+def prepare(options: Options) -> Run:
+    """Load the data, fit the class Gaussians, build the programs."""
+    recipe = options.settings
+    train, test = read(options)
+    num_classes, epoch = len(train.class_names), train.num // recipe.batch_size
     config = models.Config(recipe.architecture, num_classes, recipe.mean, recipe.std, recipe.dtype)
-    fitted = seeds.fit(*data.head(train, FITTED), num_classes, recipe.seed_factor, recipe.seed_share)
-    return Run(options, train, data.head(test, options.judge), config, fitted)
-
-
-def compile_all(run: Run) -> tuple[Compiled, training.TrainState]:
-    """The run's programs and its state before the first step."""
-    recipe, model = run.recipe, models.create(run.config)
-    optimizer = recipes.optimizer(recipe, run.epoch)
-    adversary, loss = recipes.method(recipe)
-    augment = recipes.augment(recipe)
-    step = training.make_train_step(model, optimizer, adversary, loss, augment, recipe.ema_decay)
-    judge = attacks.Threat(recipe.norm, recipe.epsilon, 2.5 * recipe.epsilon / JUDGE_STEPS, JUDGE_STEPS)
-    compiled = Compiled(
-        jax.jit(step, donate_argnums=0),
-        jax.jit(evaluation.make_eval_step(model, attacks.pgd(judge))),
-        jax.jit(evaluation.make_eval_step(model, attacks.identity())),
-        parallel.over_devices(recipe.batch_size),
-    )
-    image = jnp.zeros(run.test.images.shape[1:])
-    init_key, _ = jax.random.split(jax.random.key(recipe.seed))
-    state = training.init_state(model, optimizer, init_key, image)
-    return compiled, compiled.devices.replicate(state)
+    model = models.create(config)
+    init, step = recipes.trainer(recipe, model, epoch)
+    against = attacks.Threat(recipe.norm, recipe.epsilon, 2.5 * recipe.epsilon / JUDGE_STEPS, JUDGE_STEPS)
+    fitted = seeds.fit(*datasets.head(train, FITTED), num_classes, recipe.seed_factor, recipe.seed_share)
+    judge = jax.jit(evaluation.make_eval_step(model, attacks.pgd(against)))
+    look = jax.jit(evaluation.make_eval_step(model, attacks.identity()))
+    trainer = recipes.Trainer(init, jax.jit(step, donate_argnums=0))
+    devices = parallel.over_devices(recipe.batch_size)
+    return Run(options, recipe, train, test, epoch, config, fitted, trainer, judge, look, devices)
 
 
 def release(run: Run, state: training.TrainState) -> None:
     """Write the averaged weights as the run's classifier."""
-    checkpoints.save(
-        run.options.out / checkpoints.RELEASE,
-        checkpoints.Release(
-            config=run.config._replace(dtype="float32"),
-            variables=state.ema,
-            seeds=run.class_seeds,
-            class_names=run.train.class_names,
-            image_shape=run.test.images.shape[1:],
-            threat=recipes.threat(run.recipe),
-            recipe={"data": run.options.data, "steps": int(state.step)} | run.recipe._asdict(),
-        ),
+    released = checkpoints.Release(
+        config=run.config._replace(dtype="float32"),
+        variables=state.ema,
+        seeds=run.class_seeds,
+        class_names=run.train.class_names,
+        image_shape=run.test.images.shape[1:],
+        threat=recipes.threat(run.recipe),
+        recipe={"data": run.options.data, "steps": int(state.step)} | run.recipe._asdict(),
     )
-
-
-def batches(run: Run, step: int) -> Iterator:
-    """(images, labels) of every step from `step` on, to the end of the last epoch."""
-    first, start = divmod(step, run.epoch)
-    for epoch in range(first, run.recipe.epochs):
-        yield from data.batches(
-            run.train, run.recipe.batch_size, run.recipe.seed, epoch, start if epoch == first else 0
-        )
-
-
-class Interrupted:
-    """Catches SIGINT and SIGTERM, so that the loop can end between two steps."""
-
-    def __init__(self):
-        self.signal = None
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self.catch)
-
-    def catch(self, number, frame):
-        self.signal = number
+    checkpoints.save(run.options.out / checkpoints.RELEASE, released)
 
 
 class Watch:
     """The log and the progress bar of a run."""
 
-    def __init__(self, run: Run, compiled: Compiled, log, bar, step: int):
-        self.run, self.compiled, self.log, self.bar = run, compiled, log, bar
+    def __init__(self, run: Run, log, bar, step: int):
+        self.run, self.log, self.bar = run, log, bar
         self.rate = recipes.schedule(run.recipe, run.epoch)
-        self.since, self.last = time.perf_counter(), step
-        total = run.recipe.epochs * run.epoch
-        self.task = bar.add_task("training", total=total, completed=step, now="")
-
-    def speed(self, step: int) -> float:
-        """Images a second since the last call."""
-        now, before, last = time.perf_counter(), self.since, self.last
-        self.since, self.last = now, step
-        return (step - last) * self.run.recipe.batch_size / (now - before)
+        self.clock = console.Clock()
+        self.task = bar.add_task("training", total=run.recipe.epochs * run.epoch, completed=step, now="")
 
     def step(self, state, step: int, metrics, batch) -> None:
         """Every `LOG_EVERY` steps: one line of the log, one look at the bar."""
@@ -198,58 +158,56 @@ class Watch:
             "step": step,
             "epoch": step / self.run.epoch,
             "loss": float(metrics.loss),
-            "clean_accuracy": float(jnp.mean(self.compiled.look(state.variables, keys, *batch).clean)),
+            "clean_accuracy": float(jnp.mean(self.run.look(state.variables, keys, *batch).clean)),
             "adversarial_accuracy": float(metrics.adversarial_accuracy),
             "learning_rate": float(self.rate(step)),
-            "images_per_second": self.speed(step),
+            "images_per_second": LOG_EVERY * self.run.recipe.batch_size / self.clock.lap(),
         }
         if not np.isfinite(record["loss"]):
             raise ValueError(f"the loss is {record['loss']} at step {step}: lower --learning-rate")
         print(json.dumps(record), file=self.log)
-        now = "loss {loss:.3f}  clean {clean_accuracy:.1%}  adversarial {adversarial_accuracy:.1%}  "
-        now += "{images_per_second:.0f} images/s"
-        self.bar.update(self.task, completed=step, now=now.format(**record))
+        self.bar.update(self.task, completed=step, now=NOW.format(**record))
 
     def epoch(self, state, step: int) -> None:
         """At an epoch's end: judge the averaged weights on the test images."""
-        images, labels = self.run.test
-        right = evaluation.judge(self.compiled.judge, state.ema, jax.random.key(0), images, labels)
-        clean, adversarial = float(right.clean.mean()), float(right.adversarial.mean())
+        clock, (images, labels) = console.Clock(), self.run.test
+        right = evaluation.judge(self.run.judge, state.ema, jax.random.key(0), images, labels)
         record = {"step": step, "epoch": step // self.run.epoch, "test_num": len(labels)}
-        record |= {"test_clean": clean, "test_adversarial": adversarial}
+        record |= {
+            "test_clean": float(right.clean.mean()),
+            "test_adversarial": float(right.adversarial.mean()),
+        }
         print(json.dumps(record), file=self.log)
-        self.bar.console.print(
-            f"epoch {record['epoch']}/{self.run.recipe.epochs}: test clean {clean:.1%}, "
-            f"PGD-{JUDGE_STEPS} {adversarial:.1%} ({len(labels)} images)"
-        )
-        self.speed(step)
+        self.bar.console.print(JUDGED.format(epochs=self.run.recipe.epochs, **record))
+        self.clock.pause(clock.lap())
 
 
-def loop(run: Run, compiled: Compiled, state, watch: Watch, interrupted: Interrupted):
+def loop(run: Run, state, watch: Watch, interrupted: console.Interrupted):
     """Step to the end, or to a signal; judge, save and release at each epoch's end."""
     _, key = jax.random.split(jax.random.key(run.recipe.seed))
-    first = int(state.step)
-    for step, (images, labels) in enumerate(batches(run, first), start=first + 1):
-        batch = compiled.devices.split((images, labels))
-        state, metrics = compiled.step(state, jax.random.fold_in(key, step - 1), *batch)
+    recipe, first = run.recipe, int(state.step)
+    batches = datasets.batches_from(run.train, recipe.batch_size, recipe.seed, recipe.epochs, first)
+    for step, batch in enumerate(map(run.devices.split, batches), start=first + 1):
+        state, metrics = run.trainer.step(state, jax.random.fold_in(key, step - 1), *batch)
         watch.step(state, step, metrics, batch)
-        if interrupted.signal is not None:
-            break
         if step % run.epoch == 0:
             watch.epoch(state, step)
             checkpoints.save_state(run.options.out, state)
             release(run, state)
+        if interrupted.signal is not None:
+            break
     return state
 
 
-def fit(run: Run, interrupted: Interrupted) -> int:
+def fit(run: Run, interrupted: console.Interrupted) -> int:
     """Start or resume, loop, save, draw the curves, and say how it ended."""
     out = run.options.out
-    compiled, state = compile_all(run)
+    init_key, _ = jax.random.split(jax.random.key(run.recipe.seed))
+    state = run.devices.replicate(run.trainer.init(init_key, jnp.zeros(run.test.images.shape[1:])))
     if run.options.resume:
         state = checkpoints.restore_state(out, state)
     with open(out / "log.jsonl", "a", buffering=1) as log, console.bar("{task.fields[now]}") as bar:
-        state = loop(run, compiled, state, Watch(run, compiled, log, bar, int(state.step)), interrupted)
+        state = loop(run, state, Watch(run, log, bar, int(state.step)), interrupted)
     checkpoints.save_state(out, state)
     pictures.write_curves(out / "curves.png", out / "log.jsonl")
     if interrupted.signal is not None:
@@ -261,12 +219,8 @@ def fit(run: Run, interrupted: Interrupted) -> int:
 
 def check(options: Options) -> None:
     """Raise ValueError for a flag that makes no sense, or a folder that holds another run."""
-    recipe = options.settings
-    names = ("epochs", "batch_size", "learning_rate", "num_steps", "step_size", "seed_factor", "seed_share")
-    console.positive(judge=options.judge, **{name: getattr(recipe, name) for name in names})
-    names = ("epsilon", "beta", "momentum", "weight_decay", "label_smoothing", "ema_decay", "crop_padding", "seed")
-    console.not_negative(**{name: getattr(recipe, name) for name in names})
-    console.one_of("norm", recipe.norm, attacks.BALLS)
+    checks.positive(judge=options.judge)
+    recipes.check(options.settings)
     if (options.out / "checkpoints").exists() and not options.resume:
         raise ValueError(f"{options.out} already holds a run: give --resume or another --out")
 
@@ -275,16 +229,15 @@ def train(options: Options) -> int:
     """Check, prepare, fit."""
     check(options)
     run = prepare(options)
-    described = json.dumps(options.settings._asdict(), indent=2) + "\n"
-    checkpoints.write(options.out / "recipe.json", described.encode())
-    return fit(run, Interrupted())
+    console.report(options.out / "recipe.json", options.settings._asdict())
+    return fit(run, console.Interrupted())
 
 
 def parse(options: type, arguments: Sequence[str]) -> Any:
     """The flags, over the values of the recipe they name."""
     named = [value for flag, value in itertools.pairwise(arguments) if flag == "--recipe"]
     recipe = (named or [options.recipe])[-1]
-    default = options(recipe=recipe, settings=recipes.named("recipe", RECIPES, recipe))
+    default = options(recipe=recipe, settings=checks.named("recipe", recipe, RECIPES))
     return console.parse(options, arguments, default=default)
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax.numpy as jnp
 
+from rsynth_jax import checks
 from rsynth_jax.models import preact_resnet, resnet
 from rsynth_jax.types import Classifier
 
@@ -49,16 +50,12 @@ class Config(NamedTuple):
 
 def create(config: Config) -> nn.Module:
     """The module of a `Config`. Raises ValueError for an architecture or dtype that does not exist."""
-    if config.architecture not in ARCHITECTURES:
-        known = ", ".join(ARCHITECTURES)
-        raise ValueError(f"no architecture named {config.architecture!r}: give one of {known}")
-    if config.dtype not in DTYPES:
-        raise ValueError(f"no compute dtype named {config.dtype!r}: give one of {', '.join(DTYPES)}")
-    return ARCHITECTURES[config.architecture](
+    architecture = checks.named("architecture", config.architecture, ARCHITECTURES)
+    return architecture(
         num_classes=config.num_classes,
         mean=tuple(config.mean),
         std=tuple(config.std),
-        dtype=DTYPES[config.dtype],
+        dtype=checks.named("dtype", config.dtype, DTYPES),
     )
 
 

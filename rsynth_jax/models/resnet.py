@@ -1,6 +1,6 @@
 """Residual networks (He et al. 2016), post-activation: a small one for two cores, ResNet-18 and -50.
 
-    resnet18(num_classes=10).apply(variables, images).logits
+resnet18(num_classes=10).apply(variables, images).logits
 """
 
 import functools

@@ -1,0 +1,51 @@
+# make demo    eight images of every class, in demo.png and demo.gif
+# make test    the tests
+# make lint    ruff, as the pre-commit hooks run it
+# make clean   remove what the others made
+#
+# PYTHON=/path/to/python3.11 picks the Python, VENV=folder the virtual environment.
+
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; \
+	done)
+VENV ?= .venv
+RUFF = 0.17.6
+BIN = $(VENV)/bin
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-script-location
+
+.DELETE_ON_ERROR:
+.PHONY: demo test lint clean
+
+demo: $(VENV)/.installed-demo
+	$(BIN)/rsynth-generate --class all --num 8 --out demo.png --gif demo.gif
+	@echo "Look at demo.png: a row a class, every image climbed from noise. demo.gif is the climb."
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-lint
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis demo.png demo.gif
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	$(if $(PYTHON),,$(error no Python 3.11 or later with venv found: make PYTHON=/path/to/python3.11))
+	$(PYTHON) -m venv $(VENV)
+
+# Editable, so that one environment serves every target, in any order.
+$(VENV)/.installed-demo: setup.cfg pyproject.toml | $(BIN)/python
+	@echo "installing rsynth_jax in $(VENV) (the first time: several minutes)"
+	$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.installed-test: setup.cfg pyproject.toml | $(BIN)/python
+	@echo "installing rsynth_jax and its tests in $(VENV) (the first time: several minutes)"
+	$(INSTALL) --editable '.[test]'
+	@touch $(VENV)/.installed-demo $@
+
+$(VENV)/.installed-lint: Makefile | $(BIN)/python
+	$(INSTALL) ruff==$(RUFF)
+	@touch $@

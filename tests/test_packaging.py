@@ -1,0 +1,109 @@
+"""The wheel as a stranger gets it: built, installed in an environment of its own, run from elsewhere."""
+
+import configparser
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NOT_SOURCE = shutil.ignore_patterns(
+    ".*", "__pycache__", "*.egg-info", "build", "dist", "runs", "benchmarks", "docs"
+)
+
+SETUP = configparser.ConfigParser()
+SETUP.read(ROOT / "setup.cfg")
+FOLDERS = dict(re.findall(r"(\w+) = (\w+)", SETUP["options"]["package_dir"]))  # package -> its folder
+SCRIPTS = dict(re.findall(r"(\S+) = (\S+):main", SETUP["options.entry_points"]["console_scripts"]))
+
+
+def succeed(*command, cwd: Path) -> str:
+    """What a command prints; fails with all it said unless its exit status is 0."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    ran = subprocess.run(
+        [str(word) for word in command], cwd=cwd, env=environment, capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory) -> Path:
+    """Built from a copy, so that no old build/ gets in and none is left behind."""
+    source = tmp_path_factory.mktemp("source") / "rsynth_jax"
+    shutil.copytree(ROOT, source, ignore=NOT_SOURCE)
+    out = source.parent / "dist"
+    succeed(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", out, cwd=source)
+    return next(out.glob("*.whl"))
+
+
+@pytest.fixture(scope="session")
+def installed(wheel, tmp_path_factory) -> Path:
+    """An environment with the wheel; its dependencies are those of the environment of the tests.
+
+    A .pth file lends them. Python reads no .pth file in a folder that a .pth file added, so an editable
+    install there stays invisible.
+    """
+    place = tmp_path_factory.mktemp("installed") / "venv"
+    venv.create(place)
+    pip = (sys.executable, "-m", "pip", "--python", place / "bin" / "python", "--quiet")
+    succeed(*pip, "install", "--no-deps", "--no-index", wheel, cwd=place)
+    packages = sysconfig.get_path("purelib", vars={"base": place, "platbase": place})
+    lent = [folder for folder in sys.path if Path(folder).name in ("site-packages", "dist-packages")]
+    (Path(packages) / "lent.pth").write_text("\n".join(lent))
+    return place / "bin"
+
+
+def sources() -> set[str]:
+    """The files that the wheel must hold, by their names in it."""
+    names = {"rsynth_jax": "rsynth_jax"} | {folder: package for package, folder in FOLDERS.items()}
+    files = [file.relative_to(ROOT) for folder in names for file in (ROOT / folder).rglob("*.py")]
+    files += [file.relative_to(ROOT) for file in (ROOT / "rsynth_jax" / "zoo").glob("[!.]*")]
+    return {"/".join([names[file.parts[0]], *file.parts[1:]]) for file in files}
+
+
+def test_the_wheel_holds_the_sources_and_no_more(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert names == sources()
+
+
+def test_every_program_has_a_command():
+    programs = {
+        f"{package}.{file.stem}"
+        for package, folder in FOLDERS.items()
+        for file in (ROOT / folder).glob("[!_]*.py")
+    }
+    assert set(SCRIPTS.values()) == programs
+
+
+def test_the_lower_bounds_are_those_that_were_tried():
+    asked = SETUP["options"]["install_requires"] + SETUP["options.extras_require"]["test"]
+    tried = (ROOT / "tests" / "lower-bounds.txt").read_text()
+    pattern = r"^([\w-]+) ?%s ?(\S+)$"
+    bounds, pins = (re.findall(pattern % op, text, re.M) for op, text in ((">=", asked), ("==", tried)))
+    assert sorted(bounds) == sorted(pins)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_command_prints_its_help(installed, tmp_path, script):
+    assert script in succeed(installed / script, "--help", cwd=tmp_path)
+
+
+def test_no_generic_name_is_taken(installed, tmp_path):
+    code = "from importlib.util import find_spec; print([find_spec(n) for n in ('train', 'synth', 'tests')])"
+    assert succeed(installed / "python", "-c", code, cwd=tmp_path).split() == ["[None,", "None,", "None]"]
+
+
+def test_the_library_that_runs_is_the_wheels(installed, tmp_path):
+    code = "import rsynth_jax; print(rsynth_jax.__file__, rsynth_jax.__version__)"
+    file, version = succeed(installed / "python", "-c", code, cwd=tmp_path).split()
+    assert Path(file).is_relative_to(installed.parent)
+    assert re.fullmatch(r"\d+\.\d+\.\d+", version)
