@@ -8,6 +8,7 @@ status 2; anything else is a defect and keeps its traceback.
 
 import contextlib
 import io
+import itertools
 import json
 import logging
 import os
@@ -60,6 +61,13 @@ def parse(options: type, arguments: Sequence[str], **defaults: Any) -> Any:
         if stop.code:
             fail(name(options), f"{said(errors.getvalue())} (see {name(options)} --help)")
         raise
+
+
+def given(flag: str, arguments: Sequence[str], default: str) -> str:
+    """The value of one flag, for a program whose other defaults depend on it."""
+    pairs = itertools.chain(itertools.pairwise(arguments), (word.split("=", 1) for word in arguments))
+    values = [value for word, *rest in pairs for value in rest if word == f"--{flag}"]
+    return values[-1] if values else default
 
 
 def run(options: type, program: Callable[[Any], int], parse: Callable = parse) -> None:

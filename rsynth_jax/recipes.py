@@ -148,6 +148,7 @@ def check(recipe: Recipe) -> None:
     checks.named("schedule", r.schedule, SCHEDULES)
     checks.named("optimizer", r.optimizer, OPTIMIZERS)
     checks.named("norm", r.norm, attacks.BALLS)
+    checks.positive(**{f"std {i}": value for i, value in enumerate(r.std)})
     models.create(models.Config(r.architecture, 1, r.mean, r.std, r.dtype))
 
 

@@ -8,7 +8,6 @@ checkpoints from which --resume continues, bit for bit on the same machine.
 
 import dataclasses
 import functools
-import itertools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -38,10 +37,7 @@ from rsynth_jax.recipes import RECIPES, Recipe
 
 LOG_EVERY = 20  # steps
 JUDGE_STEPS = 10  # of the PGD that judges the test images after each epoch
-NOW = (
-    "loss {loss:.3f}  clean {clean_accuracy:.1%}  adversarial {adversarial_accuracy:.1%}  "
-    "{images_per_second:.0f} images/s"
-)
+NOW = "loss {loss:.3f}  clean {clean_accuracy:.0%}  adversarial {adversarial_accuracy:.0%}  {images_per_second:.0f}/s"
 JUDGED = (
     f"epoch {{epoch}}/{{epochs}}: test clean {{test_clean:.1%}}, PGD-{JUDGE_STEPS} {{test_adversarial:.1%}} "
     "({test_num} images)"
@@ -140,6 +136,12 @@ def release(run: Run, state: training.TrainState) -> None:
     checkpoints.save(run.options.out / checkpoints.RELEASE, released)
 
 
+def sound(loss: float, step: int) -> None:
+    """Raise ValueError for a loss that is not finite, before anything is made of it."""
+    if not np.isfinite(loss):
+        raise ValueError(f"the loss is {loss} at step {step}: lower --learning-rate")
+
+
 class Watch:
     """The log and the progress bar of a run."""
 
@@ -163,13 +165,13 @@ class Watch:
             "learning_rate": float(self.rate(step)),
             "images_per_second": LOG_EVERY * self.run.recipe.batch_size / self.clock.lap(),
         }
-        if not np.isfinite(record["loss"]):
-            raise ValueError(f"the loss is {record['loss']} at step {step}: lower --learning-rate")
+        sound(record["loss"], step)
         print(json.dumps(record), file=self.log)
         self.bar.update(self.task, completed=step, now=NOW.format(**record))
 
-    def epoch(self, state, step: int) -> None:
+    def epoch(self, state, step: int, metrics) -> None:
         """At an epoch's end: judge the averaged weights on the test images."""
+        sound(float(metrics.loss), step)
         clock, (images, labels) = console.Clock(), self.run.test
         right = evaluation.judge(self.run.judge, state.ema, jax.random.key(0), images, labels)
         record = {"step": step, "epoch": step // self.run.epoch, "test_num": len(labels)}
@@ -191,7 +193,7 @@ def loop(run: Run, state, watch: Watch, interrupted: console.Interrupted):
         state, metrics = run.trainer.step(state, jax.random.fold_in(key, step - 1), *batch)
         watch.step(state, step, metrics, batch)
         if step % run.epoch == 0:
-            watch.epoch(state, step)
+            watch.epoch(state, step, metrics)
             checkpoints.save_state(run.options.out, state)
             release(run, state)
         if interrupted.signal is not None:
@@ -206,6 +208,7 @@ def fit(run: Run, interrupted: console.Interrupted) -> int:
     state = run.devices.replicate(run.trainer.init(init_key, jnp.zeros(run.test.images.shape[1:])))
     if run.options.resume:
         state = checkpoints.restore_state(out, state)
+    console.report(out / "recipe.json", run.recipe._asdict())
     with open(out / "log.jsonl", "a", buffering=1) as log, console.bar("{task.fields[now]}") as bar:
         state = loop(run, state, Watch(run, log, bar, int(state.step)), interrupted)
     checkpoints.save_state(out, state)
@@ -228,15 +231,12 @@ def check(options: Options) -> None:
 def train(options: Options) -> int:
     """Check, prepare, fit."""
     check(options)
-    run = prepare(options)
-    console.report(options.out / "recipe.json", options.settings._asdict())
-    return fit(run, console.Interrupted())
+    return fit(prepare(options), console.Interrupted())
 
 
 def parse(options: type, arguments: Sequence[str]) -> Any:
     """The flags, over the values of the recipe they name."""
-    named = [value for flag, value in itertools.pairwise(arguments) if flag == "--recipe"]
-    recipe = (named or [options.recipe])[-1]
+    recipe = console.given("recipe", arguments, options.recipe)
     default = options(recipe=recipe, settings=checks.named("recipe", recipe, RECIPES))
     return console.parse(options, arguments, default=default)
 

@@ -42,6 +42,9 @@ def batch_norm(module: nn.Module) -> Callable:
 
 def normalize(images: jax.Array, mean: tuple, std: tuple, dtype: Any) -> jax.Array:
     """(images - mean) / std, a value for all channels or one for each."""
+    for name, values in (("mean", mean), ("std", std)):
+        if len(values) not in (1, images.shape[-1]):
+            raise ValueError(f"{name} has {len(values)} values: give 1, or {images.shape[-1]}, one a channel")
     return ((images - jnp.array(mean, images.dtype)) / jnp.array(std, images.dtype)).astype(dtype)
 
 
