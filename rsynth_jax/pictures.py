@@ -15,6 +15,7 @@ from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 
 from rsynth_jax import checkpoints
+from rsynth_jax.images import encode, grid
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
@@ -26,30 +27,26 @@ INK, PAPER = (30, 30, 30), (255, 255, 255)
 Bytes = UInt8[np.ndarray, "n h w c"]
 
 
-def enlarged(image: np.ndarray) -> Pillow.Image:
-    """One image as a picture, each pixel a square block."""
-    gray = image.shape[-1] == 1
-    picture = Pillow.fromarray(image[..., 0] if gray else image).convert("RGB")
-    factor = max(1, -(-SIDE // max(picture.size)))
-    return picture.resize((picture.width * factor, picture.height * factor), Pillow.Resampling.NEAREST)
+def enlarged(images: Bytes) -> Bytes:
+    """In color, each pixel a square block, so that the longer side is at least `SIDE`."""
+    factor = max(1, -(-SIDE // max(images.shape[1:3])))
+    return images.repeat(factor, axis=1).repeat(factor, axis=2).repeat(3 // images.shape[-1], axis=3)
 
 
 def sheet(images: Bytes, columns: int, row_names: Sequence[str], title: str) -> Pillow.Image:
     """Rows of `columns` images, each row under its name at the left, below one line of title."""
     font = ImageFont.load_default(FONT)
-    pictures = [enlarged(image) for image in images]
-    width, height = (side + GAP for side in pictures[0].size)
+    large = enlarged(images)
+    cells = encode(grid(np.float32(large) / 255, columns, GAP))
     left = MARGIN + int(max(font.getlength(name) for name in row_names)) + MARGIN
-    rows = -(-len(pictures) // columns)
-    across = max(left + columns * width, 2 * MARGIN + int(font.getlength(title)))
-    page = Pillow.new("RGB", (across + MARGIN, LINE + rows * height + MARGIN), PAPER)
+    across = max(left + cells.shape[1], 2 * MARGIN + int(font.getlength(title)))
+    page = Pillow.new("RGB", (across + MARGIN, LINE + cells.shape[0] + MARGIN), PAPER)
+    page.paste(Pillow.fromarray(np.asarray(cells)), (left, LINE))
     draw = ImageDraw.Draw(page)
     draw.text((MARGIN, LINE // 2), title, INK, font, anchor="lm")
     for row, name in enumerate(row_names):
-        draw.text((MARGIN, LINE + row * height + height // 2), name, INK, font, anchor="lm")
-    for i, picture in enumerate(pictures):
-        row, column = divmod(i, columns)
-        page.paste(picture, (left + column * width, LINE + row * height))
+        middle = LINE + row * (large.shape[1] + GAP) + large.shape[1] // 2
+        draw.text((MARGIN, middle), name, INK, font, anchor="lm")
     return page
 
 

@@ -37,11 +37,11 @@ from rsynth_jax.recipes import RECIPES, Recipe
 
 LOG_EVERY = 20  # steps
 JUDGE_STEPS = 10  # of the PGD that judges the test images after each epoch
-NOW = "loss {loss:.3f}  clean {clean_accuracy:.0%}  adversarial {adversarial_accuracy:.0%}  {images_per_second:.0f}/s"
-JUDGED = (
-    f"epoch {{epoch}}/{{epochs}}: test clean {{test_clean:.1%}}, PGD-{JUDGE_STEPS} {{test_adversarial:.1%}} "
-    "({test_num} images)"
+NOW = (
+    "loss {loss:.3f}  clean {clean_accuracy:.1%}  adversarial {adversarial_accuracy:.1%}  "
+    "{images_per_second:.0f} images/s"
 )
+JUDGED = f"epoch {{epoch}}/{{epochs}}: clean {{test_clean:.1%}}, PGD-{JUDGE_STEPS} {{test_adversarial:.1%}}"
 FITTED = 50_000  # training images at most that the class Gaussians are fitted on
 
 
