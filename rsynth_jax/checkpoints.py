@@ -55,6 +55,16 @@ class Release(NamedTuple):
     recipe: dict[str, Any]
 
 
+def writable(*paths: Path | None) -> None:
+    """Raise ValueError for a path that `write` could not write, before any work is done for it."""
+    for path in filter(None, paths):
+        there = next(parent for parent in Path(path).absolute().parents if parent.exists())
+        if Path(path).is_dir():
+            raise ValueError(f"cannot write {path}: it is a folder")
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            raise ValueError(f"cannot write {path}: {there} is not a folder that can be written to")
+
+
 def write(path: Path, content: bytes) -> None:
     """The whole file or none: written beside, then renamed. Raises ValueError where it cannot be."""
     path = Path(path)

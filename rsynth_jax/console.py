@@ -78,6 +78,8 @@ def run(options: type, program: Callable[[Any], int], parse: Callable = parse) -
         sys.exit(program(parse(options, sys.argv[1:])))
     except ValueError as error:
         fail(name(options), str(error))
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
 
 
 class Interrupted:

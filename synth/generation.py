@@ -95,6 +95,7 @@ def check(options: Options) -> None:
     checks.below_one(momentum=o.momentum)
     checks.named("objective", o.objective, OBJECTIVES)
     checks.named("schedule", o.schedule, SCHEDULES)
+    checkpoints.writable(o.out, o.npz, o.gif, o.json)
 
 
 def sampler(options: Options, model):

@@ -77,6 +77,7 @@ def evaluate(options: Options) -> int:
         num=options.num, steps=options.steps, restarts=options.restarts, batch_size=options.batch_size
     )
     checks.not_negative(seed=options.seed)
+    checkpoints.writable(options.json)
     release = checkpoints.load(options.classifier)
     against = threat(options, release.threat)
     dataset = data.load(options.data, options.split, options.data_dir, options.image_size)

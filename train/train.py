@@ -107,8 +107,7 @@ def read(options: Options) -> tuple[datasets.Dataset, datasets.Arrays]:
 
 def prepare(options: Options) -> Run:
     """Load the data, fit the class Gaussians, build the programs."""
-    recipe = options.settings
-    train, test = read(options)
+    recipe, (train, test) = options.settings, read(options)
     num_classes, epoch = len(train.class_names), train.num // recipe.batch_size
     config = models.Config(recipe.architecture, num_classes, recipe.mean, recipe.std, recipe.dtype)
     model = models.create(config)
@@ -224,6 +223,7 @@ def check(options: Options) -> None:
     """Raise ValueError for a flag that makes no sense, or a folder that holds another run."""
     checks.positive(judge=options.judge)
     recipes.check(options.settings)
+    checkpoints.writable(options.out / checkpoints.RELEASE)
     if (options.out / "checkpoints").exists() and not options.resume:
         raise ValueError(f"{options.out} already holds a run: give --resume or another --out")
 
