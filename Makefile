@@ -18,7 +18,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/rsynth-generate --class all --num 8 --out demo.png --gif demo.gif
-	@echo "Look at demo.png: a row a class, every image climbed from noise. demo.gif is the climb."
+	@echo "Look at demo.png: a row a class, every image climbed from a blurred draw. demo.gif is the climb."
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest

@@ -34,13 +34,11 @@ SHOWN = 10  # images of each row on the sheet: the first of each class
 ROWS = {
     "seeds, untouched": {"steps": 0},
     "paper: log p, 60 of 0.5": {"objective": "log-prob", "steps": 60, "step_size": 0.5},
-    "log p, 60 of 0.2": {"objective": "log-prob", "steps": 60, "step_size": 0.2},
     "log p, 20 of 0.2": {"objective": "log-prob", "steps": 20, "step_size": 0.2},
     "logit, 40 of 0.2": {"steps": 40, "step_size": 0.2},
     "logit, 20 of 0.2": {"steps": 20, "step_size": 0.2},
     "logit, 10 of 0.4": {"steps": 10, "step_size": 0.4},
     "logit, 20 of 0.1": {"steps": 20, "step_size": 0.1},
-    "logit, 10 of 0.2": {"steps": 10, "step_size": 0.2},
     "logit, 20 of 0.4, cosine": {"steps": 20, "step_size": 0.4, "schedule": "cosine"},
     "logit, 20 of 0.2, momentum 0.9": {"steps": 20, "step_size": 0.2, "momentum": 0.9},
     "sum, 20 of 0.2": {"objective": "sum", "steps": 20, "step_size": 0.2},

@@ -56,6 +56,14 @@ def head(dataset: Dataset, num: int) -> Arrays:
     return gather([dataset.examples[i] for i in range(min(num, dataset.num))])
 
 
+def spread(dataset: Dataset, memory: int) -> Arrays:
+    """As many examples as fit in `memory` bytes, evenly spaced over the set: all of them where they fit."""
+    if isinstance(dataset.examples, Arrays):
+        return dataset.examples
+    num = min(dataset.num, max(1, memory // dataset.examples[0][0].size))
+    return gather([dataset.examples[i * dataset.num // num] for i in range(num)])
+
+
 def batches(
     dataset: Dataset, batch_size: int, seed: int, epoch: int, start: int = 0
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -19,6 +19,7 @@ DOOR = 6  # above every layer; what may touch files, the terminal or the network
 
 LAYER = {
     "rsynth_jax": 0,
+    "rsynth_jax.checks": 0,
     "rsynth_jax.types": 0,
     "rsynth_jax.checks": 0,
     "rsynth_jax.datasets": 1,

@@ -42,7 +42,6 @@ NOW = (
     "{images_per_second:.0f} images/s"
 )
 JUDGED = f"epoch {{epoch}}/{{epochs}}: clean {{test_clean:.1%}}, PGD-{JUDGE_STEPS} {{test_adversarial:.1%}}"
-FITTED = 50_000  # training images at most that the class Gaussians are fitted on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +112,9 @@ def prepare(options: Options) -> Run:
     model = models.create(config)
     init, step = recipes.trainer(recipe, model, epoch)
     against = attacks.Threat(recipe.norm, recipe.epsilon, 2.5 * recipe.epsilon / JUDGE_STEPS, JUDGE_STEPS)
-    fitted = seeds.fit(*datasets.head(train, FITTED), num_classes, recipe.seed_factor, recipe.seed_share)
+    fitted = seeds.fit(
+        *datasets.spread(train, data.MEMORY), num_classes, recipe.seed_factor, recipe.seed_share
+    )
     judge = jax.jit(evaluation.make_eval_step(model, attacks.pgd(against)))
     look = jax.jit(evaluation.make_eval_step(model, attacks.identity()))
     trainer = recipes.Trainer(init, jax.jit(step, donate_argnums=0))

@@ -1,0 +1,35 @@
+"""Eight simulated devices and strict dtypes for every test, and the classifiers that several files share."""
+
+import hypothesis
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rsynth_jax import models
+from rsynth_jax.types import Classifier
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+hypothesis.settings.register_profile("laws", deadline=None, max_examples=30, derandomize=True)
+hypothesis.settings.load_profile("laws")
+
+
+@pytest.fixture(scope="session")
+def linear() -> Classifier:
+    """logits = W x + b and features = W x, for images of 4 x 4 x 3 and 5 classes."""
+    rng = np.random.default_rng(0)
+    weights = jnp.array(rng.normal(size=(5, 48)), jnp.float32)
+    bias = jnp.array(rng.normal(size=5), jnp.float32)
+    return Classifier(
+        logits=lambda image: weights @ image.ravel() + bias, features=lambda image: weights @ image.ravel()
+    )
+
+
+@pytest.fixture(scope="session")
+def small() -> tuple:
+    """(model, variables) of an untrained resnet8 for images of 16 x 16 x 3 and 10 classes."""
+    model = models.create(models.Config("resnet8", 10))
+    key = jax.random.key(0, impl="rbg")  # compiles three times faster than the default
+    return model, jax.jit(model.init)(key, jnp.zeros((1, 16, 16, 3)))

@@ -1,0 +1,162 @@
+"""Closed forms of the ascent, and the laws of its wrappers and of its two loops."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from rsynth_jax import projections
+from rsynth_jax.ascent import Ascent, best_so_far, projected_gradient_ascent, run, steepest
+
+RNG = np.random.default_rng(2)
+WEIGHTS = RNG.normal(size=(4, 4, 3)).astype(np.float32)
+START, PEAK = RNG.random((2, 4, 4, 3), np.float32)
+everywhere = projections.chain()
+
+
+def plane(image):
+    return jnp.sum(WEIGHTS * image)
+
+
+def hill(image):
+    return -jnp.sum((image - PEAK) ** 2)
+
+
+def trajectory(ascent, image, num_steps):
+    """The states x_0 ... x_T, stacked, and the infos of the T steps."""
+    states, infos, step = [ascent.init(image)], [], jax.jit(ascent.step)
+    for _ in range(num_steps):
+        state, info = step(states[-1])
+        states, infos = [*states, state], [*infos, info]
+    return stacked(states), stacked(infos)
+
+
+def stacked(trees):
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+
+
+def lengths(images):
+    return np.linalg.norm(np.diff(images, axis=0).reshape(len(images) - 1, -1), axis=1)
+
+
+def overshooting():
+    return projected_gradient_ascent(hill, projections.box(), steepest("l2", 1.1))
+
+
+def test_a_plane_in_an_l2_ball_is_climbed_to_its_highest_point():
+    ascent = projected_gradient_ascent(plane, projections.l2_ball(START, 0.7), steepest("l2", 0.3))
+    expected = START + 0.7 * WEIGHTS / np.linalg.norm(WEIGHTS)
+    assert_allclose(run(ascent, START, 4)[0], expected, atol=1e-6)
+
+
+def test_a_plane_in_an_linf_ball_is_climbed_to_its_highest_corner():
+    ascent = projected_gradient_ascent(plane, projections.linf_ball(START, 0.7), steepest("linf", 0.3))
+    assert_allclose(run(ascent, START, 4)[0], START + 0.7 * np.sign(WEIGHTS), atol=1e-6)
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1.0, 1e6])
+def test_steepest_l2_moves_by_its_step_size_whatever_the_objectives_scale(factor):
+    ascent = projected_gradient_ascent(lambda x: factor * hill(x), everywhere, steepest("l2", 0.05))
+    states, _ = trajectory(ascent, START, 5)
+    assert_allclose(lengths(states.image), np.full(5, 0.05), rtol=1e-4)
+
+
+def test_steepest_linf_moves_every_pixel_by_its_step_size():
+    states, _ = trajectory(projected_gradient_ascent(plane, everywhere, steepest("linf", 0.05)), START, 3)
+    assert_allclose(np.abs(np.diff(states.image, axis=0)), np.full((3, 4, 4, 3), 0.05), rtol=1e-4)
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_where_the_gradient_is_zero_steepest_stays(norm):
+    ascent = projected_gradient_ascent(lambda x: 0.0 * plane(x), everywhere, steepest(norm, 0.5))
+    assert_array_equal(run(ascent, START, 2)[0], START)
+
+
+def test_an_unknown_norm_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"'l1'.*l2, linf"):
+        steepest("l1", 0.1)
+
+
+def test_the_step_size_may_be_a_schedule():
+    ascent = projected_gradient_ascent(plane, everywhere, steepest("l2", optax.linear_schedule(0.5, 0.1, 4)))
+    states, _ = trajectory(ascent, START, 5)
+    assert_allclose(lengths(states.image), [0.5, 0.4, 0.3, 0.2, 0.1], rtol=1e-4)
+
+
+def test_adam_climbs_a_hill():
+    ascent = projected_gradient_ascent(hill, everywhere, optax.adam(0.02))
+    with jax.numpy_dtype_promotion("standard"):  # optax's own bias correction mixes dtypes
+        _, info = run(ascent, START, 20)
+    assert (np.diff(info.value) > 0).all()
+
+
+def test_momentum_lengthens_the_steps_on_a_plane_as_a_geometric_sum():
+    momentum = optax.chain(
+        optax.normalize_by_update_norm(), optax.trace(0.9), optax.scale_by_learning_rate(0.1)
+    )
+    states, _ = trajectory(projected_gradient_ascent(plane, everywhere, momentum), START, 4)
+    assert_allclose(lengths(states.image), 0.1 * np.cumsum(0.9 ** np.arange(4)), rtol=1e-4)
+
+
+def test_every_iterate_lies_in_the_set():
+    inside = projections.ball_in_box(START, 0.4)
+    states, _ = trajectory(projected_gradient_ascent(plane, inside, steepest("l2", 0.3)), START + 5, 4)
+    offsets = (states.image - START).reshape(5, -1)
+    assert (np.linalg.norm(offsets, axis=1) <= 0.4 + 1e-6).all()
+    assert states.image.min() >= 0 and states.image.max() <= 1
+
+
+def test_best_so_far_answers_with_the_best_image_measured():
+    states, infos = trajectory(overshooting(), START, 9)
+    best = np.argmax(infos.value)
+    assert best < 8  # the ascent does overshoot: its last image is not its best
+    image, info = run(best_so_far(overshooting()), START, 9)
+    assert_allclose(image, states.image[best], atol=1e-6)
+    assert_allclose(info.value, infos.value, rtol=1e-5)
+
+
+def test_the_best_value_never_falls():
+    states, infos = trajectory(best_so_far(overshooting()), START, 9)
+    assert (np.diff(infos.value) < 0).any()
+    assert_allclose(states.value[1:], np.maximum.accumulate(infos.value))
+
+
+def test_best_so_far_is_an_ascent_and_wrapping_it_again_changes_nothing():
+    once = best_so_far(overshooting())
+    assert isinstance(once, Ascent)
+    assert_allclose(run(best_so_far(once), START, 9)[0], run(once, START, 9)[0], atol=1e-6)
+
+
+def test_info_tells_every_step_from_the_projected_start_on():
+    _, info = run(overshooting(), START + 3, 7)
+    assert info.value.shape == info.grad_norm.shape == (7,)
+    first = projections.box()(START + 3)
+    assert_allclose(info.value[0], hill(first), rtol=1e-5)
+    assert_allclose(info.grad_norm[0], np.linalg.norm((2 * (first - PEAK)).ravel()), rtol=1e-5)
+
+
+def test_vmap_of_run_is_the_loop():
+    starts = RNG.random((3, 4, 4, 3), np.float32)
+
+    def climb(start):
+        ascent = projected_gradient_ascent(hill, projections.l2_ball(start, 0.5), steepest("l2", 0.2))
+        return run(ascent, start, 5)[0]
+
+    assert_allclose(jax.vmap(climb)(starts), [climb(start) for start in starts], atol=1e-6)
+
+
+def test_the_unrolled_loop_equals_a_plain_scan():
+    ascent = overshooting()
+    state, values = jax.lax.scan(lambda state, _: ascent.step(state), ascent.init(START), length=5)
+    image, info = run(ascent, START, 5)
+    assert_allclose(image, state.image, atol=1e-6)
+    assert_allclose(info.value, values.value, rtol=1e-5)
+
+
+@pytest.mark.parametrize("platform, loops", [("cpu", False), ("tpu", True), ("cuda", True)])
+def test_the_loop_is_unrolled_on_the_cpu_alone(platform, loops):
+    climb = jax.jit(lambda start: run(overshooting(), start, 5))
+    program = climb.trace(START).lower(lowering_platforms=(platform,)).as_text()
+    assert ("stablehlo.while" in program) == loops

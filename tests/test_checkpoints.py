@@ -1,0 +1,366 @@
+"""The door to storage: what goes in comes out, whole or not at all, and nothing that is read runs."""
+
+import functools
+import json
+import os
+import pickle
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import tiny
+from numpy.testing import assert_array_equal
+from safetensors.numpy import save_file
+
+from rsynth_jax import checkpoints, models, parallel
+from rsynth_jax.training import TrainState
+
+NAMES = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
+refused = functools.partial(pytest.raises, ValueError, check=lambda error: "\n" not in str(error))
+
+
+def entries(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+# ---- atomic writes
+
+
+def test_a_written_file_has_its_content_and_an_ordinary_mode(tmp_path):
+    checkpoints.write(tmp_path / "new" / "deep" / "file", b"content")
+    (tmp_path / "plain").touch()
+    written = tmp_path / "new" / "deep" / "file"
+    assert written.read_bytes() == b"content" and entries(written.parent) == {"file"}
+    assert written.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize("call", ["replace", "chmod", "fdopen"])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["full", "Ctrl-C"])
+def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, call, error):
+    def fail(*arguments):
+        raise error
+
+    (tmp_path / "file").write_bytes(b"old")
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else ValueError):
+        checkpoints.write(tmp_path / "file", b"new")
+    with pytest.raises(BaseException):
+        checkpoints.write(tmp_path / "other", b"new")
+    monkeypatch.undo()
+    assert (tmp_path / "file").read_bytes() == b"old" and entries(tmp_path) == {"file"}
+
+
+def test_a_write_that_cannot_be_is_refused_with_the_reason(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file" / "x", tmp_path / "file" / "deep" / "x"):
+        with refused(match=f"cannot write {path}: .+"):
+            checkpoints.write(path, b"")
+    (tmp_path / "folder").mkdir()
+    with refused(match="cannot write .*folder: Is a directory"):
+        checkpoints.write(tmp_path / "folder", b"")
+    assert entries(tmp_path) == {"file", "folder"}
+
+
+def test_writable_paths_are_those_that_write_can_write(tmp_path):
+    (tmp_path / "file").touch()
+    checkpoints.writable(None, tmp_path / "new", tmp_path / "deep" / "new", tmp_path / "file")
+    for path in (tmp_path, tmp_path / "file" / "x", tmp_path / "file" / "deep" / "x", Path("/")):
+        with refused(match=f"cannot write {path}: .+"):
+            checkpoints.writable(tmp_path / "new", path)
+    assert entries(tmp_path) == {"file"}
+
+
+def test_written_arrays_are_read_back_without_pickle(tmp_path):
+    arrays = {"images": np.arange(12, dtype=np.uint8).reshape(3, 2, 2), "names": np.array(["cat", "dog"])}
+    checkpoints.write_arrays(tmp_path / "a.npz", arrays)
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as file:
+        assert set(file) == set(arrays)
+        for name, array in arrays.items():
+            assert_array_equal(file[name], array)
+
+
+# ---- releases
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory) -> tuple[Path, checkpoints.Release]:
+    """A resnet8 of ten classes, and its file."""
+    path = tmp_path_factory.mktemp("release") / "classifier.safetensors"
+    return path, tiny.release(path, NAMES, models.Config("resnet8", 10, (0.4, 0.5, 0.6), (0.2,)))
+
+
+def damaged(saved, tmp_path: Path, **metadata: str) -> str:
+    """A copy of the release with other metadata."""
+    content = saved[0].read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] |= metadata
+    changed = json.dumps(header).encode()
+    path = tmp_path / "damaged.safetensors"
+    path.write_bytes(len(changed).to_bytes(8, "little") + changed + content[8 + length :])
+    return str(path)
+
+
+def rounded(array) -> np.ndarray:
+    return np.asarray(array).astype(jnp.bfloat16).astype(np.float32)
+
+
+def test_a_release_comes_back_with_rounded_arrays_and_everything_else_exact(saved):
+    path, release = saved
+    loaded = checkpoints.load(str(path))
+    kept = ("config", "class_names", "image_shape", "threat", "recipe")
+    plain = json.loads(json.dumps({name: getattr(release, name) for name in kept}))
+    assert json.loads(json.dumps({name: getattr(loaded, name) for name in kept})) == plain
+    assert loaded.class_names == NAMES and loaded.image_shape == tiny.SHAPE and loaded.threat == release.threat
+    for part in ("variables", "seeds"):
+        jax.tree.map(lambda a, b: assert_array_equal(a, rounded(b)), getattr(loaded, part), getattr(release, part))
+    assert {leaf.dtype for leaf in jax.tree.leaves((loaded.variables, loaded.seeds))} == {np.dtype(np.float32)}
+
+
+def test_a_loaded_release_classifies_as_the_saved_one(saved):
+    path, release = saved
+    loaded = checkpoints.load(str(path))
+    images = np.random.default_rng(0).random((4, *tiny.SHAPE), np.float32)
+    before = models.create(release.config).apply(jax.tree.map(rounded, release.variables), images).logits
+    assert_array_equal(models.create(loaded.config).apply(loaded.variables, images).logits, before)
+    assert np.ptp(before) > 0.1
+
+
+def test_a_release_saved_twice_is_the_same_file(saved, tmp_path):
+    path, release = saved
+    checkpoints.save(tmp_path / "again.safetensors", release)
+    assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
+
+
+def test_a_loaded_release_saved_again_is_the_same_file(saved, tmp_path):
+    path, _ = saved
+    checkpoints.save(tmp_path / "again.safetensors", checkpoints.load(str(path)))
+    assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
+
+
+def test_a_name_is_a_bundled_one_a_file_or_a_run(saved, tmp_path, monkeypatch):
+    path, _ = saved
+    monkeypatch.setattr(checkpoints, "ZOO", path.parent)
+    assert checkpoints.locate("classifier") == checkpoints.locate(str(path)) == path
+    assert checkpoints.locate(str(path.parent)) == path
+
+
+def test_an_unknown_name_is_refused_with_the_bundled_ones(tmp_path, monkeypatch):
+    for name in ("two", "one"):
+        (tmp_path / f"{name}.safetensors").touch()
+    monkeypatch.setattr(checkpoints, "ZOO", tmp_path)
+    with refused(match=r"no classifier 'three'.*\(one, two\)"):
+        checkpoints.load("three")
+
+
+@pytest.mark.parametrize("name", ["", "\0", "x" * 5000])
+def test_a_name_that_no_file_can_have_is_refused(name):
+    with refused(match="no classifier"):
+        checkpoints.load(name)
+
+
+@pytest.mark.parametrize("part", [0.0, 0.00001, 0.001, 0.5, 0.9999])
+def test_a_truncated_file_is_refused(saved, tmp_path, part):
+    content = saved[0].read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(content[: int(part * len(content))])
+    with refused(match="cut.safetensors is not a whole safetensors file"):
+        checkpoints.load(str(tmp_path / "cut.safetensors"))
+
+
+def test_random_bytes_are_refused(tmp_path):
+    (tmp_path / "noise.safetensors").write_bytes(np.random.default_rng(0).bytes(5000))
+    with refused(match="is not a whole safetensors file"):
+        checkpoints.load(str(tmp_path / "noise.safetensors"))
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}])
+def test_a_safetensors_file_of_another_make_is_refused(tmp_path, metadata):
+    save_file({"weight": np.zeros(3, np.float32)}, tmp_path / "other.safetensors", metadata)
+    with refused(match=r"other\.safetensors was not written by rsynth_jax"):
+        checkpoints.load(str(tmp_path / "other.safetensors"))
+
+
+class Bomb:
+    """Unpickling it makes a file."""
+
+    def __init__(self, mark: Path):
+        self.mark = mark
+
+    def __reduce__(self):
+        return Path.touch, (self.mark,)
+
+
+def test_a_pickle_is_refused_and_never_unpickled(tmp_path):
+    path = tmp_path / "pickle.safetensors"
+    path.write_bytes(pickle.dumps(Bomb(tmp_path / "exploded")))
+    with refused(match="is not a whole safetensors file"):
+        checkpoints.load(str(path))
+    assert not (tmp_path / "exploded").exists()
+    pickle.loads(path.read_bytes())
+    assert (tmp_path / "exploded").exists()  # the bomb was a live one
+
+
+def config(**changed) -> str:
+    return json.dumps(models.Config("resnet8", 10)._asdict() | changed)
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "preact-resnet18"])
+def test_weights_of_another_architecture_are_refused(saved, tmp_path, architecture):
+    with refused(match=f"weights are not those of a {architecture}"):
+        checkpoints.load(damaged(saved, tmp_path, config=config(architecture=architecture)))
+
+
+def test_weights_of_another_number_of_classes_are_refused(saved, tmp_path):
+    with refused(match="weights are not those of"):
+        checkpoints.load(damaged(saved, tmp_path, config=config(num_classes=11)))
+
+
+@pytest.mark.parametrize("change", ["missing", "extra", "reshaped"])
+def test_a_missing_extra_or_reshaped_tensor_is_refused(saved, tmp_path, change):
+    _, release = saved
+    params = dict(release.variables["params"])
+    dense = params.pop("Dense_0")
+    if change == "extra":
+        params |= {"Dense_0": dense, "Dense_1": dense}
+    if change == "reshaped":
+        params["Dense_0"] = {"bias": dense["bias"], "kernel": dense["kernel"].T}
+    checkpoints.save(
+        tmp_path / "x.safetensors", release._replace(variables=release.variables | {"params": params})
+    )
+    with refused(match="weights are not those of"):
+        checkpoints.load(str(tmp_path / "x.safetensors"))
+
+
+def test_names_or_seeds_that_do_not_fit_the_classes_are_refused(saved, tmp_path):
+    _, release = saved
+    cut = release.seeds._replace(mean=release.seeds.mean[:5])
+    for change in ({"class_names": NAMES[:9]}, {"class_names": (*NAMES, "unicorn")}, {"seeds": cut}):
+        checkpoints.save(tmp_path / "x.safetensors", release._replace(**change))
+        with refused(match=r"x\.safetensors"):
+            checkpoints.load(str(tmp_path / "x.safetensors"))
+
+
+THREAT = '{"norm": "l2", "epsilon": 0.5, "step_size": 0.1, "num_steps": 7}'
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("config", "{"),
+        ("config", "[]"),
+        ("config", "null"),
+        ("config", '{"architecture": "resnet8"}'),
+        ("config", config(evil=1)),
+        ("config", config(architecture=["resnet8"])),
+        ("config", config(architecture={"a": 1})),
+        ("config", config(architecture="__import__('os').abort()")),
+        ("config", config(dtype="object")),
+        ("config", config(num_classes="10")),
+        ("config", config(num_classes=-1)),
+        ("config", config(mean="0.5")),
+        ("config", config(mean=[0.1, 0.2])),
+        ("config", config(std=None)),
+        ("class_names", "3"),
+        ("class_names", '{"cat": 1}'),
+        ("class_names", "[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]"),
+        ("image_shape", "[16, 16]"),
+        ("image_shape", '"abc"'),
+        ("image_shape", "[-16, 16, 3]"),
+        ("image_shape", "[16, 16, 3.5]"),
+        ("threat", "{}"),
+        ("threat", THREAT.replace("l2", "l3")),
+        ("threat", THREAT.replace("0.5", "null")),
+        ("recipe", "not JSON"),
+        ("recipe", "[" * 100_000),
+    ],
+    ids=lambda value: value[:40],
+)
+def test_a_description_that_does_not_hold_is_refused(saved, tmp_path, name, value):
+    with refused(match=r"damaged\.safetensors"):
+        checkpoints.load(damaged(saved, tmp_path, **{name: value}))
+
+
+def test_an_image_shape_beyond_memory_is_not_allocated(saved, tmp_path, monkeypatch):
+    asked = []
+    zeros = jnp.zeros
+    monkeypatch.setattr(jnp, "zeros", lambda shape, *rest: asked.append(shape) or zeros((1, *tiny.SHAPE), *rest))
+    checkpoints.load(damaged(saved, tmp_path, image_shape="[100000, 100000, 3]"))
+    assert (1, 100_000, 100_000, 3) not in asked
+
+
+# ---- the state of a run
+
+
+def state(optimizer=None, width=3) -> TrainState:
+    rng = np.random.default_rng(0)
+    variables = {
+        "params": {"w": jnp.array(rng.normal(size=(4, width)), jnp.float32)},
+        "batch_stats": {"mean": jnp.array(rng.normal(size=width), jnp.float32)},
+    }
+    opt_state = (optax.sgd(0.1, momentum=0.9) if optimizer is None else optimizer).init(variables["params"])
+    return TrainState(
+        jnp.array(7, jnp.int32),
+        variables,
+        jax.tree.map(lambda leaf: leaf + jnp.ones((), leaf.dtype), opt_state),
+        jax.tree.map(lambda leaf: leaf / 3, variables),
+    )
+
+
+def assert_same(one: TrainState, other: TrainState) -> None:
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        assert a.dtype == b.dtype
+        assert_array_equal(a, b)
+
+
+def test_a_state_comes_back_exactly(tmp_path):
+    before = state()
+    checkpoints.save_state(tmp_path, before)
+    assert_same(checkpoints.restore_state(tmp_path, jax.tree.map(jnp.zeros_like, before)), before)
+
+
+def test_a_state_comes_back_where_the_run_keeps_it(tmp_path):
+    replicate = parallel.over_devices(8).replicate
+    checkpoints.save_state(tmp_path, state())
+    restored = checkpoints.restore_state(tmp_path, replicate(state()))
+    for leaf in jax.tree.leaves(restored):
+        assert len(leaf.sharding.device_set) == 8 and leaf.sharding.is_fully_replicated
+
+
+def test_the_newest_state_is_the_one_that_comes_back(tmp_path):
+    for step in (9, 10, 100):
+        checkpoints.save_state(tmp_path, state()._replace(step=jnp.array(step, jnp.int32)))
+    assert int(checkpoints.restore_state(tmp_path, state()).step) == 100
+
+
+def test_a_state_saved_twice_is_no_error(tmp_path):
+    for _ in range(2):
+        checkpoints.save_state(tmp_path, state())
+    assert_same(checkpoints.restore_state(tmp_path, state()), state())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [state(width=5), state(optax.adamw(0.1)), state(optax.sgd(0.1))],
+    ids=["another network", "another optimizer", "no momentum"],
+)
+def test_a_state_of_another_network_or_optimizer_is_refused(tmp_path, other):
+    checkpoints.save_state(tmp_path, state())
+    with refused(match=r"checkpoints/7 does not fit this recipe: ."):
+        checkpoints.restore_state(tmp_path, other)
+
+
+@pytest.mark.parametrize("folder", ["", "checkpoints"])
+def test_nothing_to_resume_is_refused(tmp_path, folder):
+    (tmp_path / "run" / folder).mkdir(parents=True)
+    with refused(match="nothing to resume in .*run"):
+        checkpoints.restore_state(tmp_path / "run", state())
+
+
+def test_a_half_written_state_is_passed_over(tmp_path):
+    checkpoints.save_state(tmp_path, state())
+    (tmp_path / "checkpoints" / "8.orbax-checkpoint-tmp").mkdir()
+    assert int(checkpoints.restore_state(tmp_path, state()).step) == 7

@@ -1,0 +1,132 @@
+"""The evaluation program on an untrained classifier: what it prints, writes and refuses."""
+
+import functools
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+
+from train import evaluate
+from train.evaluate import Options
+
+ROOT = Path(__file__).parents[1]
+NAMES = ("airplane", "cat", "dog")
+refused = functools.partial(pytest.raises, ValueError, check=lambda error: "\n" not in str(error))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def network():
+    with tiny.network():
+        yield
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory) -> Options:
+    """A classifier and twelve photos; two steps of attack, batches of four."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    tiny.release(folder / "c.safetensors", NAMES)
+    data = tiny.photos(folder / "d.npz", NAMES, test=12)
+    return Options(str(folder / "c.safetensors"), data, num=10, steps=2, batch_size=4, epsilon=2.0)
+
+
+def numbers(options: Options, path: Path, **changed) -> dict:
+    assert evaluate.evaluate(Options(**vars(options) | {"json": path} | changed)) == 0
+    return json.loads(path.read_text())
+
+
+@pytest.fixture(scope="module")
+def once(options, tmp_path_factory) -> dict:
+    return numbers(options, tmp_path_factory.mktemp("once") / "n.json")
+
+
+def test_the_json_holds_every_number_printed(options, tmp_path, capsys):
+    n = numbers(options, tmp_path / "n.json")
+    printed = capsys.readouterr().out
+    shares = [n["clean"], *n["clean_interval"], n["adversarial"], *n["adversarial_interval"]]
+    assert re.findall(r"[\d.]+%", printed) == [f"{share:.1%}" for share in shares]
+    assert f"on {n['num']} images" in printed and f"PGD-{n['num_steps']} {n['norm']} {n['epsilon']:g}" in printed
+    assert printed.count("\n") == 1
+
+
+def test_the_same_command_gives_the_same_numbers(options, tmp_path, once):
+    assert numbers(options, tmp_path / "n.json") == once
+
+
+def test_the_attack_is_on_the_classifier_s_own_threat_unless_told_otherwise(options, once):
+    own = evaluate.checkpoints.load(options.classifier).threat
+    bare = Options(**vars(options) | {"epsilon": None, "steps": 20})
+    assert evaluate.threat(bare, own) == ("l2", 0.5, pytest.approx(0.1), 20)
+    told = Options(norm="linf", epsilon=0.25, step_size=0.125, steps=3)
+    assert evaluate.threat(told, own) == ("linf", 0.25, 0.125, 3)
+    assert (once["norm"], once["epsilon"], once["num_steps"], once["step_size"]) == ("l2", 2.0, 2, 4.0)
+
+
+def test_more_restarts_never_raise_the_adversarial_accuracy(options, tmp_path, once):
+    more = numbers(options, tmp_path / "n.json", restarts=3)
+    assert more["restarts"] == 3 and more["clean"] == once["clean"]
+    assert more["adversarial"] <= once["adversarial"]
+
+
+def test_every_count_is_a_share_of_the_images_inside_its_interval(once):
+    assert once["num"] == 10
+    for kind in ("clean", "adversarial"):
+        low, high = once[f"{kind}_interval"]
+        assert 0 <= low <= once[kind] <= high <= 1 and (10 * once[kind]) % 1 == pytest.approx(0)
+
+
+def test_no_more_images_are_counted_than_there_are(options, tmp_path):
+    assert numbers(options, tmp_path / "n.json", num=1000)["num"] == 12
+
+
+@pytest.mark.parametrize("name", ["num", "steps", "restarts", "batch_size"])
+@pytest.mark.parametrize("value", [0, -2])
+def test_a_count_that_is_not_positive_is_refused_by_name(options, name, value):
+    with refused(match=f"{name.replace('_', '.')} is {value}"):
+        evaluate.evaluate(Options(**vars(options) | {name: value}))
+
+
+@pytest.mark.parametrize("name", ["epsilon", "step_size"])
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
+def test_a_length_that_is_negative_or_not_finite_is_refused_by_name(options, name, value):
+    with refused(match=f"{name.replace('_', '.')} is {value}"):
+        evaluate.evaluate(Options(**vars(options) | {name: value}))
+
+
+def test_an_unknown_norm_is_refused_with_the_known_ones(options):
+    with refused(match="no norm named 'l3'.*l2, linf"):
+        evaluate.evaluate(Options(**vars(options) | {"norm": "l3"}))
+
+
+@pytest.mark.parametrize("names", [("airplane", "dog", "cat"), ("airplane", "cat"), ("a", "b", "c")])
+def test_data_of_other_classes_are_refused(options, tmp_path, names):
+    data = tiny.photos(tmp_path / "d.npz", names, test=12)
+    with refused(match=r"the data set's classes \(.*\) are not the classifier's \(airplane, cat, dog\)"):
+        evaluate.evaluate(Options(**vars(options) | {"data": data}))
+
+
+def test_an_unknown_split_is_refused(options):
+    with refused(match="no array.*train_images"):
+        evaluate.evaluate(Options(**vars(options) | {"split": "train"}))
+
+
+def test_a_json_below_a_file_is_refused(options, tmp_path):
+    (tmp_path / "file").touch()
+    with refused(match="cannot write .*n.json"):
+        evaluate.evaluate(Options(**vars(options) | {"json": tmp_path / "file" / "n.json"}))
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [(["--steps", "many"], "many"), (["--classifier", "nowhere"], "no classifier 'nowhere'")],
+    ids=["bad flag", "bad classifier"],
+)
+def test_a_mistake_ends_the_command_with_status_2_one_line_and_no_file(tmp_path, flags, said):
+    command = [sys.executable, "-m", "train.evaluate", "--json", str(tmp_path / "n.json"), *flags]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.count("\n") == 1 and done.stderr.startswith("rsynth-evaluate: ") and said in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,231 @@
+"""The generation program on an untrained classifier: which image is which, what it writes and refuses."""
+
+import functools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+from PIL import Image as Pillow
+
+from rsynth_jax import console, models
+from synth import generation
+from synth.generation import Options
+
+ROOT = Path(__file__).parents[1]
+NAMES = ("airplane", "cat", "dog")
+refused = functools.partial(pytest.raises, ValueError, check=lambda error: "\n" not in str(error))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def network():
+    with tiny.network():
+        yield
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory) -> str:
+    path = tmp_path_factory.mktemp("generation") / "c.safetensors"
+    tiny.release(path, NAMES)
+    return str(path)
+
+
+def generate(classifier: str, folder: Path, **changed) -> Path:
+    """Three images of a cat in four steps, unless told otherwise; the folder of the sheet and the arrays."""
+    asked = {"classes": ("cat",), "num": 3, "steps": 4, "batch_size": 3} | changed
+    options = Options(classifier, out=folder / "sheet.png", npz=folder / "images.npz", **asked)
+    assert generation.generate(options) == 0
+    return folder
+
+
+def arrays(folder: Path) -> dict[str, np.ndarray]:
+    with np.load(folder / "images.npz", allow_pickle=False) as file:
+        return dict(file)
+
+
+def of(folder: Path, label: int) -> np.ndarray:
+    """The images of a class, as signed numbers."""
+    found = arrays(folder)
+    return found["images"][found["labels"] == label].astype(int)
+
+
+@pytest.fixture(scope="module")
+def cats(classifier, tmp_path_factory) -> Path:
+    return generate(classifier, tmp_path_factory.mktemp("cats"))
+
+
+# ---- which image is which
+
+
+def test_the_same_command_writes_the_same_bytes(classifier, tmp_path, cats):
+    again = generate(classifier, tmp_path)
+    assert (again / "sheet.png").read_bytes() == (cats / "sheet.png").read_bytes()
+
+
+def test_a_class_by_number_is_the_class_by_name(classifier, tmp_path, cats):
+    numbered = generate(classifier, tmp_path, classes=("1",))
+    assert (numbered / "sheet.png").read_bytes() == (cats / "sheet.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"batch_size": 1},
+        {"batch_size": 7, "num": 9},
+        {"batch_size": 64, "classes": ("dog", "cat")},
+        {"batch_size": 7, "num": 9, "classes": ("all",)},
+    ],
+    ids=["one at a time", "nine in sevens", "after a dog", "nine among all"],
+)
+def test_an_image_depends_on_the_seed_the_class_and_its_number_alone(classifier, tmp_path, cats, changed):
+    """To within 2 of 255: a convolution's rounding depends on its batch."""
+    others = of(generate(classifier, tmp_path, **changed), 1)
+    assert np.abs(others[:3] - of(cats, 1)).max() <= 2
+
+
+def test_images_of_another_number_class_or_seed_are_others(classifier, tmp_path, cats):
+    first, second, third = of(cats, 1)
+    dog = of(generate(classifier, tmp_path, classes=("dog",)), 2)[0]
+    reseeded = of(generate(classifier, tmp_path, seed=1), 1)[0]
+    for other in (second, third, dog, reseeded):
+        assert np.abs(other - first).max() > 10
+
+
+def test_more_steps_climb_higher_and_stay_within_the_radius(classifier, tmp_path):
+    said = {}
+    for steps in (1, 8):
+        path = tmp_path / f"{steps}.json"
+        generate(classifier, tmp_path, steps=steps, radius=0.5, step_size=0.1, objective="log-prob", json=path)
+        said[steps] = json.loads(path.read_text())
+    assert said[8]["log_prob_start"] == pytest.approx(said[1]["log_prob_start"], abs=1e-4)
+    assert said[8]["log_prob"] > said[1]["log_prob"] > said[1]["log_prob_start"]
+    for image in said[8]["images"]:
+        assert image["l2_moved"] <= 0.5 + np.sqrt(768) / 255  # bytes round by half of 1 / 255 at each end
+
+
+@pytest.mark.parametrize("objective", generation.OBJECTIVES)
+def test_every_objective_raises_itself(classifier, objective, tmp_path):
+    release = generation.checkpoints.load(classifier)
+    bound = models.bind(models.create(release.config), release.variables)
+    score = generation.OBJECTIVES[objective](bound, 1)
+    start = generate(classifier, tmp_path, num=1, steps=0, batch_size=1)
+    before = score(of(start, 1)[0].astype(np.float32) / 255)
+    end = generate(classifier, tmp_path, num=1, batch_size=1, objective=objective, schedule="cosine", momentum=0.5)
+    assert score(of(end, 1)[0].astype(np.float32) / 255) > before
+
+
+# ---- what it writes
+
+
+def test_the_arrays_are_the_images_their_labels_and_the_names(classifier, tmp_path):
+    found = arrays(generate(classifier, tmp_path, classes=("dog", "airplane"), num=2, steps=1))
+    assert found["images"].shape == (4, *tiny.SHAPE) and found["images"].dtype == np.uint8
+    assert found["labels"].tolist() == [2, 2, 0, 0]
+    assert found["class_names"].tolist() == list(NAMES)
+
+
+def test_the_sheet_shows_the_images_a_row_a_class(classifier, tmp_path):
+    folder = generate(classifier, tmp_path, classes=("all",), num=2, steps=1)
+    expected = generation.pictures.sheet(arrays(folder)["images"], 2, NAMES, "logit, 1 of 1 steps of 0.2")
+    with Pillow.open(folder / "sheet.png") as picture:
+        np.testing.assert_array_equal(picture, expected)
+
+
+def test_the_json_holds_every_number_printed(classifier, tmp_path, capsys):
+    generate(classifier, tmp_path, classes=("cat", "dog"), num=2, json=tmp_path / "n.json")
+    printed = capsys.readouterr().out
+    n = json.loads((tmp_path / "n.json").read_text())
+    assert printed == (
+        f"{tmp_path / 'sheet.png'}: {len(n['images'])} images of cat, dog in {n['seconds']:.1f} s; "
+        f"mean log p {n['log_prob_start']:.2f} -> {n['log_prob']:.2f}, l2 moved {n['l2_moved']:.2f}\n"
+    )
+    for name in ("log_prob_start", "log_prob", "l2_moved"):
+        assert n[name] == pytest.approx(np.mean([image[name] for image in n["images"]]), rel=1e-5)
+    assert [(image["class"], image["index"]) for image in n["images"]] == [
+        ("cat", 0), ("cat", 1), ("dog", 0), ("dog", 1)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("steps", "frames"), [(0, 1), (3, 4), (4, 3)])
+def test_the_animation_has_a_frame_for_the_start_and_for_every_stage(classifier, tmp_path, steps, frames):
+    generate(classifier, tmp_path, steps=steps, gif=tmp_path / "a.gif")
+    with Pillow.open(tmp_path / "a.gif") as picture:
+        assert picture.format == "GIF" and picture.n_frames == frames
+
+
+def test_no_steps_write_the_starts(classifier, tmp_path):
+    generate(classifier, tmp_path, steps=0, json=tmp_path / "n.json")
+    numbers = json.loads((tmp_path / "n.json").read_text())
+    assert numbers["l2_moved"] == 0 and numbers["log_prob"] == numbers["log_prob_start"]
+
+
+# ---- what it refuses
+
+
+@pytest.mark.parametrize("asked", [("unicorn",), ("cat", "unicorn"), ("3",), ("-1",), ("",), ()])
+def test_an_unknown_class_is_refused_with_the_known_ones_and_nothing_is_written(classifier, tmp_path, asked):
+    with refused(match="class.*airplane, cat, dog"):
+        generate(classifier, tmp_path, classes=asked)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"objective": "loss"}, "'loss'.*log-prob, logit, sum"),
+        ({"schedule": "linear"}, "'linear'.*constant, cosine"),
+        ({"momentum": 1.0}, "momentum is 1.0"),
+        ({"momentum": -0.5}, "momentum is -0.5"),
+        ({"momentum": float("nan")}, "momentum is nan"),
+        ({"step_size": float("nan")}, "step.size is nan"),
+        ({"step_size": 0.0}, "step.size is 0"),
+        ({"radius": -1.0}, "radius is -1"),
+        ({"radius": float("inf")}, "radius is inf"),
+        ({"num": 0}, "num is 0"),
+        ({"steps": -1}, "steps is -1"),
+        ({"batch_size": 0}, "batch.size is 0"),
+        ({"seed": -1}, "seed is -1"),
+    ],
+)
+def test_a_flag_that_makes_no_sense_is_refused_by_name_and_nothing_is_written(classifier, tmp_path, changed, said):
+    with refused(match=said):
+        generate(classifier, tmp_path, **changed)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_classifier_is_refused(tmp_path):
+    with refused(match="no classifier 'nowhere'"):
+        generate("nowhere", tmp_path)
+
+
+def test_a_sheet_below_a_file_is_refused_and_nothing_else_is_written(classifier, tmp_path):
+    (tmp_path / "file").touch()
+    with refused(match="cannot write .*sheet.png"):
+        generation.generate(
+            Options(classifier, ("cat",), 1, out=tmp_path / "file/sheet.png", npz=tmp_path / "x.npz", steps=0)
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_classes_are_asked_for_as_words_after_one_flag():
+    options = console.parse(Options, ["--class", "cat", "dog", "--num", "2"])
+    assert options.classes == ("cat", "dog") and options.num == 2
+    assert console.parse(Options, []) == Options()
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [(["--num", "several"], "several"), (["--class", "unicorn"], "no class 'unicorn'")],
+    ids=["bad flag", "bad class"],
+)
+def test_a_mistake_ends_the_command_with_status_2_one_line_and_no_file(tmp_path, flags, said):
+    tiny.release(tmp_path / "c.safetensors", NAMES, models.Config("resnet8", 3))
+    files = ["--classifier", str(tmp_path / "c.safetensors"), "--out", str(tmp_path / "sheet.png")]
+    command = [sys.executable, "-m", "synth.generation", *files, *flags]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.count("\n") == 1 and done.stderr.startswith("rsynth-generate: ") and said in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["c.safetensors"]

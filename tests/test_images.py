@@ -1,0 +1,94 @@
+"""Laws of the functions of arrays."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.testing import assert_allclose, assert_array_equal
+
+from rsynth_jax import images
+
+IMAGE = np.random.default_rng(0).random((6, 4, 3), np.float32)
+PIXELS = arrays(np.float32, (4, 6, 3), elements=st.floats(0, 1, width=32))
+HOLES = arrays(bool, (4, 6, 1))
+fill = jax.jit(images.fill)
+
+
+@given(image=PIXELS, factor=st.sampled_from([1, 2, 3]))
+def test_downsampling_undoes_upsampling(image, factor):
+    assert_allclose(images.downsample(images.upsample(image, factor), factor), image, atol=1e-6)
+
+
+def test_upsampling_repeats_every_pixel():
+    assert_array_equal(images.upsample(IMAGE, 3), IMAGE.repeat(3, axis=0).repeat(3, axis=1))
+
+
+def test_downsampling_takes_the_means_of_blocks():
+    expected = [[IMAGE[i : i + 2, j : j + 2].mean((0, 1)) for j in (0, 2)] for i in (0, 2, 4)]
+    assert_allclose(images.downsample(IMAGE, 2), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("factor", [3, 4])
+def test_a_factor_that_divides_only_one_side_is_refused(factor):
+    with pytest.raises(ValueError, match=f"6 x 4 does not divide into blocks of {factor}"):
+        images.downsample(IMAGE, factor)
+
+
+@given(image=PIXELS, hole=HOLES)
+def test_filling_keeps_the_known_pixels(image, hole):
+    filled = np.asarray(fill(image, hole))
+    assert_array_equal(filled[~hole[..., 0]], image[~hole[..., 0]])
+
+
+@given(image=PIXELS, hole=HOLES.filter(lambda hole: hole.any() and not hole.all()))
+def test_filling_takes_the_mean_color_of_the_known_pixels(image, hole):
+    filled, known = np.asarray(fill(image, hole)), image[~hole[..., 0]]
+    expected = np.broadcast_to(known.mean(0), (hole.sum(), 3))
+    assert_allclose(filled[hole[..., 0]], expected, atol=1e-6)
+
+
+def test_filling_an_image_that_is_all_hole_stays_finite():
+    assert np.isfinite(images.fill(IMAGE, np.ones((6, 4, 1), bool))).all()
+
+
+def test_encoding_undoes_decoding_for_every_byte():
+    every = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
+    decoded = images.decode(every)
+    assert decoded.dtype == jnp.float32 and decoded.min() == 0 and decoded.max() == 1
+    assert_array_equal(images.encode(decoded), every)
+
+
+def test_encoding_clips_and_rounds_to_the_nearest_byte():
+    values = jnp.array([-1.0, 2.0, 100.4 / 255, 100.6 / 255])
+    assert_array_equal(images.encode(values), np.uint8([0, 255, 100, 101]))
+
+
+def test_a_crop_without_padding_is_the_identity():
+    assert_array_equal(images.random_crop(jax.random.key(0), IMAGE, 0), IMAGE)
+
+
+def test_crops_are_the_windows_of_the_zero_padded_image_and_every_window_occurs():
+    padded = np.pad(IMAGE, ((1, 1), (1, 1), (0, 0)))
+    windows = {padded[i : i + 6, j : j + 4].tobytes() for i in range(3) for j in range(3)}
+    keys = jax.random.split(jax.random.key(0), 200)
+    crops = np.asarray(jax.vmap(lambda key: images.random_crop(key, IMAGE, 1))(keys))
+    assert {crop.tobytes() for crop in crops} == windows
+
+
+def test_flips_are_the_image_and_its_mirror_and_both_occur():
+    keys = jax.random.split(jax.random.key(0), 50)
+    flips = np.asarray(jax.vmap(lambda key: images.random_flip(key, IMAGE))(keys))
+    assert {flip.tobytes() for flip in flips} == {IMAGE.tobytes(), IMAGE[:, ::-1].tobytes()}
+
+
+def test_the_grid_places_image_k_in_row_k_over_columns_and_all_else_is_white():
+    pictures = np.random.default_rng(0).random((5, 3, 4, 1), np.float32)
+    sheet = np.array(images.grid(pictures, columns=2, gap=1))
+    for k, picture in enumerate(pictures):
+        row, column = k // 2 * 4, k % 2 * 5
+        assert_array_equal(sheet[row : row + 3, column : column + 4], picture)
+        sheet[row : row + 3, column : column + 4] = 1
+    assert_array_equal(sheet, np.ones((12, 10, 1)))

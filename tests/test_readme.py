@@ -1,0 +1,48 @@
+"""The README keeps its word: its commands parse, its example runs, its pictures and files are there."""
+
+import re
+import shlex
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from rsynth_jax import console
+from synth import generation
+from train import evaluate, train
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+PROGRAMS = {"rsynth-train": train, "rsynth-evaluate": evaluate, "rsynth-generate": generation}
+COMMANDS = re.findall(r"^(rsynth-.+)$", README, re.MULTILINE) + re.findall(r"`(rsynth-\S+ .+?)`", README)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_parses(command):
+    name, *flags = shlex.split(command)
+    program = PROGRAMS[name]
+    getattr(program, "parse", console.parse)(program.Options, flags)
+
+
+def test_there_are_commands():
+    assert {command.split()[0] for command in COMMANDS} == set(PROGRAMS)
+
+
+@pytest.mark.parametrize("target", re.findall(r"\]\((?!http)([^)#]+)\)", README))
+def test_every_link_leads_somewhere(target):
+    assert (ROOT / target).exists()
+
+
+def test_the_example_fills_the_hole_and_stays_in_its_ball():
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    photos = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
+    holes = np.zeros((2, 32, 32, 1), bool)
+    holes[:, 8:24, 8:24] = True
+    names = {"photos": photos, "holes": holes, "labels": np.array([3, 5])}
+    assert "num_steps=720" in example
+    with jax.numpy_dtype_promotion("standard"):
+        exec(example.replace("num_steps=720", "num_steps=2"), names)
+    assert names["filled"].shape == photos.shape and np.isfinite(names["filled"]).all()
+    assert np.abs(names["filled"] - photos)[~np.broadcast_to(holes, photos.shape)].max() < 0.21
+    assert np.abs(names["filled"] - photos)[np.broadcast_to(holes, photos.shape)].max() > 0.21

@@ -1,0 +1,164 @@
+"""The recipes: the paper's table, and the values of the schedules."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from rsynth_jax import models, recipes
+from rsynth_jax.attacks import Threat
+from rsynth_jax.recipes import RECIPES
+
+PAPER = {  # Santurkar et al. 2019, appendix: epochs, rate, batch, rate / 10 at, epsilon, steps, step size
+    "cifar10": (350, 0.01, 256, (150, 250), 0.5, 7, 0.1),
+    "restricted-imagenet": (110, 0.1, 128, (30, 60), 3, 7, 0.5),
+    "imagenet": (110, 0.1, 256, (100,), 3, 7, 0.5),
+    "horse2zebra": (350, 0.01, 64, (50, 100), 5, 7, 0.9),
+    "apple2orange": (350, 0.01, 64, (50, 100), 5, 7, 0.9),
+    "summer2winter": (350, 0.01, 64, (50, 100), 5, 7, 0.9),
+}
+optax_dtypes = functools.partial(jax.numpy_dtype_promotion, "standard")  # optax itself mixes dtypes
+every_recipe = pytest.mark.parametrize("name", RECIPES)
+
+
+def rates(recipe, steps):
+    """The rates at these steps, with ten steps to the epoch."""
+    with optax_dtypes():
+        return np.asarray(jax.vmap(recipes.schedule(recipe, 10))(np.asarray(steps)))
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_a_papers_recipe_has_the_papers_numbers(name):
+    r = RECIPES[name]
+    row = (r.epochs, r.learning_rate, r.batch_size, r.milestones, r.epsilon, r.num_steps, r.step_size)
+    assert row == PAPER[name]
+    assert (r.method, r.norm, r.optimizer, r.schedule) == ("pgd", "l2", "sgd", "step")
+    assert (r.momentum, r.weight_decay, r.architecture[:8]) == (0.9, 5e-4, "resnet50")
+
+
+@every_recipe
+def test_every_recipe_builds(name):
+    recipe = RECIPES[name]
+    adversary, loss = recipes.method(recipe)
+    assert callable(adversary) and callable(loss) and recipe.architecture in models.ARCHITECTURES
+    params = {"w": jnp.ones(3)}
+    optimizer = recipes.optimizer(recipe, 10)
+    with optax_dtypes():
+        updates, _ = optimizer.update({"w": jnp.ones(3)}, optimizer.init(params), params)
+    assert (updates["w"] < 0).all()
+
+
+@every_recipe
+def test_the_rate_stays_between_zero_and_the_recipes(name):
+    recipe = RECIPES[name]
+    every = rates(recipe, np.arange(10 * recipe.epochs))
+    assert math.isclose(every.max(), recipe.learning_rate, rel_tol=1e-5) and every.min() > 0
+
+
+@every_recipe
+def test_every_recipe_passes_the_check(name):
+    recipes.check(RECIPES[name])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({name: 0} for name in ("epochs", "batch_size", "num_steps", "step_size", "learning_rate")),
+        *({name: -1} for name in ("epsilon", "beta", "weight_decay", "seed", "crop_padding")),
+        *({name: 1.0} for name in ("momentum", "label_smoothing", "ema_decay")),
+        *({name: "none"} for name in ("method", "schedule", "optimizer", "norm", "architecture", "dtype")),
+    ],
+    ids=lambda wrong: next(iter(wrong)),
+)
+def test_the_check_refuses_what_makes_no_sense_by_name(wrong):
+    name, value = next(iter(wrong.items()))
+    with pytest.raises(ValueError, match=f"{name} (is {value}|named 'none')"):
+        recipes.check(RECIPES["cifar10"]._replace(**wrong))
+
+
+def test_the_threat_is_the_recipes():
+    recipe = RECIPES["imagenet"]._replace(norm="linf")
+    assert recipes.threat(recipe) == Threat(norm="linf", epsilon=3.0, step_size=0.5, num_steps=7)
+
+
+@pytest.mark.parametrize("method", recipes.METHODS)
+def test_every_method_is_a_pair_of_an_adversary_and_a_loss(linear, method):
+    adversary, loss = recipes.method(RECIPES["cifar10"]._replace(method=method, num_steps=1))
+    image = jnp.full((4, 4, 3), 0.5)
+    moved = jnp.abs(adversary(jax.random.key(0), linear, image, 0) - image).max()
+    assert (moved > 0) == (method != "natural")
+    assert loss(jnp.zeros((2, 5)), jnp.zeros((2, 5)), jnp.array([0, 1])) == pytest.approx(math.log(5))
+
+
+def test_the_step_schedule_divides_by_ten_at_every_milestone():
+    around = rates(RECIPES["cifar10"], [0, 1499, 1500, 2499, 2500, 3499])
+    assert_allclose(around, [0.01, 0.01, 0.001, 0.001, 0.0001, 0.0001], rtol=1e-5)
+
+
+def test_the_one_cycle_schedule_peaks_at_a_quarter():
+    recipe = RECIPES["cifar10-cpu"]
+    every = rates(recipe, np.arange(10 * recipe.epochs))
+    assert np.argmax(every) == 10 * recipe.epochs // 4
+    assert_allclose(every.max(), recipe.learning_rate, rtol=1e-6)
+
+
+def test_the_cosine_schedule_falls_from_the_rate_to_zero():
+    recipe = RECIPES["cifar10"]._replace(schedule="cosine", epochs=4)
+    steps = np.arange(41)
+    assert_allclose(rates(recipe, steps), 0.01 * (1 + np.cos(np.pi * steps / 40)) / 2, atol=1e-8)
+
+
+def test_sgd_has_the_weight_decay_in_its_gradient_and_nesterov_momentum():
+    recipe = RECIPES["cifar10"]._replace(learning_rate=1.0, weight_decay=0.5)
+    optimizer, params, velocity = recipes.optimizer(recipe, 10), jnp.array(2.0), 0.0
+    state = optimizer.init(params)
+    for gradient in (1.0, -3.0, 0.5):
+        with optax_dtypes():
+            updates, state = optimizer.update(jnp.array(gradient), state, params)
+        velocity = 0.9 * velocity + gradient + 0.5 * float(params)
+        assert_allclose(updates, -(0.9 * velocity + gradient + 0.5 * float(params)), rtol=1e-5)
+        params = optax.apply_updates(params, updates)
+
+
+def test_adamw_shrinks_the_weights_apart_from_the_gradient():
+    recipe = RECIPES["cifar10"]._replace(optimizer="adamw", learning_rate=0.1, weight_decay=0.5)
+    optimizer, params = recipes.optimizer(recipe, 10), jnp.array(2.0)
+    with optax_dtypes():
+        updates, _ = optimizer.update(jnp.array(0.0), optimizer.init(params), params)
+    assert_allclose(updates, -0.1 * 0.5 * 2.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "kind, table, build",
+    [
+        ("method", recipes.METHODS, recipes.method),
+        ("schedule", recipes.SCHEDULES, lambda recipe: recipes.schedule(recipe, 10)),
+        ("optimizer", recipes.OPTIMIZERS, lambda recipe: recipes.optimizer(recipe, 10)),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_names_of_the_known(kind, table, build):
+    with pytest.raises(ValueError, match=f"no {kind} named 'none'.*" + ", ".join(table)):
+        build(RECIPES["cifar10"]._replace(**{kind: "none"}))
+
+
+def test_augmentation_without_padding_is_the_flip_alone():
+    image = np.random.default_rng(0).random((4, 4, 3), np.float32)
+    recipe = RECIPES["cifar10"]._replace(crop_padding=0)
+    augment = jax.jit(jax.vmap(recipes.augment(recipe), (0, None)))
+    augmented = np.asarray(augment(jax.random.split(jax.random.key(0), 20), image))
+    assert {a.tobytes() for a in augmented} == {image.tobytes(), image[:, ::-1].tobytes()}
+
+
+def test_augmentation_is_its_keys_alone_and_differs_between_keys():
+    image, augment = (
+        np.random.default_rng(0).random((8, 8, 3), np.float32),
+        recipes.augment(RECIPES["cifar10"]),
+    )
+    one, same, other = (augment(jax.random.key(s), image) for s in (0, 0, 1))
+    assert_array_equal(one, same)
+    assert np.abs(one - other).max() > 0

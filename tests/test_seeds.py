@@ -1,0 +1,101 @@
+"""The class Gaussians: NumPy's mean and covariance, and the laws of sampling."""
+
+import jax
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from rsynth_jax import seeds
+
+RNG = np.random.default_rng(5)
+LABELS = np.repeat([0, 1, 2], [2, 12, 20])
+IMAGES = RNG.integers(0, 256, (34, 4, 4, 3), np.uint8)
+SHAPE = (4, 4, 3)
+
+
+@pytest.fixture(scope="module")
+def exact():
+    return seeds.fit(IMAGES, LABELS, num_classes=3, factor=1, share=1)
+
+
+def rows(images):
+    return images.reshape(len(images), -1) / 255
+
+
+def draws(fitted, label, num):
+    keys = jax.random.split(jax.random.key(0), num)
+    return np.asarray(jax.vmap(lambda key: seeds.sample(key, fitted, label, SHAPE))(keys))
+
+
+@pytest.mark.parametrize("label", range(3))
+def test_fit_has_the_mean_and_the_covariance_of_the_class(exact, label):
+    members = rows(IMAGES[label == LABELS])
+    components = np.float64(exact.components[label]).reshape(-1, 48)
+    assert_allclose(exact.mean[label].ravel(), members.mean(0), atol=1e-6)
+    assert_allclose(components.T @ components, np.cov(members.T, bias=True), atol=1e-6)
+
+
+def test_fit_works_on_block_means():
+    fitted = seeds.fit(IMAGES, LABELS, num_classes=3, factor=2, share=1)
+    blocks = IMAGES[LABELS == 1].reshape(-1, 2, 2, 2, 2, 3).mean((2, 4))
+    components = np.float64(fitted.components[1]).reshape(-1, 12)
+    assert_allclose(fitted.mean[1], blocks.mean(0) / 255, atol=1e-6)
+    assert_allclose(components.T @ components, np.cov(rows(blocks).T, bias=True), atol=1e-6)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.8, 0.95])
+def test_fit_keeps_the_fewest_components_that_hold_the_share(share):
+    fitted = seeds.fit(IMAGES, LABELS, num_classes=3, factor=1, share=share)
+    for label in range(3):
+        held = np.sum(np.float64(fitted.components[label]) ** 2, axis=(1, 2, 3))
+        held = held[held > 0] / rows(IMAGES[label == LABELS]).var(0).sum()
+        assert held.sum() >= share - 1e-6 > held[:-1].sum()
+
+
+def test_classes_that_need_fewer_components_are_padded_with_zeros(exact):
+    assert exact.components.shape == (3, 19, 4, 4, 3)  # n centered images span n - 1 directions
+    assert_array_equal(exact.components[0, 1:], np.zeros((18, 4, 4, 3)))
+    assert_array_equal(exact.components[1, 11:], np.zeros((8, 4, 4, 3)))
+
+
+def test_a_class_of_equal_images_is_its_mean():
+    same = np.stack([IMAGES[0], IMAGES[0]])
+    fitted = seeds.fit(same, np.array([0, 0]), num_classes=1, factor=1, share=0.95)
+    assert_allclose(draws(fitted, 0, 2), same / 255, atol=1e-6)
+
+
+def test_a_sample_is_its_keys_alone(exact):
+    one, same, other = (seeds.sample(jax.random.key(s), exact, 1, SHAPE) for s in (0, 0, 1))
+    assert_array_equal(one, same)
+    assert np.abs(one - other).max() > 0.01
+
+
+def test_samples_have_the_mean_and_the_deviations_of_the_class(exact):
+    images, members = draws(exact, 2, 4000).reshape(4000, -1), rows(IMAGES[LABELS == 2])
+    error = members.std(0) / np.sqrt(4000)
+    assert (np.abs(images.mean(0) - members.mean(0)) < 4 * error).all()
+    assert_allclose(images.std(0), members.std(0), rtol=4 / np.sqrt(2 * 4000))
+
+
+def test_labels_may_be_a_batch(exact):
+    keys, labels = jax.random.split(jax.random.key(0), 3), np.arange(3)
+    batch = jax.vmap(seeds.sample, (0, None, 0, None))(keys, exact, labels, SHAPE)
+    loop = [seeds.sample(key, exact, label, SHAPE) for key, label in zip(keys, labels, strict=True)]
+    assert_allclose(batch, loop, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(4, 4, 3), (8, 8, 3), (9, 5, 3)])
+def test_a_sample_has_the_shape_asked(exact, shape):
+    assert seeds.sample(jax.random.key(0), exact, 0, shape).shape == shape
+
+
+@pytest.mark.parametrize("num", [0, 1])
+def test_a_class_of_fewer_than_two_images_is_refused_by_name(num):
+    labels = np.where(np.arange(34) < num, 1, 0)
+    with pytest.raises(ValueError, match=f"class 1 has {num} "):
+        seeds.fit(IMAGES, labels, num_classes=2, factor=1, share=1)
+
+
+def test_a_factor_that_does_not_divide_is_refused():
+    with pytest.raises(ValueError, match="4 x 4 do not divide into blocks of 3"):
+        seeds.fit(IMAGES, LABELS, num_classes=3, factor=3, share=1)

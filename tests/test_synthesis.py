@@ -1,0 +1,139 @@
+"""Batches of tasks: the loop over images, in one compiled program, wherever it runs."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from rsynth_jax import ascent, models, objectives, parallel, projections, synthesis
+from rsynth_jax.ascent import steepest
+from rsynth_jax.models.layers import Outputs
+from rsynth_jax.synthesis import Task
+
+SHAPE = (4, 4, 3)
+RADIUS = 0.7
+RNG = np.random.default_rng(0)
+STARTS = RNG.random((16, *SHAPE), np.float32)
+LABELS = np.arange(16, dtype=np.int32) % 5
+
+
+class Flat(nn.Module):
+    """The smallest network: one linear layer, tanh, another."""
+
+    @nn.compact
+    def __call__(self, images):
+        features = jnp.tanh(nn.Dense(8)(images.reshape(len(images), -1)))
+        return Outputs(nn.Dense(5)(features), features)
+
+
+MODEL = Flat()
+VARIABLES = MODEL.init(jax.random.key(0), jnp.zeros((1, *SHAPE)))
+
+
+def task(classifier, start, label) -> Task:
+    stay = projections.chain(projections.l2_ball(start, RADIUS), projections.box())
+    return Task(start, objectives.log_prob(classifier, label), stay)
+
+
+def one_by_one(optimizer, num_steps) -> np.ndarray:
+    """The plain loop that a batch must equal."""
+    images = []
+    for start, label in zip(STARTS, LABELS, strict=True):
+        _, objective, stay = task(models.bind(MODEL, VARIABLES), start, label)
+        climb = ascent.projected_gradient_ascent(objective, stay, optimizer)
+        images.append(ascent.run(climb, start, num_steps)[0])
+    return np.stack(images)
+
+
+@pytest.mark.parametrize("optimizer", [steepest("l2", 0.2), optax.sgd(0.5, momentum=0.9)], ids=["l2", "momentum"])
+def test_a_batch_equals_the_loop_over_its_images(optimizer):
+    images = synthesis.batched(MODEL, task, optimizer, 4)(VARIABLES, STARTS, LABELS)
+    expected = one_by_one(optimizer, 4)
+    assert_allclose(images, expected, atol=1e-5)
+    assert np.abs(expected - STARTS).max() > 0.05
+
+
+@pytest.mark.parametrize(("num_steps", "chunk", "chunks"), [(6, 2, 3), (6, 4, 2), (7, 4, 7), (4, 10, 1), (20, 10, 2)])
+def test_there_is_a_stage_for_the_start_and_one_for_every_chunk(num_steps, chunk, chunks):
+    climb = synthesis.stages(MODEL, task, steepest("l2", 0.2), num_steps, chunk)
+    stages = list(climb(VARIABLES, STARTS, LABELS))
+    assert len(stages) == 1 + chunks
+    assert_array_equal(stages[0], STARTS)
+    last = synthesis.batched(MODEL, task, steepest("l2", 0.2), num_steps)(VARIABLES, STARTS, LABELS)
+    assert_allclose(stages[-1], last, atol=1e-5)
+
+
+def test_a_stage_is_the_ascent_of_so_many_steps():
+    stages = list(synthesis.stages(MODEL, task, steepest("l2", 0.1), 6, 2)(VARIABLES, STARTS, LABELS))
+    assert_allclose(stages[1], one_by_one(steepest("l2", 0.1), 2), atol=1e-5)
+
+
+def test_a_prime_number_of_steps_is_climbed_in_full():
+    images = synthesis.batched(MODEL, task, steepest("l2", 0.01), 13)(VARIABLES, STARTS, LABELS)
+    assert_allclose(images, one_by_one(steepest("l2", 0.01), 13), atol=1e-5)
+
+
+def test_no_steps_yield_the_projected_start_alone():
+    outside = 3 * STARTS - 1
+    stages = list(synthesis.stages(MODEL, task, steepest("l2", 0.2), 0)(VARIABLES, outside, LABELS))
+    assert len(stages) == 1
+    assert_array_equal(stages[0], np.clip(outside, 0, 1))
+
+
+def test_every_stage_stays_in_the_ball_and_in_the_box():
+    for stage in synthesis.stages(MODEL, task, steepest("l2", 0.5), 6, 1)(VARIABLES, STARTS, LABELS):
+        moved = np.asarray(stage - STARTS).reshape(16, -1)
+        assert np.linalg.norm(moved, axis=1).max() <= RADIUS + 1e-5
+        assert stage.min() >= 0 and stage.max() <= 1
+    assert np.linalg.norm(moved, axis=1).max() > 0.9 * RADIUS  # the set was in the way
+
+
+def test_batches_of_one_shape_trace_the_task_once():
+    traces = []
+
+    def noted(classifier, start, label):
+        traces.append(label)
+        return task(classifier, start, label)
+
+    paint = synthesis.batched(MODEL, noted, steepest("l2", 0.2), 4)
+    paint(VARIABLES, STARTS, LABELS)
+    once = len(traces)
+    for shift in (1, 2):
+        paint(jax.tree.map(lambda leaf: leaf / 2, VARIABLES), np.roll(STARTS, shift, 0), LABELS[::-1].copy())
+    assert len(traces) == once > 0
+
+
+def test_an_image_does_not_depend_on_its_batch():
+    paint = synthesis.batched(MODEL, task, steepest("l2", 0.2), 4)
+    whole = paint(VARIABLES, STARTS, LABELS)
+    assert_allclose(paint(VARIABLES, STARTS[3:5], LABELS[3:5]), whole[3:5], atol=1e-5)
+
+
+def test_over_eight_devices_the_images_are_the_same():
+    devices = parallel.over_devices(16)
+    paint = synthesis.batched(MODEL, task, steepest("l2", 0.2), 4)
+    sharded = paint(devices.replicate(VARIABLES), *devices.split((STARTS, LABELS)))
+    assert len(sharded.sharding.device_set) == 8 and not sharded.sharding.is_fully_replicated
+    assert_allclose(sharded, paint(VARIABLES, STARTS, LABELS), atol=1e-4)
+
+
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+def test_a_chunk_of_a_batch_lowers_for_accelerators_as_a_loop(small, platform):
+    model, variables = small
+
+    @jax.jit
+    @functools.partial(jax.vmap, in_axes=(None, 0, 0))
+    def chunk(variables, start, label):
+        _, objective, stay = task(models.bind(model, variables), start, label)
+        climb = ascent.projected_gradient_ascent(objective, stay, steepest("l2", 0.2))
+        return ascent.advance(climb, climb.init(start), 4)[0].image
+
+    lowered = chunk.trace(variables, jnp.zeros((2, 16, 16, 3)), jnp.zeros(2, jnp.int32)).lower(
+        lowering_platforms=(platform,)
+    )
+    assert "stablehlo.while" in lowered.as_text() and "stablehlo.convolution" in lowered.as_text()

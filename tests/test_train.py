@@ -1,0 +1,342 @@
+"""The training program: it continues bit for bit, repeats itself, stops cleanly, and refuses early."""
+
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from numpy.testing import assert_array_equal
+from PIL import Image as Pillow
+
+from rsynth_jax import checkpoints, console
+from rsynth_jax.recipes import RECIPES, Recipe
+from train import train
+
+ROOT = Path(__file__).parents[1]
+RECIPE = Recipe(
+    architecture="tiny",
+    num_steps=1,
+    epochs=2,
+    batch_size=16,
+    schedule="one-cycle",
+    learning_rate=0.05,
+    ema_decay=0.5,
+    crop_padding=2,
+)
+STEPS = 4  # of the two epochs of 32 images
+refused = functools.partial(pytest.raises, ValueError, check=lambda error: "\n" not in str(error))
+
+
+class Interrupted:
+    """Like a signal that arrives in step `step`."""
+
+    def __init__(self, step: int = sys.maxsize):
+        self.left = step
+
+    @property
+    def signal(self):
+        self.left -= 1
+        return None if self.left > 0 else signal.SIGTERM
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cheap():
+    """One short judgement, every step logged, signals left alone, and one compilation for each recipe."""
+    prepare = train.prepare
+    programs = functools.cache(lambda recipe, data: prepare(train.Options(data=data, judge=8, settings=recipe)))
+    with tiny.network(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "LOG_EVERY", 1)
+        patch.setattr(train, "JUDGE_STEPS", 1)
+        patch.setattr(console, "Interrupted", Interrupted)
+        patch.setattr(train, "prepare", lambda o: programs(o.settings, o.data)._replace(options=o))
+        patch.setattr(train, "prepare_afresh", prepare, raising=False)
+        yield
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> str:
+    return tiny.photos(tmp_path_factory.mktemp("data") / "d.npz", ("cat", "dog"), train=32, test=8)
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory, data) -> Path:
+    """A run of two epochs without an interruption."""
+    out = tmp_path_factory.mktemp("straight") / "run"
+    assert train.train(train.Options(data=data, out=out, settings=RECIPE)) == 0
+    return out
+
+
+@functools.cache
+def like(data: str, recipe: Recipe):
+    """Some state of such a run."""
+    run = train.prepare(train.Options(data=data, settings=recipe))
+    return run.devices.replicate(run.trainer.init(jax.random.key(0), jnp.zeros(tiny.SHAPE)))
+
+
+def final_state(out: Path, data: str, recipe: Recipe = RECIPE):
+    return checkpoints.restore_state(out, like(data, recipe))
+
+
+def log(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+# ---- what a run leaves
+
+
+@pytest.mark.parametrize("step", range(1, STEPS + 1))
+def test_a_run_stopped_at_any_step_and_resumed_is_the_straight_run_bit_for_bit(
+    tmp_path, monkeypatch, data, straight, step
+):
+    options = train.Options(data=data, out=tmp_path / "run", settings=RECIPE)
+    monkeypatch.setattr(console, "Interrupted", functools.partial(Interrupted, step))
+    assert train.train(options) == 128 + signal.SIGTERM
+    assert int(final_state(options.out, data).step) == step
+    monkeypatch.setattr(console, "Interrupted", Interrupted)
+    assert train.train(train.Options(**vars(options) | {"resume": True})) == 0
+    for one, other in zip(
+        jax.tree.leaves(final_state(options.out, data)), jax.tree.leaves(final_state(straight, data)), strict=True
+    ):
+        assert_array_equal(one, other)
+    released = (run / checkpoints.RELEASE for run in (options.out, straight))
+    assert next(released).read_bytes() == next(released).read_bytes()
+    steps = [record["step"] for record in log(options.out) if "loss" in record]
+    assert steps == list(range(1, STEPS + 1))
+
+
+def test_the_same_command_compiled_afresh_releases_the_same_bytes(tmp_path, monkeypatch, data, straight):
+    monkeypatch.setattr(train, "prepare", train.prepare_afresh)
+    assert train.train(train.Options(data=data, judge=8, out=tmp_path / "run", settings=RECIPE)) == 0
+    released = (run / checkpoints.RELEASE for run in (tmp_path / "run", straight))
+    assert next(released).read_bytes() == next(released).read_bytes()
+
+
+def test_another_seed_releases_another_classifier(tmp_path, data, straight):
+    out = tmp_path / "run"
+    train.train(train.Options(data=data, out=out, settings=RECIPE._replace(seed=1, epochs=1)))
+    kernels = (checkpoints.load(str(run)).variables["params"]["Dense_0"]["kernel"] for run in (out, straight))
+    assert np.abs(next(kernels) - next(kernels)).max() > 1e-3
+
+
+def test_the_log_has_the_loss_the_accuracies_and_the_speed_of_steps_and_the_judgement_of_epochs(straight):
+    steps = [record for record in log(straight) if "loss" in record]
+    epochs = [record for record in log(straight) if "test_clean" in record]
+    assert [record["step"] for record in steps] == [1, 2, 3, 4]
+    assert [(record["step"], record["epoch"], record["test_num"]) for record in epochs] == [(2, 1, 8), (4, 2, 8)]
+    for record in steps:
+        assert np.isfinite(record["loss"]) and record["images_per_second"] > 0
+        assert 0 <= record["clean_accuracy"] <= 1 and 0 <= record["adversarial_accuracy"] <= 1
+        assert record["epoch"] == record["step"] / 2
+    for record in epochs:
+        assert 0 <= record["test_adversarial"] <= 1 and 0 <= record["test_clean"] <= 1
+    assert steps[-1]["learning_rate"] < max(record["learning_rate"] for record in steps)
+
+
+def test_the_curves_are_a_png_and_the_recipe_is_json(straight):
+    with Pillow.open(straight / "curves.png") as picture:
+        assert picture.format == "PNG" and min(picture.size) > 100
+    assert json.loads((straight / "recipe.json").read_text()) == json.loads(json.dumps(RECIPE._asdict()))
+
+
+def test_the_release_says_how_it_was_made(straight, data):
+    released = checkpoints.load(str(straight))
+    assert released.class_names == ("cat", "dog") and released.image_shape == tiny.SHAPE
+    assert released.threat == ("l2", 0.5, 0.1, 1)
+    assert released.recipe["steps"] == STEPS and released.recipe["data"] == data
+    assert released.seeds.mean.shape == (2, *tiny.SHAPE)
+
+
+def test_the_release_is_the_averaged_weights(straight, data):
+    ema = final_state(straight, data).ema["params"]["Dense_0"]["kernel"]
+    released = checkpoints.load(str(straight)).variables["params"]["Dense_0"]["kernel"]
+    assert_array_equal(released, np.asarray(ema).astype(jnp.bfloat16).astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"method": "natural"},
+        {"method": "pgd", "num_steps": 2},
+        {"method": "trades"},
+        {"norm": "linf", "epsilon": 8 / 255, "step_size": 10 / 255},
+        {"optimizer": "adamw", "schedule": "cosine", "learning_rate": 1e-3},
+        {"schedule": "step", "milestones": (1,)},
+    ],
+    ids=lambda settings: "-".join(map(str, settings.values())),
+)
+def test_every_method_norm_optimizer_and_schedule_trains_with_a_finite_loss(tmp_path, data, settings):
+    recipe = RECIPE._replace(epochs=1, **settings)
+    assert train.train(train.Options(data=data, out=tmp_path / "run", settings=recipe)) == 0
+    assert all(np.isfinite(record["loss"]) for record in log(tmp_path / "run") if "loss" in record)
+    weights = jax.tree.leaves(checkpoints.load(str(tmp_path / "run")).variables)
+    assert all(np.isfinite(leaf).all() for leaf in weights)
+
+
+@pytest.mark.parametrize("log_every", [1, 20])
+def test_a_loss_that_is_not_finite_stops_the_run_and_releases_nothing(tmp_path, monkeypatch, data, log_every):
+    monkeypatch.setattr(train, "LOG_EVERY", log_every)
+    recipe = RECIPE._replace(method="natural", learning_rate=1e30)
+    with refused(match="learning.rate"):
+        train.train(train.Options(data=data, out=tmp_path / "run", settings=recipe))
+    assert not (tmp_path / "run" / checkpoints.RELEASE).exists()
+
+
+# ---- what it refuses, before it writes anything
+
+
+@pytest.mark.parametrize(
+    ("settings", "known"),
+    [
+        ({"method": "trade"}, "natural, pgd, trades"),
+        ({"architecture": "resnet9"}, "resnet8, resnet18, resnet50"),
+        ({"schedule": "linear"}, "step, cosine, one-cycle"),
+        ({"optimizer": "adam"}, "sgd, adamw"),
+        ({"norm": "l3"}, "l2, linf"),
+        ({"dtype": "float16"}, "float32, bfloat16"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_an_unknown_name_is_refused_with_the_known_ones_and_nothing_is_written(tmp_path, data, settings, known):
+    wrong = next(iter(settings.values()))
+    with refused(match=f"{wrong}.*{known}"):
+        train.train(train.Options(data=data, out=tmp_path / "run", settings=RECIPE._replace(**settings)))
+    assert not (tmp_path / "run").exists()
+
+
+POSITIVE = ["epochs", "batch_size", "learning_rate", "num_steps", "step_size", "seed_factor", "seed_share"]
+NOT_NEGATIVE = ["epsilon", "beta", "momentum", "weight_decay", "label_smoothing", "ema_decay", "crop_padding", "seed"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [(name, value) for name in POSITIVE for value in (0, -1, float("nan"), float("inf"))]
+    + [(name, value) for name in NOT_NEGATIVE for value in (-1, float("nan"), float("inf"))]
+    + [(name, 1.0) for name in ("momentum", "label_smoothing", "ema_decay")],
+)
+def test_a_number_that_makes_no_sense_is_refused_by_name(tmp_path, name, value):
+    recipe = RECIPE._replace(**{name: value})
+    with refused(match=f"{name.replace('_', '.')} is {value}"):
+        train.check(train.Options(out=tmp_path / "run", settings=recipe))
+
+
+@pytest.mark.parametrize("value", [0, -3])
+def test_a_judgement_on_no_images_is_refused_by_name(tmp_path, value):
+    with refused(match=f"judge is {value}"):
+        train.check(train.Options(judge=value, out=tmp_path / "run", settings=RECIPE))
+
+
+@pytest.mark.parametrize("settings", [{"mean": (0.1, 0.2)}, {"std": (0.0,)}, {"std": (float("nan"),)}])
+def test_a_normalisation_that_does_not_fit_the_images_is_refused(tmp_path, data, settings):
+    with refused(match=next(iter(settings))):
+        train.train(train.Options(data=data, out=tmp_path / "run", settings=RECIPE._replace(**settings)))
+    assert not (tmp_path / "run").exists()
+
+
+def test_sensible_numbers_pass(tmp_path):
+    train.check(train.Options(out=tmp_path / "run", settings=RECIPE._replace(epsilon=0.0, momentum=0.0)))
+
+
+def test_a_folder_that_holds_a_run_is_refused(straight, data):
+    with refused(match=r"already holds a run: give --resume or another --out"):
+        train.train(train.Options(data=data, out=straight, settings=RECIPE))
+
+
+def test_an_impossible_folder_is_refused(tmp_path, data):
+    (tmp_path / "file").touch()
+    with refused(match="cannot write"):
+        train.train(train.Options(data=data, out=tmp_path / "file" / "run", settings=RECIPE))
+
+
+def test_nothing_to_resume_is_refused_and_nothing_is_written(tmp_path, data):
+    with refused(match="nothing to resume"):
+        train.train(train.Options(data=data, out=tmp_path / "run", resume=True, settings=RECIPE))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_resumed_with_another_optimizer_is_refused_and_left_as_it_was(straight, data):
+    before = {path: path.read_bytes() for path in straight.glob("*.*")}
+    options = train.Options(data=data, out=straight, resume=True, settings=RECIPE._replace(optimizer="adamw"))
+    with refused(match="does not fit this recipe"):
+        train.train(options)
+    assert {path: path.read_bytes() for path in straight.glob("*.*")} == before
+
+
+def test_more_images_in_a_batch_than_there_are_is_refused(tmp_path, data):
+    with refused(match="32 training images do not fill a batch of 64"):
+        train.train(train.Options(data=data, out=tmp_path / "run", settings=RECIPE._replace(batch_size=64)))
+    assert not (tmp_path / "run").exists()
+
+
+def test_splits_of_other_classes_are_refused(tmp_path):
+    for split, names in {"train": ("cat", "dog"), "test": ("cat", "emu")}.items():
+        for name in names:
+            (tmp_path / split / name).mkdir(parents=True)
+            for i in range(16):
+                Pillow.new("RGB", (16, 16)).save(tmp_path / split / name / f"{i}.png")
+    with refused(match="do not have the same classes"):
+        train.train(train.Options(data=f"folder:{tmp_path}", out=tmp_path / "run", settings=RECIPE))
+
+
+# ---- the command line
+
+
+@pytest.mark.parametrize("flags", [["--recipe", "cifar10"], ["--recipe=cifar10"]], ids=" ".join)
+def test_the_flags_stand_over_the_recipe_they_name(flags):
+    options = train.parse(train.Options, [*flags, "--epochs", "3"])
+    assert options.recipe == "cifar10" and options.settings == RECIPES["cifar10"]._replace(epochs=3)
+
+
+def test_an_unknown_recipe_is_refused_with_the_known_ones():
+    with refused(match="no recipe named 'cifar'.*cifar10-cpu, cifar10, restricted-imagenet"):
+        train.parse(train.Options, ["--recipe", "cifar"])
+
+
+def test_the_default_settings_are_those_of_the_default_recipe():
+    assert train.parse(train.Options, []) == train.Options()
+    assert train.Options().settings == RECIPES[train.Options().recipe]
+
+
+def command(data: str, out: Path, *flags: str) -> subprocess.Popen:
+    small = ["--method", "natural", "--batch-size", "16", "--epochs", "100000", "--judge", "8"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "train.train", "--data", data, "--out", str(out), *small, *flags],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_bad_flag_ends_the_command_with_status_2_one_line_and_no_file(tmp_path, data):
+    process = command(data, tmp_path / "run", "--learning-rate", "nan")
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 2 and output == ""
+    assert errors.count("\n") == 1 and errors.startswith("rsynth-train: learning_rate is nan")
+    assert not (tmp_path / "run").exists()
+
+
+def test_sigterm_saves_says_how_to_continue_and_ends_with_status_143(tmp_path, data):
+    process = command(data, tmp_path / "run")
+    try:
+        deadline = time.monotonic() + 300
+        while not (tmp_path / "run/log.jsonl").exists():  # from here on the signal is caught
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
+        os.kill(process.pid, signal.SIGTERM)
+        output, errors = process.communicate(timeout=300)
+    finally:
+        process.kill()
+    assert process.returncode == 143 and "Traceback" not in errors
+    assert f"continue with --resume --out {tmp_path / 'run'}" in output
+    recipe = RECIPES["cifar10-cpu"]._replace(method="natural", batch_size=16, epochs=100_000)
+    state = final_state(tmp_path / "run", data, recipe)
+    assert f"stopped after step {int(state.step)}" in output and int(state.step) > 0

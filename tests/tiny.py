@@ -1,0 +1,58 @@
+"""What the tests of the programs feed them: a network, photos and a released classifier that cost little.
+
+    with tiny.network():
+        tiny.release(path, ("cat", "dog"))
+"""
+
+import contextlib
+import functools
+from pathlib import Path
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rsynth_jax import checkpoints, models
+from rsynth_jax.attacks import Threat
+from rsynth_jax.models import layers, resnet
+from rsynth_jax.seeds import Seeds
+
+SHAPE = (16, 16, 3)
+ONE_BLOCK = functools.partial(resnet.ResNet, resnet.BasicBlock, (1,), layers.STRIDED_STEM)
+
+
+@contextlib.contextmanager
+def network():
+    """Meanwhile there is an architecture "tiny", of one block; optax may mix dtypes, as it does itself."""
+    with mock.patch.dict(models.ARCHITECTURES, tiny=ONE_BLOCK), jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def photos(path: Path, class_names: tuple[str, ...], **splits: int) -> str:
+    """An .npz with so many images of noise in each split; its --data."""
+    rng = np.random.default_rng(0)
+    arrays = {"class_names": np.array(class_names)}
+    for split, num in splits.items():
+        arrays[f"{split}_images"] = rng.integers(0, 256, (num, *SHAPE), np.uint8)
+        arrays[f"{split}_labels"] = np.arange(num) % len(class_names)
+    np.savez(path, **arrays)
+    return f"npz:{path}"
+
+
+def release(path: Path, class_names: tuple[str, ...], config: models.Config | None = None) -> checkpoints.Release:
+    """An untrained classifier of these classes, also written to `path`."""
+    config = models.Config("tiny", len(class_names)) if config is None else config
+    rng = np.random.default_rng(0)
+    low = (len(class_names), 8, 8, 3)
+    released = checkpoints.Release(
+        config=config,
+        variables=jax.jit(models.create(config).init)(jax.random.key(0, impl="rbg"), jnp.zeros((1, *SHAPE))),
+        seeds=Seeds(rng.random(low, np.float32), 0.1 * rng.random((low[0], 5, *low[1:]), np.float32)),
+        class_names=class_names,
+        image_shape=SHAPE,
+        threat=Threat("l2", 0.5, 0.1, 7),
+        recipe={"epochs": 0, "milestones": [1, 2]},
+    )
+    checkpoints.save(path, released)
+    return released
