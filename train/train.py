@@ -112,9 +112,8 @@ def prepare(options: Options) -> Run:
     model = models.create(config)
     init, step = recipes.trainer(recipe, model, epoch)
     against = attacks.Threat(recipe.norm, recipe.epsilon, 2.5 * recipe.epsilon / JUDGE_STEPS, JUDGE_STEPS)
-    fitted = seeds.fit(
-        *datasets.spread(train, data.MEMORY), num_classes, recipe.seed_factor, recipe.seed_share
-    )
+    sample = datasets.spread(train, data.MEMORY)
+    fitted = seeds.fit(*sample, num_classes, recipe.seed_factor, recipe.seed_share)
     judge = jax.jit(evaluation.make_eval_step(model, attacks.pgd(against)))
     look = jax.jit(evaluation.make_eval_step(model, attacks.identity()))
     trainer = recipes.Trainer(init, jax.jit(step, donate_argnums=0))
