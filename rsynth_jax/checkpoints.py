@@ -12,7 +12,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +23,8 @@ import safetensors
 from flax import traverse_util
 from safetensors.numpy import save as to_safetensors
 
-from rsynth_jax import models
-from rsynth_jax.attacks import Threat
+from rsynth_jax import checks, models
+from rsynth_jax.attacks import BALLS, Threat
 from rsynth_jax.seeds import Seeds
 from rsynth_jax.training import TrainState, Variables
 
@@ -58,9 +58,9 @@ class Release(NamedTuple):
 def writable(*paths: Path | None) -> None:
     """Raise ValueError for a path that `write` could not write, before any work is done for it."""
     for path in filter(None, paths):
-        there = next(parent for parent in Path(path).absolute().parents if parent.exists())
         if Path(path).is_dir():
             raise ValueError(f"cannot write {path}: it is a folder")
+        there = next(parent for parent in Path(path).absolute().parents if parent.exists())
         if not there.is_dir() or not os.access(there, os.W_OK):
             raise ValueError(f"cannot write {path}: {there} is not a folder that can be written to")
 
@@ -114,7 +114,17 @@ def save(path: Path, release: Release) -> None:
         "recipe": release.recipe,
     }
     metadata = {"format": FORMAT} | {key: json.dumps(value) for key, value in described.items()}
-    write(path, to_safetensors(flat, metadata))
+    write(path, ordered(to_safetensors(flat, metadata)))
+
+
+def ordered(content: bytes) -> bytes:
+    """The same safetensors file with its metadata in order, which otherwise varies from run to run."""
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[8 + size :]
 
 
 def locate(name: str) -> Path:
@@ -122,7 +132,7 @@ def locate(name: str) -> Path:
     bundled = ZOO / f"{name}.safetensors"
     candidates = (bundled, Path(name).expanduser() / RELEASE, Path(name).expanduser())
     for path in candidates:
-        if path.is_file():
+        if os.path.isfile(path):  # unlike Path.is_file, False for a name that no file can have
             return path
     known = ", ".join(sorted(file.stem for file in ZOO.glob("*.safetensors")))
     raise ValueError(
@@ -144,32 +154,63 @@ def load(name: str) -> Release:
     except (safetensors.SafetensorError, OSError) as error:
         raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
     if metadata.get("format") != FORMAT:
-        raise ValueError(f"{path} was not written by rsynth_jax: it says {metadata.get('format')!r}")
+        raise ValueError(f"{path} was not written by rsynth_jax: its format is {metadata.get('format')!r}")
     try:
-        described = {key: json.loads(value) for key, value in metadata.items() if key != "format"}
-        tree = traverse_util.unflatten_dict({tuple(key.split("/")): v for key, v in flat.items()})
-        release = Release(
-            config=models.Config(**described["config"]),
-            variables=tree["variables"],
-            seeds=Seeds(**tree["seeds"]),
-            class_names=tuple(described["class_names"]),
-            image_shape=tuple(described["image_shape"]),
-            threat=Threat(**described["threat"]),
-            recipe=described["recipe"],
-        )
-    except (KeyError, TypeError, ValueError) as error:
+        release = assembled(metadata, flat)
+        misfit = misfits(release)
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged: its description does not hold ({error})") from error
-    check(path, release)
+    if misfit:
+        raise ValueError(f"{path}: its {misfit}")
     return release
 
 
-def check(path: Path, release: Release) -> None:
-    """Raise ValueError unless the arrays are those of the architecture."""
-    model = models.create(release.config)
-    image = jnp.zeros((1, *release.image_shape))
-    expected = jax.eval_shape(model.init, jax.random.key(0), image)
+DESCRIPTION = {
+    "config": models.Config,
+    "class_names": tuple[str, ...],
+    "image_shape": tuple[int, int, int],
+    "threat": Threat,
+    "recipe": dict,
+}
+
+
+def parsed(value: Any, kind: Any) -> Any:
+    """JSON as plain values of exactly the declared types. Raises TypeError, KeyError or ValueError."""
+    if hasattr(kind, "_fields"):
+        hints = get_type_hints(kind)
+        return kind(**{name: parsed(part, hints[name]) for name, part in value.items()})
+    if get_origin(kind) is tuple and type(value) is list:
+        kinds = [get_args(kind)[0]] * len(value) if ... in get_args(kind) else get_args(kind)
+        return tuple(parsed(part, each) for part, each in zip(value, kinds, strict=True))
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise TypeError(f"{str(value)[:40]!r} where a {kind} should be")
+    return value
+
+
+def assembled(metadata: dict[str, str], arrays: dict[str, jax.Array]) -> Release:
+    """The release of a file's JSON and arrays."""
+    described = {name: parsed(json.loads(metadata[name]), kind) for name, kind in DESCRIPTION.items()}
+    tree = traverse_util.unflatten_dict({tuple(key.split("/")): value for key, value in arrays.items()})
+    return Release(variables=tree["variables"], seeds=Seeds(**tree["seeds"]), **described)
+
+
+def misfits(release: Release) -> str | None:
+    """What does not fit the rest, in words, if anything."""
+    config, (mean, components) = release.config, release.seeds
+    model = models.create(config)
+    checks.named("norm", release.threat.norm, BALLS)
+    checks.positive(num_classes=config.num_classes, side=min(release.image_shape))
+    images = jax.ShapeDtypeStruct((1, *release.image_shape), jnp.float32)
+    expected = jax.eval_shape(model.init, jax.random.key(0), images)
     if jax.tree.map(jnp.shape, expected) != jax.tree.map(jnp.shape, release.variables):
-        raise ValueError(f"{path}: its weights are not those of a {release.config.architecture}")
+        return f"weights are not those of a {config.architecture} of {config.num_classes} classes"
+    if len(release.class_names) != config.num_classes:
+        return f"{len(release.class_names)} class names are not those of {config.num_classes} classes"
+    if {len(mean), len(components)} != {config.num_classes} or mean.shape[1:] != components.shape[2:]:
+        return f"seeds are not those of {config.num_classes} classes"
+    return None
 
 
 def manager(run: Path) -> ocp.CheckpointManager:

@@ -118,6 +118,8 @@ class Clock:
 
 def classes(asked: Sequence[str], class_names: Sequence[str]) -> list[int]:
     """The labels of classes given by name or number; "all" is every one of them."""
+    if not asked:
+        raise ValueError(f"no class given: give all, a number, or one of {', '.join(class_names)}")
     if list(asked) == ["all"]:
         return list(range(len(class_names)))
     labels = {name: label for label, name in enumerate(class_names)}

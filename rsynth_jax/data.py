@@ -138,7 +138,7 @@ def from_npz(path: Path, split: str) -> tuple[Arrays, tuple]:
     if not path.is_file():
         raise ValueError(f"no file {path}: give an .npz")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             images, labels = file[f"{prefix}images"], file[f"{prefix}labels"]
             names = file["class_names"] if "class_names" in file else np.arange(labels.max() + 1)
     except (OSError, ValueError, EOFError) as error:

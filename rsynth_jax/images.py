@@ -39,7 +39,9 @@ def upsample(image: Image, factor: int, method: str = "nearest") -> Image:
 def fill(image: Image, hole: Mask) -> Image:
     """The image with its hole filled by the mean color of the rest (the paper's start of inpainting)."""
     known = ~hole
-    mean = jnp.sum(jnp.where(known, image, 0.0), axis=(0, 1)) / jnp.maximum(jnp.sum(known), 1)
+    mean = jnp.sum(jnp.where(known, image, 0.0), axis=(0, 1)) / jnp.maximum(
+        jnp.sum(known, dtype=image.dtype), 1
+    )
     return jnp.where(hole, mean, image)
 
 

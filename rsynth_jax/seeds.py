@@ -35,8 +35,8 @@ class Seeds(NamedTuple):
 def principal_components(centered: np.ndarray, share: float) -> np.ndarray:
     """Rows C with C^T C = X^T X / n up to the left-out variance, for the rows X (float64)."""
     _, deviations, directions = np.linalg.svd(centered / np.sqrt(len(centered)), full_matrices=False)
-    held = np.cumsum(deviations**2) / np.sum(deviations**2)
-    rank = min(int(np.searchsorted(held, share * (1 - 1e-12))) + 1, len(deviations))
+    held = np.cumsum(deviations**2)
+    rank = min(int(np.searchsorted(held, share * held[-1] * (1 - 1e-12))) + 1, len(deviations))
     return deviations[:rank, None] * directions[:rank]
 
 
@@ -82,7 +82,7 @@ def sample(key: Key, seeds: Seeds, label: Label, shape: tuple[int, int, int]) ->
 
     Not clipped: the ascent's own projection does that.
     """
-    components = seeds.components[label]
+    mean, components = jnp.asarray(seeds.mean)[label], jnp.asarray(seeds.components)[label]
     z = jax.random.normal(key, components.shape[:1], components.dtype)
-    low = seeds.mean[label] + jnp.tensordot(z, components, axes=1)
+    low = mean + jnp.tensordot(z, components, axes=1)
     return jax.image.resize(low, shape, "linear")

@@ -221,8 +221,8 @@ def test_classes_are_asked_for_as_words_after_one_flag():
     [(["--num", "several"], "several"), (["--class", "unicorn"], "no class 'unicorn'")],
     ids=["bad flag", "bad class"],
 )
-def test_a_mistake_ends_the_command_with_status_2_one_line_and_no_file(tmp_path, flags, said):
-    tiny.release(tmp_path / "c.safetensors", NAMES, models.Config("resnet8", 3))
+def test_a_mistake_ends_the_command_with_status_2_one_line_and_no_file(tmp_path, small, flags, said):
+    tiny.release(tmp_path / "c.safetensors", tuple("abcdefghij"), "resnet8", small[1])
     files = ["--classifier", str(tmp_path / "c.safetensors"), "--out", str(tmp_path / "sheet.png")]
     command = [sys.executable, "-m", "synth.generation", *files, *flags]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
