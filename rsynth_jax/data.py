@@ -5,6 +5,7 @@ dataset = load("tfds:cifar10", "train", data_dir="~/tensorflow_datasets")
 
 import importlib.util
 import re
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -109,10 +110,11 @@ def from_folder(path: Path, split: str, size: int | None) -> tuple[Sequence, tup
     if not root.is_dir():
         raise ValueError(f"no folder {root}: give a folder of class folders, in {name}/ or with split 'all'")
     classes = sorted(folder for folder in root.iterdir() if folder.is_dir())
-    entries = []
+    ranked = []
     for label, folder in enumerate(classes):
         files = sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES)
-        entries += [(files[i], label) for i in share(len(files), percent)]
+        ranked += [(rank, label, files[i]) for rank, i in enumerate(share(len(files), percent))]
+    entries = [(file, label) for _, label, file in sorted(ranked)]  # class after class, in turn
     if not entries:
         kinds = ", ".join(sorted(SUFFIXES))
         raise ValueError(f"no images in {root}: it must hold one folder a class, with files {kinds}")
@@ -138,21 +140,31 @@ def from_npz(path: Path, split: str) -> tuple[Arrays, tuple]:
     if not path.is_file():
         raise ValueError(f"no file {path}: give an .npz")
     try:
-        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
+        with zipfile.ZipFile(path):  # or else a pickle, or a single array
+            pass
+        with np.load(path, allow_pickle=False) as file:
             images, labels = file[f"{prefix}images"], file[f"{prefix}labels"]
-            names = file["class_names"] if "class_names" in file else np.arange(labels.max() + 1)
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"cannot read {path} as an .npz of plain arrays: {error}") from error
+            names = file["class_names"] if "class_names" in file else np.arange(labels.max(initial=0) + 1)
     except KeyError as error:
         raise ValueError(
             f"{path} has no array {error.args[0].split()[0]}: name them {prefix}images and {prefix}labels"
         ) from error
+    except Exception as error:  # damage shows in many kinds: BadZipFile, zlib.error, NotImplementedError ...
+        raise ValueError(f"cannot read {path} as an .npz of plain arrays: {error}") from error
     if images.dtype != np.uint8 or images.ndim != 4 or labels.shape != images.shape[:1]:
         raise ValueError(f"{path}: {prefix}images must be uint8 (n, h, w, c) and {prefix}labels (n,)")
-    if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0 or labels.max() >= len(names):
+    if not np.issubdtype(labels.dtype, np.integer) or not np.isin(labels, range(len(names))).all():
         raise ValueError(f"{path}: {prefix}labels must be integers in 0 ... {len(names) - 1}")
     chosen = share(len(labels), percent)
     return Arrays(images[chosen], labels[chosen].astype(np.int32)), tuple(map(str, names))
+
+
+def resized(arrays: Arrays, size: int | None) -> Sequence:
+    """The pairs of arrays in memory, with `size` each image's central square resized."""
+    pairs = list(zip(arrays.images, arrays.labels, strict=True))
+    if size is None:
+        return pairs
+    return Mapped(pairs, lambda pair: (square(Pillow.fromarray(pair[0].squeeze()), size), pair[1]))
 
 
 def load(
@@ -178,8 +190,8 @@ def load(
     path = Path(place).expanduser()
     if kind == "npz":
         arrays, names = from_npz(path, split)
-        return Dataset(arrays, len(arrays.labels), names)
-    if kind == "folder":
+        source = resized(arrays, image_size)
+    elif kind == "folder":
         source, names = from_folder(path, split, image_size)
     else:
         source, names = from_tfds(place, split, data_dir, image_size)

@@ -70,4 +70,4 @@ def wilson(successes: int, num: int, z: float = 1.96) -> tuple[float, float]:
     share, spread = successes / num, z * z / num
     middle = share + spread / 2
     half = z * math.sqrt(share * (1 - share) / num + spread / (4 * num))
-    return (middle - half) / (1 + spread), (middle + half) / (1 + spread)
+    return max(0.0, (middle - half) / (1 + spread)), min(1.0, (middle + half) / (1 + spread))
