@@ -107,6 +107,14 @@ def test_trades_starts_a_thousandth_of_a_gaussian_from_the_image():
     assert_allclose(np.std(start - image), 0.001, rtol=0.05)
 
 
+def test_the_first_step_of_trades_leads_further_the_way_its_noise_went():
+    """KL(p(clean) || p(.)) of two classes rises from the clean image to both sides along W1 - W0."""
+    direction = (WEIGHTS[1] - WEIGHTS[0]) / np.linalg.norm(WEIGHTS[1] - WEIGHTS[0])
+    start, once = (attacks.trades(Threat("l2", 0.5, 0.1, n))(key(0), two_classes, MIDDLE, 0) for n in (0, 1))
+    side = np.sign(np.vdot(direction, start - MIDDLE))
+    assert_allclose(once - start, 0.1 * side * direction, atol=1e-3)
+
+
 def test_trades_climbs_the_divergence_from_the_clean_prediction_not_the_label(linear):
     attack = attacks.trades(Threat("l2", 0.5, 0.1, 5))
     perturb = jax.jit(lambda label: attack(key(0), linear, IMAGE, label))

@@ -94,7 +94,9 @@ def test_one_flag_is_read_ahead_of_the_others(arguments, value):
         (KeyboardInterrupt(), 130, ""),
     ],
 )
-def test_a_program_that_raises_ends_with_its_status_and_at_most_one_line(monkeypatch, capsys, raised, status, said):
+def test_a_program_that_raises_ends_with_its_status_and_at_most_one_line(
+    monkeypatch, capsys, raised, status, said
+):
     def program(options):
         raise raised
 

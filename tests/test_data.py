@@ -112,7 +112,9 @@ def test_a_share_of_a_folder_holds_that_share_of_every_class(photos):
 
 
 def test_split_all_is_the_folder_itself(photos):
-    assert numbers(data.load(f"folder:{photos / 'train'}", "all")) == numbers(data.load(f"folder:{photos}", "train"))
+    assert numbers(data.load(f"folder:{photos / 'train'}", "all")) == numbers(
+        data.load(f"folder:{photos}", "train")
+    )
 
 
 @both_ways
@@ -184,7 +186,9 @@ def test_an_unknown_kind_is_refused(spec):
         data.load(spec, "train")
 
 
-@pytest.mark.parametrize("split", ["", "train[", "train[:]]", "train[:90]", "train[0.5:]", "train[-5%:]", "a/b", ".."])
+@pytest.mark.parametrize(
+    "split", ["", "train[", "train[:]]", "train[:90]", "train[0.5:]", "train[-5%:]", "a/b", ".."]
+)
 def test_a_split_that_cannot_be_read_is_refused(photos, split):
     with refused(match="cannot read the split"):
         data.load(f"folder:{photos}", split)
@@ -337,7 +341,9 @@ def test_an_epoch_hands_out_every_image_at_most_once_in_full_batches(sixty):
     assert [len(labels) for _, labels in batches] == [16, 16, 16]
     drawn = list(itertools.chain(*seen(batches)))
     assert len(set(drawn)) == 48
-    assert_array_equal(np.concatenate([labels for _, labels in batches]), [int(number < 40) for number in drawn])
+    assert_array_equal(
+        np.concatenate([labels for _, labels in batches]), [int(number < 40) for number in drawn]
+    )
     assert all(images.dtype == np.uint8 and labels.dtype == np.int32 for images, labels in batches)
 
 

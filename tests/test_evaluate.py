@@ -48,7 +48,9 @@ def test_the_json_holds_every_number_printed(options, tmp_path, capsys):
     printed = capsys.readouterr().out
     shares = [n["clean"], *n["clean_interval"], n["adversarial"], *n["adversarial_interval"]]
     assert re.findall(r"[\d.]+%", printed) == [f"{share:.1%}" for share in shares]
-    assert f"on {n['num']} images" in printed and f"PGD-{n['num_steps']} {n['norm']} {n['epsilon']:g}" in printed
+    assert (
+        f"on {n['num']} images" in printed and f"PGD-{n['num_steps']} {n['norm']} {n['epsilon']:g}" in printed
+    )
     assert printed.count("\n") == 1
 
 
@@ -128,5 +130,7 @@ def test_a_mistake_ends_the_command_with_status_2_one_line_and_no_file(tmp_path,
     command = [sys.executable, "-m", "train.evaluate", "--json", str(tmp_path / "n.json"), *flags]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr.count("\n") == 1 and done.stderr.startswith("rsynth-evaluate: ") and said in done.stderr
+    assert (
+        done.stderr.count("\n") == 1 and done.stderr.startswith("rsynth-evaluate: ") and said in done.stderr
+    )
     assert list(tmp_path.iterdir()) == []

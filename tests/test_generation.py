@@ -98,7 +98,9 @@ def test_more_steps_climb_higher_and_stay_within_the_radius(classifier, tmp_path
     said = {}
     for steps in (1, 8):
         path = tmp_path / f"{steps}.json"
-        generate(classifier, tmp_path, steps=steps, radius=0.5, step_size=0.1, objective="log-prob", json=path)
+        generate(
+            classifier, tmp_path, steps=steps, radius=0.5, step_size=0.1, objective="log-prob", json=path
+        )
         said[steps] = json.loads(path.read_text())
     assert said[8]["log_prob_start"] == pytest.approx(said[1]["log_prob_start"], abs=1e-4)
     assert said[8]["log_prob"] > said[1]["log_prob"] > said[1]["log_prob_start"]
@@ -113,7 +115,9 @@ def test_every_objective_raises_itself(classifier, objective, tmp_path):
     score = generation.OBJECTIVES[objective](bound, 1)
     start = generate(classifier, tmp_path, num=1, steps=0, batch_size=1)
     before = score(of(start, 1)[0].astype(np.float32) / 255)
-    end = generate(classifier, tmp_path, num=1, batch_size=1, objective=objective, schedule="cosine", momentum=0.5)
+    end = generate(
+        classifier, tmp_path, num=1, batch_size=1, objective=objective, schedule="cosine", momentum=0.5
+    )
     assert score(of(end, 1)[0].astype(np.float32) / 255) > before
 
 
@@ -190,7 +194,9 @@ def test_an_unknown_class_is_refused_with_the_known_ones_and_nothing_is_written(
         ({"seed": -1}, "seed is -1"),
     ],
 )
-def test_a_flag_that_makes_no_sense_is_refused_by_name_and_nothing_is_written(classifier, tmp_path, changed, said):
+def test_a_flag_that_makes_no_sense_is_refused_by_name_and_nothing_is_written(
+    classifier, tmp_path, changed, said
+):
     with refused(match=said):
         generate(classifier, tmp_path, **changed)
     assert list(tmp_path.iterdir()) == []
@@ -227,5 +233,7 @@ def test_a_mistake_ends_the_command_with_status_2_one_line_and_no_file(tmp_path,
     command = [sys.executable, "-m", "synth.generation", *files, *flags]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr.count("\n") == 1 and done.stderr.startswith("rsynth-generate: ") and said in done.stderr
+    assert (
+        done.stderr.count("\n") == 1 and done.stderr.startswith("rsynth-generate: ") and said in done.stderr
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["c.safetensors"]

@@ -15,7 +15,9 @@ def num_devices(array) -> int:
     return len(array.sharding.device_set)
 
 
-@pytest.mark.parametrize(("batch_size", "devices"), [(1, 1), (2, 2), (7, 7), (8, 8), (9, 3), (11, 1), (12, 6), (128, 8)])
+@pytest.mark.parametrize(
+    ("batch_size", "devices"), [(1, 1), (2, 2), (7, 7), (8, 8), (9, 3), (11, 1), (12, 6), (128, 8)]
+)
 def test_a_batch_is_split_over_the_largest_number_of_devices_that_divides_it(batch_size, devices):
     assert jax.device_count() == 8
     assert num_devices(parallel.over_devices(batch_size).split(np.zeros((batch_size, 2)))) == devices
@@ -28,7 +30,9 @@ def test_every_device_has_its_own_part_of_a_split_batch():
         shards = split[name].addressable_shards
         assert len({shard.device for shard in shards}) == 8
         assert {shard.data.shape for shard in shards} == {shape}
-        rows = np.concatenate([shard.data for shard in sorted(shards, key=lambda shard: shard.index[0].start)])
+        rows = np.concatenate(
+            [shard.data for shard in sorted(shards, key=lambda shard: shard.index[0].start)]
+        )
         assert_array_equal(rows, split[name])
 
 

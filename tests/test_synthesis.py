@@ -51,7 +51,9 @@ def one_by_one(optimizer, num_steps) -> np.ndarray:
     return np.stack([alone(optimizer, num_steps, *row) for row in zip(STARTS, LABELS, strict=True)])
 
 
-@pytest.mark.parametrize("optimizer", [steepest("l2", 0.2), optax.sgd(0.5, momentum=0.9)], ids=["l2", "momentum"])
+@pytest.mark.parametrize(
+    "optimizer", [steepest("l2", 0.2), optax.sgd(0.5, momentum=0.9)], ids=["l2", "momentum"]
+)
 def test_a_batch_equals_the_loop_over_its_images(optimizer):
     images = synthesis.batched(MODEL, task, optimizer, 4)(VARIABLES, STARTS, LABELS)
     expected = one_by_one(optimizer, 4)
@@ -59,7 +61,9 @@ def test_a_batch_equals_the_loop_over_its_images(optimizer):
     assert np.abs(expected - STARTS).max() > 0.05
 
 
-@pytest.mark.parametrize(("num_steps", "chunk", "chunks"), [(6, 2, 3), (6, 4, 2), (7, 4, 7), (4, 10, 1), (20, 10, 2)])
+@pytest.mark.parametrize(
+    ("num_steps", "chunk", "chunks"), [(6, 2, 3), (6, 4, 2), (7, 4, 7), (4, 10, 1), (20, 10, 2)]
+)
 def test_there_is_a_stage_for_the_start_and_one_for_every_chunk(num_steps, chunk, chunks):
     climb = synthesis.stages(MODEL, task, steepest("l2", 0.2), num_steps, chunk)
     stages = list(climb(VARIABLES, STARTS, LABELS))

@@ -1,7 +1,7 @@
 """What the tests of the programs feed them: a network, photos and a released classifier that cost little.
 
-    with tiny.network():
-        tiny.release(path, ("cat", "dog"))
+with tiny.network():
+    tiny.release(path, ("cat", "dog"))
 """
 
 import contextlib
