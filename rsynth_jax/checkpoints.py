@@ -10,7 +10,6 @@ A release is arrays and JSON, nothing else: loading one runs no code from it. Wr
 import io
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
@@ -68,17 +67,14 @@ def writable(*paths: Path | None) -> None:
 def write(path: Path, content: bytes) -> None:
     """The whole file or none: written beside, then renamed. Raises ValueError where it cannot be."""
     path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            os.chmod(temporary, 0o666 & ~umask())
+            temporary.write_bytes(content)
             os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise ValueError(f"cannot write {path}: {error.strerror}") from error
 
@@ -88,13 +84,6 @@ def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)
     write(path, content.getvalue())
-
-
-def umask() -> int:
-    """The process's umask; reading it is only possible by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def compact(array: Any) -> np.ndarray:
@@ -216,7 +205,15 @@ def misfits(release: Release) -> str | None:
 def manager(run: Path) -> ocp.CheckpointManager:
     """The checkpoints of a training run: the newest two, each whole or absent."""
     options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
-    return ocp.CheckpointManager((Path(run) / "checkpoints").absolute(), options=options)
+    handler = ocp.StandardCheckpointHandler()  # given, so that `item_metadata` can describe an unread state
+    return ocp.CheckpointManager(
+        (Path(run) / "checkpoints").absolute(), item_handlers=handler, options=options
+    )
+
+
+def shapes(tree: Any) -> list:
+    """The shapes and types of a tree's arrays, whatever holds them."""
+    return sorted((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(tree))
 
 
 def save_state(run: Path, state: TrainState) -> None:
@@ -238,6 +235,10 @@ def restore_state(run: Path, like: TrainState) -> TrainState:
         if step is None:
             raise ValueError(f"nothing to resume in {run}: it has no whole checkpoint")
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like._asdict())
+        if shapes(checkpoints.item_metadata(step).tree) != shapes(abstract):  # Orbax would leave it half read
+            raise ValueError(
+                f"{run}/checkpoints/{step} does not fit this recipe: its arrays have other shapes"
+            )
         try:
             restored = checkpoints.restore(step, args=ocp.args.StandardRestore(abstract))
         except Exception as error:  # Orbax raises many kinds, most of them many lines long

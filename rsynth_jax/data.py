@@ -124,7 +124,7 @@ def from_folder(path: Path, split: str, size: int | None) -> tuple[Sequence, tup
         try:
             with Pillow.open(file) as picture:
                 return square(picture, size), label
-        except OSError as error:
+        except Exception as error:  # damage shows in many kinds: OSError, SyntaxError, struct.error ...
             raise ValueError(f"cannot read the image {file}: {error}") from error
 
     return Mapped(entries, read), tuple(folder.name for folder in classes)

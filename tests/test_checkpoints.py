@@ -1,7 +1,6 @@
 """The door to storage: what goes in comes out, whole or not at all, and nothing that is read runs."""
 
 import functools
-import gc
 import json
 import os
 import pickle
@@ -38,16 +37,16 @@ def test_a_written_file_has_its_content_and_an_ordinary_mode(tmp_path):
     assert written.stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-@pytest.mark.parametrize("call", ["replace", "chmod", "fdopen"])
+@pytest.mark.parametrize(("where", "call"), [(os, "replace"), (Path, "write_bytes")])
 @pytest.mark.parametrize(
     "error", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["full", "Ctrl-C"]
 )
-def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, call, error):
+def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, where, call, error):
     def fail(*arguments):
         raise error
 
     (tmp_path / "file").write_bytes(b"old")
-    monkeypatch.setattr(os, call, fail)
+    monkeypatch.setattr(where, call, fail)
     for name in ("file", "other"):
         with pytest.raises((ValueError, KeyboardInterrupt)):
             checkpoints.write(tmp_path / name, b"new")
@@ -363,7 +362,16 @@ def test_a_state_of_another_network_or_optimizer_is_refused(tmp_path, other):
     checkpoints.save_state(tmp_path, state())
     with refused(match=r"checkpoints/7 does not fit this recipe: ."):
         checkpoints.restore_state(tmp_path, other)
-    gc.collect()  # what was left half read would complain on standard error
+
+
+def test_a_state_of_another_network_is_refused_before_any_of_it_is_read(tmp_path, monkeypatch):
+    """Orbax leaves coroutines behind where shapes differ; at exit they complain over many lines."""
+    checkpoints.save_state(tmp_path, state())
+    monkeypatch.setattr(
+        checkpoints.ocp.CheckpointManager, "restore", lambda *a, **k: pytest.fail("it was read")
+    )
+    with refused(match=r"checkpoints/7 does not fit this recipe: ."):
+        checkpoints.restore_state(tmp_path, state(width=5))
 
 
 @pytest.mark.parametrize("folder", ["", "checkpoints"])

@@ -161,11 +161,12 @@ def test_a_corrupt_image_is_refused_by_name(photos, content):
 
 
 def changed_bytes(path: Path) -> Iterator[int]:
-    """The places of a file, each while its byte is another one."""
+    """The places of a file, each while its byte is zero, or every bit of it another one."""
     content = path.read_bytes()
     for place, byte in enumerate(content):
-        path.write_bytes(content[:place] + bytes([byte ^ 255]) + content[place + 1 :])
-        yield place
+        for other in {0, byte ^ 255} - {byte}:
+            path.write_bytes(content[:place] + bytes([other]) + content[place + 1 :])
+            yield place
 
 
 def test_a_png_with_any_byte_changed_is_read_or_refused_by_name(tmp_path):

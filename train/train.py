@@ -135,10 +135,10 @@ def release(run: Run, state: training.TrainState) -> None:
     checkpoints.save(run.options.out / checkpoints.RELEASE, released)
 
 
-def sound(loss: float, step: int) -> None:
-    """Raise ValueError for a loss that is not finite, before anything is made of it."""
-    if not np.isfinite(loss):
-        raise ValueError(f"the loss is {loss} at step {step}: lower --learning-rate")
+def sound(loss: float, weights, step: int) -> None:
+    """Raise ValueError for a loss or weights that are not finite, before anything is made of them."""
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((loss, weights))):
+        raise ValueError(f"loss {loss} or a weight is not finite at step {step}: lower --learning-rate")
 
 
 class Watch:
@@ -164,13 +164,13 @@ class Watch:
             "learning_rate": float(self.rate(step)),
             "images_per_second": LOG_EVERY * self.run.recipe.batch_size / self.clock.lap(),
         }
-        sound(record["loss"], step)
+        sound(record["loss"], (), step)
         print(json.dumps(record), file=self.log)
         self.bar.update(self.task, completed=step, now=NOW.format(**record))
 
     def epoch(self, state, step: int, metrics) -> None:
         """At an epoch's end: judge the averaged weights on the test images."""
-        sound(float(metrics.loss), step)
+        sound(float(metrics.loss), state.ema, step)
         clock, (images, labels) = console.Clock(), self.run.test
         right = evaluation.judge(self.run.judge, state.ema, jax.random.key(0), images, labels)
         record = {"step": step, "epoch": step // self.run.epoch, "test_num": len(labels)}
@@ -193,8 +193,8 @@ def loop(run: Run, state, watch: Watch, interrupted: console.Interrupted):
         watch.step(state, step, metrics, batch)
         if step % run.epoch == 0:
             watch.epoch(state, step, metrics)
-            checkpoints.save_state(run.options.out, state)
             release(run, state)
+            checkpoints.save_state(run.options.out, state)
         if interrupted.signal is not None:
             break
     return state
