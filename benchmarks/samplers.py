@@ -124,9 +124,7 @@ def main() -> None:
         shown.append(images[::PER_CLASS][:SHOWN])
         print(f"{name:32s} {rows[name]['distance']:7.1f}  {seconds * 1000:6.1f} ms", flush=True)
     names = [f"{name}: {row['distance']:.1f}" for name, row in rows.items()]
-    title = (
-        "Fréchet distance to CIFAR-10 (JPEG copy) test images, EfficientNet-Lite0 features; a column a class"
-    )
+    title = "1000 KID to CIFAR-10 (JPEG copy) test images, EfficientNet-Lite0 features; a column a class"
     pictures.write_sheet(options.out.with_suffix(".png"), np.concatenate(shown), SHOWN, names, title)
     machine = f"{platform.machine()}, {torch.get_num_threads()} cores"
     content = json.dumps({"machine": machine, "images": 10 * PER_CLASS, "rows": rows}, indent=2) + "\n"
