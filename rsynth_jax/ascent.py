@@ -108,7 +108,7 @@ def advance(ascent: Ascent, state: Any, num_steps: int) -> tuple[Any, AscentInfo
     """`num_steps` steps in one program, chosen where the program is lowered.
 
     `lax.scan` on TPU and GPU; unrolled on the CPU, where a convolution inside any XLA loop loses its
-    fast path (6 times slower). Infos are stacked along a leading axis of length `num_steps`.
+    fast path (half the speed: benchmarks/ascent.py). Infos are stacked along a leading axis of `num_steps`.
     """
 
     def body(state, _):

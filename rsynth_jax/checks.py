@@ -29,6 +29,13 @@ def below_one(**numbers: float) -> None:
             raise ValueError(f"{name} is {number}: give 0 or more, and less than 1")
 
 
+def share(**numbers: float) -> None:
+    """Every number is in (0, 1]."""
+    for name, number in numbers.items():
+        if not 0 < number <= 1:
+            raise ValueError(f"{name} is {number}: give a share above 0, at most 1")
+
+
 def named(kind: str, name: str, table: dict[str, Any]) -> Any:
     """table[name], which must be there."""
     if name not in table:

@@ -71,7 +71,7 @@ def from_tfds(name: str, split: str, data_dir: str | None, size: int | None) -> 
         builder = tfds.builder(name, data_dir=data_dir)
         prepared = builder.is_prepared()
     except Exception as error:  # TFDS raises many kinds, some several lines long
-        first = str(error).strip().splitlines()[0]
+        first = str(error).strip().partition("\n")[0]
         raise ValueError(f"cannot open the TFDS data set {name!r}: {first}") from error
     if not prepared:
         raise ValueError(

@@ -3,8 +3,8 @@
     devices = over_devices(batch_size=128)
     state, batch = devices.replicate(state), devices.split(batch)
 
-A jitted function of such arrays runs on all devices, with no change to the function. A CPU whose cores
-are devices of their own trains 1.5 times as fast as one device with as many threads.
+A jitted function of such arrays runs on all devices, with no change to the function. Two cores
+that are a device each climb 1.5 times as fast as one device with two threads (benchmarks/ascent.py).
 """
 
 from collections.abc import Callable

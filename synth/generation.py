@@ -78,7 +78,7 @@ class Options:
     momentum: float = 0.0
     """Decay of an average of the steps' directions; 0 for none."""
     batch_size: int = 40
-    """Images computed together; changes the speed, not the images."""
+    """Images computed together; changes the speed, and the images by no more than rounding."""
     npz: Annotated[Path | None, arg(metavar="FILE")] = None
     """Also write the images as arrays: images uint8 (n, h, w, c), labels, class_names."""
     gif: Annotated[Path | None, arg(metavar="FILE")] = None

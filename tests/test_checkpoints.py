@@ -1,6 +1,5 @@
 """The door to storage: what goes in comes out, whole or not at all, and nothing that is read runs."""
 
-import functools
 import json
 import os
 import pickle
@@ -14,12 +13,12 @@ import pytest
 import tiny
 from numpy.testing import assert_array_equal
 from safetensors.numpy import save_file
+from tiny import refused
 
 from rsynth_jax import checkpoints, models, parallel
 from rsynth_jax.training import TrainState
 
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-refused = functools.partial(pytest.raises, ValueError, check=lambda error: "\n" not in str(error))
 
 
 def entries(folder: Path) -> set[str]:

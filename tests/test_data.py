@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image as Pillow
+from tiny import refused
 
 from rsynth_jax import data, datasets
 from rsynth_jax.datasets import Arrays, Dataset
 
 RNG = np.random.default_rng(0)
 TFDS = Path(__file__).parents[1] / "../shared/data/tfds"
-refused = functools.partial(pytest.raises, ValueError, check=lambda error: "\n" not in str(error))
 needs_tfds = pytest.mark.skipif(not TFDS.is_dir(), reason=f"no real data in {TFDS}")
 both_ways = pytest.mark.parametrize("memory", [data.MEMORY, 0], ids=["in memory", "streamed"])
 

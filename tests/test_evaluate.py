@@ -1,6 +1,5 @@
 """The evaluation program on an untrained classifier: what it prints, writes and refuses."""
 
-import functools
 import json
 import re
 import subprocess
@@ -9,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import tiny
+from tiny import refused
 
 from train import evaluate
 from train.evaluate import Options
 
 ROOT = Path(__file__).parents[1]
 NAMES = ("airplane", "cat", "dog")
-refused = functools.partial(pytest.raises, ValueError, check=lambda error: "\n" not in str(error))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,6 +1,5 @@
 """The generation program on an untrained classifier: which image is which, what it writes and refuses."""
 
-import functools
 import json
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 import tiny
 from PIL import Image as Pillow
+from tiny import refused
 
 from rsynth_jax import console, models
 from synth import generation
@@ -17,7 +17,6 @@ from synth.generation import Options
 
 ROOT = Path(__file__).parents[1]
 NAMES = ("airplane", "cat", "dog")
-refused = functools.partial(pytest.raises, ValueError, check=lambda error: "\n" not in str(error))
 
 
 @pytest.fixture(scope="module", autouse=True)

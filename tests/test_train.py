@@ -16,6 +16,7 @@ import pytest
 import tiny
 from numpy.testing import assert_array_equal
 from PIL import Image as Pillow
+from tiny import refused
 
 from rsynth_jax import checkpoints, console
 from rsynth_jax.recipes import RECIPES, Recipe
@@ -33,7 +34,6 @@ RECIPE = Recipe(
     crop_padding=2,
 )
 STEPS = 4  # of the two epochs of 32 images
-refused = functools.partial(pytest.raises, ValueError, check=lambda error: "\n" not in str(error))
 
 
 class Interrupted:
@@ -206,7 +206,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_no_such_weights_are_release
     ("settings", "known"),
     [
         ({"method": "trade"}, "natural, pgd, trades"),
-        ({"architecture": "resnet9"}, "resnet8, resnet18, resnet50"),
+        ({"architecture": "resnet9"}, "resnet8, resnet8-64, resnet18, resnet50"),
         ({"schedule": "linear"}, "step, cosine, one-cycle"),
         ({"optimizer": "adam"}, "sgd, adamw"),
         ({"norm": "l3"}, "l2, linf"),
@@ -240,7 +240,8 @@ NOT_NEGATIVE = [
     ("name", "value"),
     [(name, value) for name in POSITIVE for value in (0, -1, float("nan"), float("inf"))]
     + [(name, value) for name in NOT_NEGATIVE for value in (-1, float("nan"), float("inf"))]
-    + [(name, 1.0) for name in ("momentum", "label_smoothing", "ema_decay")],
+    + [(name, 1.0) for name in ("momentum", "label_smoothing", "ema_decay")]
+    + [("seed_share", 95)],
 )
 def test_a_number_that_makes_no_sense_is_refused_by_name(tmp_path, name, value):
     recipe = RECIPE._replace(**{name: value})

@@ -12,11 +12,14 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from rsynth_jax import checkpoints, models
 from rsynth_jax.attacks import Threat
 from rsynth_jax.models import layers, resnet
 from rsynth_jax.seeds import Seeds
+
+refused = functools.partial(pytest.raises, ValueError, check=lambda error: "\n" not in str(error))
 
 SHAPE = (16, 16, 3)
 ONE_BLOCK = functools.partial(resnet.ResNet, resnet.BasicBlock, (1,), layers.STRIDED_STEM)

@@ -18,6 +18,7 @@ from rsynth_jax.types import Classifier
 
 ARCHITECTURES = {
     "resnet8": resnet.resnet8,
+    "resnet8-64": resnet.resnet8_64,
     "resnet18": resnet.resnet18,
     "resnet50": resnet.resnet50,
     "resnet18-imagenet": resnet.resnet18_imagenet,

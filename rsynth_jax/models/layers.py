@@ -64,6 +64,7 @@ class Stem(NamedTuple):
 CIFAR_STEM = Stem(kernel=3, stride=1, pool=lambda x: x)
 IMAGENET_STEM = Stem(kernel=7, stride=2, pool=max_pool)
 STRIDED_STEM = Stem(kernel=4, stride=2, pool=lambda x: x)
+QUARTER_STEM = Stem(kernel=8, stride=4, pool=lambda x: x)
 
 
 def pooled(x: jax.Array) -> jax.Array:

@@ -79,6 +79,9 @@ class ResNet(nn.Module):
 resnet8 = functools.partial(
     ResNet, BasicBlock, (1, 1, 1), layers.STRIDED_STEM, activation=nn.silu
 )  # widths 64, 128, 256 behind a strided stem: 1.2 M parameters, made for two cores
+resnet8_64 = functools.partial(
+    ResNet, BasicBlock, (1, 1, 1), layers.QUARTER_STEM, activation=nn.silu
+)  # the same behind a stem of twice the stride: 64-pixel images at the cost of 32-pixel ones
 resnet18 = functools.partial(ResNet, BasicBlock, (2, 2, 2, 2), layers.CIFAR_STEM)
 resnet50 = functools.partial(ResNet, Bottleneck, (3, 4, 6, 3), layers.CIFAR_STEM)
 resnet18_imagenet = functools.partial(ResNet, BasicBlock, (2, 2, 2, 2), layers.IMAGENET_STEM)
