@@ -3,8 +3,8 @@
     recipe = RECIPES["cifar10-cpu"]._replace(epochs=2)
     init, step = trainer(recipe, model, steps_per_epoch=390)
 
-`cifar10-cpu` and those of 64 pixels are this project's own, for two cores; the radius grows with the side. The
-six under the paper's names (Santurkar et al. 2019) are its published settings as remembered, not checked
+`cifar10-cpu` and those of 64 pixels are this project's own, for two cores; the radius grows with the side.
+The six under the paper's names (Santurkar et al. 2019) are its published settings as remembered, not checked
 against its appendix here, but for restricted-imagenet, which its authors confirmed for a sister paper; none
 of the six has been run to its end by this project.
 """
