@@ -23,6 +23,9 @@ DIRECTIONS = {
 }
 
 
+CHUNK = 10  # steps a program at most: enough to hide the host, few enough to unroll
+
+
 class AscentState(NamedTuple):
     """Where the ascent stands. Every ascent's state has at least an `image`: its answer so far."""
 
@@ -104,6 +107,32 @@ def best_so_far(ascent: Ascent) -> Ascent:
     return Ascent(init, step)
 
 
+class StoppedState(NamedTuple):
+    """The image, and the wrapped ascent's own state."""
+
+    image: Image
+    inner: Any
+
+
+def stop_when(done: Callable[[Image], Scalar], ascent: Ascent) -> Ascent:
+    """Stay at the first image for which `done` holds.
+
+    A step looks before it moves; where it measures the same network at the same image, XLA does so once.
+    """
+
+    def init(image: Image) -> StoppedState:
+        inner = ascent.init(image)
+        return StoppedState(inner.image, inner)
+
+    def step(state: StoppedState) -> tuple[StoppedState, AscentInfo]:
+        inner, info = ascent.step(state.inner)
+        stay = done(state.image)
+        inner = jax.tree.map(lambda old, new: jnp.where(stay, old, new), state.inner, inner)
+        return StoppedState(inner.image, inner), info
+
+    return Ascent(init, step)
+
+
 def advance(ascent: Ascent, state: Any, num_steps: int) -> tuple[Any, AscentInfo]:
     """`num_steps` steps in one program, chosen where the program is lowered.
 
@@ -121,6 +150,11 @@ def advance(ascent: Ascent, state: Any, num_steps: int) -> tuple[Any, AscentInfo
         return jax.lax.scan(body, state, length=num_steps)
 
     return jax.lax.platform_dependent(state, cpu=unrolled, default=rolled)
+
+
+def chunk(num_steps: int, most: int = CHUNK) -> int:
+    """The longest chunk up to `most` that divides `num_steps`, so that one program serves all of them."""
+    return next(n for n in range(min(most, max(num_steps, 1)), 0, -1) if num_steps % n == 0)
 
 
 def run(ascent: Ascent, image: Image, num_steps: int) -> tuple[Image, AscentInfo]:

@@ -1,23 +1,24 @@
 """Judging a classifier: who is right, on clean images and under attack.
 
-right = judge(jax.jit(make_eval_step(model, pgd(threat))), variables, key, images, labels)
+judge = make_judge(model, threat, standard("l2", 0.5, num_classes=10))
+right = judge(variables, key, images, labels)
 print(wilson(right.adversarial.sum(), len(labels)))
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from rsynth_jax import parallel
-from rsynth_jax.attacks import Adversary
+from rsynth_jax import parallel, siege
+from rsynth_jax.attacks import Threat
+from rsynth_jax.attacks.attempts import Attack
 from rsynth_jax.images import decode
 from rsynth_jax.models import bind
-from rsynth_jax.types import Key
+from rsynth_jax.siege import BATCH_SIZE, Victims
 
 
 class Right(NamedTuple):
@@ -27,42 +28,44 @@ class Right(NamedTuple):
     adversarial: np.ndarray
 
 
-def make_eval_step(model: nn.Module, adversary: Adversary) -> Callable:
-    """(variables, keys (n,), images uint8 (n, h, w, c), labels (n,)) -> Right."""
+def make_logits(model: nn.Module) -> Callable:
+    """(variables, images uint8 (n, h, w, c)) -> logits (n, k)."""
 
-    def right(classifier, image, label):
-        return jnp.argmax(classifier.logits(image)) == label
+    def logits(variables, image):
+        return bind(model, variables).logits(decode(image))
 
-    def evaluate(variables, key, image, label):
-        classifier = bind(model, variables)
-        clean = decode(image)
-        adversarial = adversary(key, classifier, clean, label)
-        return Right(right(classifier, clean, label), right(classifier, adversarial, label))
-
-    return jax.vmap(evaluate, (None, 0, 0, 0))
+    return jax.vmap(logits, (None, 0))
 
 
-def judge(
-    eval_step: Callable,
-    variables,
-    key: Key,
-    images,
-    labels,
-    batch_size: int = 100,
-    track: Callable[[range], Iterable[int]] = iter,
-) -> Right:
-    """`eval_step` over any number of images, in batches of one size; image i draws from key i alone.
-
-    `track` wraps the loop over the batches, as a progress bar does.
-    """
+def seen(logits: Callable, variables, images, labels, batch_size: int = BATCH_SIZE) -> Victims:
+    """The images with their labels and the logits they get, in batches of one size."""
     devices = parallel.over_devices(batch_size)
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(len(labels)))
     variables, parts = devices.replicate(variables), []
-    for start in track(range(0, len(labels), batch_size)):
+    for start in range(0, len(labels), batch_size):
         chosen = np.arange(start, start + batch_size) % len(labels)  # the last batch wraps around
-        batch = devices.split((keys[chosen], images[chosen], labels[chosen]))
-        parts.append(jax.device_get(eval_step(variables, *batch)))
-    return Right(*(np.concatenate(part)[: len(labels)] for part in zip(*parts, strict=True)))
+        parts.append(np.asarray(logits(variables, devices.split(images[chosen]))))
+    return Victims(images, labels, np.concatenate(parts)[: len(labels)])
+
+
+def right(logits, labels):
+    """Whose largest logit is the label's, bool (n,)."""
+    return logits.argmax(axis=-1) == labels
+
+
+def make_judge(model: nn.Module, threat: Threat, attacks: Sequence[Attack]) -> Callable:
+    """(variables, key, images, labels, batch_size) -> Right, after all attacks one after the other."""
+    logits = jax.jit(make_logits(model))
+    sieges = [siege.make_siege(model, threat, attack) for attack in attacks]
+
+    def judge(variables, key, images, labels, batch_size=BATCH_SIZE) -> Right:
+        victims = seen(logits, variables, images, labels, batch_size)
+        clean = standing = right(victims.logits, labels)
+        for each in sieges:
+            fallen = siege.besiege(each, variables, key, victims, standing, batch_size)
+            standing = standing & ~fallen.images
+        return Right(clean, standing)
+
+    return judge
 
 
 def wilson(successes: int, num: int, z: float = 1.96) -> tuple[float, float]:

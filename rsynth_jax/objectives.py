@@ -8,7 +8,7 @@ An objective maps one image to a number, and higher is better, so no task ever w
 import jax
 import jax.numpy as jnp
 
-from rsynth_jax.types import Classifier, Image, Label, Logits, Mask, Objective, Projection
+from rsynth_jax.types import Classifier, Image, Label, Logits, Mask, Objective, Projection, Scalar
 
 
 def log_prob(classifier: Classifier, label: Label) -> Objective:
@@ -37,6 +37,44 @@ def margin(classifier: Classifier, label: Label) -> Objective:
         return jnp.max(logits.at[label].set(-jnp.inf)) - logits[label]
 
     return objective
+
+
+def difference(classifier: Classifier, target: Label, label: Label) -> Objective:
+    """The target's logit minus the label's."""
+
+    def objective(image: Image):
+        logits = classifier.logits(image)
+        return logits[target] - logits[label]
+
+    return objective
+
+
+def dlr(classifier: Classifier, label: Label) -> Objective:
+    """`margin` over the spread of the logits: the same for c * logits (Croce and Hein 2020, eq. 6)."""
+
+    def objective(image: Image):
+        logits = classifier.logits(image)
+        return (jnp.max(logits.at[label].set(-jnp.inf)) - logits[label]) / spread(logits, (2,))
+
+    return objective
+
+
+def dlr_targeted(classifier: Classifier, target: Label, label: Label) -> Objective:
+    """`difference` over the spread of the logits (Croce and Hein 2020, eq. 7)."""
+
+    def objective(image: Image):
+        logits = classifier.logits(image)
+        return (logits[target] - logits[label]) / spread(logits, (2, 3))
+
+    return objective
+
+
+def spread(logits: Logits, ranks: tuple[int, ...]) -> Scalar:
+    """The largest logit minus the mean of those of the given ranks, from 0; 1 for fewer classes."""
+    if logits.size <= max(ranks):
+        return jnp.ones((), logits.dtype)
+    top, _ = jax.lax.top_k(logits, max(ranks) + 1)
+    return top[0] - sum(top[rank] for rank in ranks) / len(ranks) + 1e-12
 
 
 def kl_divergence(classifier: Classifier, reference: Logits) -> Objective:

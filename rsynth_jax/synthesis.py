@@ -21,8 +21,6 @@ from rsynth_jax import ascent
 from rsynth_jax.models import bind
 from rsynth_jax.types import Image, Images, Objective, Projection
 
-CHUNK = 10  # steps a program at most: enough to hide the host, few enough to unroll
-
 
 class Task(NamedTuple):
     """What to make: climb `objective`, inside the set of `projection`, from `start`."""
@@ -40,15 +38,14 @@ def stages(
     task_fn: TaskFn,
     optimizer: optax.GradientTransformation,
     num_steps: int,
-    chunk: int = CHUNK,
+    most: int = ascent.CHUNK,
 ) -> Callable[..., Iterator[Images]]:
     """(variables, *batches) -> the images at the start, then after each chunk of steps.
 
-    `batches` are arrays with one row an image, handed to `task_fn` row by row. Chunks are of equal length,
-    the largest divisor of `num_steps` up to `chunk`, so that one compiled program serves all of them.
+    `batches` are arrays with one row an image, handed to `task_fn` row by row. Chunks are of equal length, at
+    most `most`.
     """
-    longest = min(chunk, max(num_steps, 1))
-    chunk = next(n for n in range(longest, 0, -1) if num_steps % n == 0)
+    chunk = ascent.chunk(num_steps, most)
 
     def climber(variables, inputs) -> tuple[Image, ascent.Ascent]:
         task = task_fn(bind(model, variables), *inputs)

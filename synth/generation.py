@@ -15,6 +15,7 @@ import optax
 from tyro.conf import arg
 
 from rsynth_jax import (
+    ascent,
     checkpoints,
     checks,
     console,
@@ -109,7 +110,7 @@ def sampler(options: Options, model):
     def task(classifier, start, label):
         return generation(classifier, start, label, objective=options.objective, radius=options.radius)
 
-    chunk = GIF_CHUNK if options.gif else synthesis.CHUNK
+    chunk = GIF_CHUNK if options.gif else ascent.CHUNK
     return synthesis.stages(model, task, optimizer, options.steps, chunk)
 
 

@@ -34,8 +34,13 @@ LAYER = {
     "rsynth_jax.seeds": 1,
     "rsynth_jax.ascent": 2,
     "rsynth_jax.attacks": 3,
+    "rsynth_jax.attacks.apgd": 3,
+    "rsynth_jax.attacks.attempts": 3,
+    "rsynth_jax.attacks.fab": 3,
+    "rsynth_jax.attacks.square": 3,
     "rsynth_jax.synthesis": 3,
-    "rsynth_jax.evaluation": 4,
+    "rsynth_jax.siege": 4,
+    "rsynth_jax.evaluation": 5,
     "rsynth_jax.recipes": 5,
     "rsynth_jax.training": 4,
     "rsynth_jax.checkpoints": DOOR,
@@ -49,6 +54,10 @@ WITHIN_A_LAYER = {
     ("rsynth_jax.models", "rsynth_jax.models.resnet"),
     ("rsynth_jax.models.preact_resnet", "rsynth_jax.models.layers"),
     ("rsynth_jax.models.resnet", "rsynth_jax.models.layers"),
+    ("rsynth_jax.attacks.attempts", "rsynth_jax.attacks"),
+    ("rsynth_jax.attacks.attempts", "rsynth_jax.attacks.apgd"),
+    ("rsynth_jax.attacks.attempts", "rsynth_jax.attacks.fab"),
+    ("rsynth_jax.attacks.attempts", "rsynth_jax.attacks.square"),
     ("rsynth_jax.console", "rsynth_jax.checkpoints"),  # its atomic write
     ("rsynth_jax.pictures", "rsynth_jax.checkpoints"),  # its atomic write
 }

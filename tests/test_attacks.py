@@ -1,4 +1,4 @@
-"""The adversaries: inside their threat, closed forms on linear classifiers, laws of keys and restarts."""
+"""The adversaries: inside their threat, closed forms on linear classifiers, laws of keys."""
 
 import functools
 
@@ -122,16 +122,6 @@ def test_trades_climbs_the_divergence_from_the_clean_prediction_not_the_label(li
     assert_array_equal(one, other)
     divergence = objectives.kl_divergence(linear, linear.logits(IMAGE))
     assert divergence(one) > 0.1
-
-
-def test_restarts_answer_with_the_try_of_the_largest_margin(linear):
-    attack = attacks.pgd(Threat("l2", 0.5, 0.05, 1))
-    once = jax.jit(lambda key: attack(key, linear, IMAGE, 2))
-    tries = [once(k) for k in jax.random.split(key(5), 4)]
-    margins = [objectives.margin(linear, 2)(image) for image in tries]
-    assert np.argmax(margins) != 0
-    strongest = jax.jit(lambda key: attacks.restarts(attack, 4)(key, linear, IMAGE, 2))(key(5))
-    assert_allclose(strongest, tries[np.argmax(margins)], atol=1e-6)
 
 
 def test_vmap_of_an_attack_is_the_loop(linear):

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from rsynth_jax import attacks, evaluation
+from rsynth_jax import evaluation, images
+from rsynth_jax.attacks import Threat, attempts
 from rsynth_jax.evaluation import wilson
 from rsynth_jax.models.layers import Outputs
 
@@ -19,6 +20,7 @@ SHAPE = (4, 4, 3)
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (13, *SHAPE), np.uint8)
 LABELS = RNG.integers(0, 3, 13).astype(np.int32)
+THREAT = Threat("l2", 0.2, 0.1, 4)
 
 
 class Linear(nn.Module):
@@ -32,64 +34,32 @@ class Linear(nn.Module):
 
 MODEL = Linear()
 VARIABLES = MODEL.init(jax.random.key(0), jnp.zeros((1, *SHAPE)))
-
-
-def drawn(key, classifier, image, label):
-    """An adversary that draws: another image altogether."""
-    return jax.random.uniform(key, image.shape)
+logits = jax.jit(evaluation.make_logits(MODEL))
 
 
 @functools.cache
-def step(adversary):
-    return jax.jit(evaluation.make_eval_step(MODEL, adversary))
-
-
-def judge(adversary, num=13, **options):
-    return evaluation.judge(
-        step(adversary), VARIABLES, jax.random.key(5), IMAGES[:num], LABELS[:num], **options
-    )
-
-
-def right(images, labels=LABELS):
-    logits = MODEL.apply(VARIABLES, jnp.asarray(images)).logits
-    return np.asarray(jnp.argmax(logits, axis=-1) == labels)
-
-
-def negative(key, classifier, image, label):
-    return 1 - image
+def judge(*attacks):
+    return evaluation.make_judge(MODEL, THREAT, attacks)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8, 13, 40])
-def test_judging_is_the_plain_count_whatever_the_batch(batch_size):
-    judged = judge(negative, batch_size=batch_size)
-    clean, inverted = right(IMAGES / np.float32(255)), right(1 - IMAGES / np.float32(255))
-    assert_array_equal(judged.clean, clean)
-    assert_array_equal(judged.adversarial, inverted)
-    assert clean.any() and not clean.all() and (clean != inverted).any()  # the comparison can fail
+def test_the_clean_count_is_the_plain_one_whatever_the_batch(batch_size):
+    found = judge()(VARIABLES, jax.random.key(5), IMAGES, LABELS, batch_size)
+    plain = MODEL.apply(VARIABLES, images.decode(jnp.asarray(IMAGES))).logits.argmax(-1) == LABELS
+    assert_array_equal(found.clean, plain)
+    assert_array_equal(found.adversarial, plain)
+    assert plain.any() and not plain.all()  # the comparison can fail
 
 
-@pytest.mark.parametrize("batch_size", [1, 8, 20])
-def test_the_draw_of_image_i_depends_on_i_alone(batch_size):
-    keys = [jax.random.fold_in(jax.random.key(5), i) for i in range(13)]
-    expected = right(np.stack([jax.random.uniform(key, SHAPE) for key in keys]))
-    assert_array_equal(judge(drawn, batch_size=batch_size).adversarial, expected)
-    assert_array_equal(judge(drawn, num=5, batch_size=batch_size).adversarial, expected[:5])
-
-
-def test_without_an_adversary_both_counts_agree():
-    judged = judge(attacks.identity(), batch_size=8)
-    assert_array_equal(judged.clean, judged.adversarial)
-
-
-def test_track_sees_every_batch():
-    seen = []
-
-    def track(batches):
-        seen.extend(batches)
-        return batches
-
-    judge(negative, batch_size=5, track=track)
-    assert len(seen) == 3
+def test_attacks_add_up():
+    """What stands after two attacks is what each of them alone leaves standing."""
+    one, two = attempts.pgd(THREAT), attempts.squares(THREAT._replace(num_steps=20))
+    alone, other, both = (
+        judge(*attacks)(VARIABLES, jax.random.key(5), IMAGES, LABELS).adversarial
+        for attacks in ((one,), (two,), (one, two))
+    )
+    assert_array_equal(both, alone & other)
+    assert alone.sum() < judge()(VARIABLES, jax.random.key(5), IMAGES, LABELS).clean.sum()
 
 
 @pytest.mark.parametrize(

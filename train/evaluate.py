@@ -1,10 +1,12 @@
 """rsynth-evaluate: how often a classifier is right, on clean images and under attack.
 
-rsynth-evaluate --classifier cifar10 --data tfds:cifar10 --data-dir DIR --num 1000
+rsynth-evaluate --classifier cifar10 --data tfds:cifar10 --data-dir DIR --attack autoattack
 """
 
 import dataclasses
 import functools
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -12,16 +14,38 @@ import jax
 import numpy as np
 from tyro.conf import arg
 
-from rsynth_jax import attacks, checkpoints, checks, console, data, datasets, evaluation, models
-from rsynth_jax.attacks import Threat
+from rsynth_jax import (
+    attacks,
+    checkpoints,
+    checks,
+    console,
+    data,
+    datasets,
+    evaluation,
+    models,
+    siege,
+)
+from rsynth_jax.attacks import Threat, attempts
+
+ATTACKS = {
+    "pgd": lambda o, threat, classes: (attempts.pgd(threat, o.loss, o.restarts),),
+    "apgd": lambda o, threat, classes: (attempts.auto_pgd(threat, o.loss, o.restarts),),
+    "apgd-t": lambda o, threat, classes: (attempts.auto_pgd_targeted(threat, classes - 1),),
+    "fab-t": lambda o, threat, classes: (attempts.fab_targeted(threat, classes - 1),),
+    "square": lambda o, threat, classes: (attempts.squares(threat, o.restarts),),
+    "autoattack": lambda o, threat, classes: attempts.standard(threat.norm, threat.epsilon, classes),
+}
+STEPS = {"pgd": 20, "square": attempts.QUERIES}  # else AutoAttack's
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
     """rsynth-evaluate: how often a classifier is right, on clean images and under attack.
 
-    The attack is PGD from a random start, on the classifier's own threat unless told otherwise. The
-    interval is Wilson's, 95 %. The paper's CIFAR-10 threat is l2 with epsilon 0.5.
+    The threat is the classifier's own unless told otherwise. autoattack is the standard combination of Croce
+    and Hein (2020): APGD-CE, APGD-T, FAB-T and Square, each on what the ones before it left standing, with
+    their steps, targets and queries. An image counts as lost once any attempt finds an image within the
+    threat that is misclassified. The interval is Wilson's, 95 %.
     """
 
     classifier: str = "cifar10"
@@ -36,18 +60,22 @@ class Options:
     """Which images; all is a folder or file without splits."""
     num: int = 1000
     """How many, from the first on."""
+    attack: str = "pgd"
+    """pgd, apgd, apgd-t, fab-t, square or autoattack."""
     norm: Annotated[str | None, arg(metavar="NORM")] = None
     """Of the attack: l2 or linf; the classifier's own by default."""
     epsilon: Annotated[float | None, arg(metavar="RADIUS")] = None
     """Its radius, in pixel values of [0, 1]; the classifier's own by default."""
-    steps: int = 20
-    """Steps of the attack."""
+    loss: str = "ce"
+    """What pgd and apgd climb: ce, margin or dlr."""
+    steps: Annotated[int | None, arg(metavar="STEPS")] = None
+    """Steps of an attempt: 20 for pgd, 5000 queries for square, else 100."""
     step_size: Annotated[float | None, arg(metavar="LENGTH")] = None
-    """Length of a step; 4 epsilon / steps by default (0.1 for 20 steps at epsilon 0.5)."""
+    """Length of a step of pgd; 4 epsilon / steps by default (0.1 for 20 steps at epsilon 0.5)."""
     restarts: int = 1
-    """Random starts for each image; it must withstand all of them."""
-    batch_size: int = 100
-    """Images attacked together."""
+    """Random starts of pgd, apgd and square for each image; it must withstand all of them."""
+    batch_size: int = siege.BATCH_SIZE
+    """Attempts under way together."""
     seed: int = 0
     """Of the random starts."""
     json: Annotated[Path | None, arg(metavar="FILE")] = None
@@ -58,10 +86,23 @@ def threat(options: Options, own: Threat) -> Threat:
     """The attack's threat: the flags, else the classifier's own."""
     norm = own.norm if options.norm is None else options.norm
     epsilon = own.epsilon if options.epsilon is None else options.epsilon
-    step_size = 4 * epsilon / options.steps if options.step_size is None else options.step_size
+    steps = STEPS.get(options.attack, attempts.STEPS) if options.steps is None else options.steps
+    checks.positive(steps=steps)
+    step_size = 4 * epsilon / steps if options.step_size is None else options.step_size
     checks.named("norm", norm, attacks.BALLS)
     checks.not_negative(epsilon=epsilon, step_size=step_size)
-    return Threat(norm, epsilon, step_size, options.steps)
+    return Threat(norm, epsilon, step_size, steps)
+
+
+def check(options: Options) -> None:
+    """Raise ValueError for a flag that makes no sense."""
+    checks.positive(num=options.num, restarts=options.restarts, batch_size=options.batch_size)
+    checks.not_negative(seed=options.seed)
+    checks.named("attack", options.attack, ATTACKS)
+    checks.named("loss", options.loss, attempts.LOSSES)
+    if options.attack == "autoattack" and options.steps is not None:
+        raise ValueError("autoattack has steps of its own: leave out --steps, or name one of its attacks")
+    checkpoints.writable(options.json)
 
 
 def compatible(release: checkpoints.Release, dataset: datasets.Dataset) -> None:
@@ -73,42 +114,64 @@ def compatible(release: checkpoints.Release, dataset: datasets.Dataset) -> None:
 
 def evaluate(options: Options) -> int:
     """Load, attack, count."""
-    checks.positive(
-        num=options.num, steps=options.steps, restarts=options.restarts, batch_size=options.batch_size
-    )
-    checks.not_negative(seed=options.seed)
-    checkpoints.writable(options.json)
+    check(options)
     release = checkpoints.load(options.classifier)
     against = threat(options, release.threat)
     dataset = data.load(options.data, options.split, options.data_dir, options.image_size)
     compatible(release, dataset)
     images, labels = datasets.head(dataset, options.num)
-    adversary = attacks.restarts(attacks.pgd(against), options.restarts)
-    eval_step = jax.jit(evaluation.make_eval_step(models.create(release.config), adversary))
-    size = max(1, options.batch_size // options.restarts)
-    key = jax.random.key(options.seed)
-    with console.bar() as bar:
-        track = functools.partial(bar.track, description="attacking")
-        right = evaluation.judge(eval_step, release.variables, key, images, labels, size, track)
-    numbers = {"num": len(labels), "restarts": options.restarts} | against._asdict()
-    numbers |= counted("clean", right.clean) | counted("adversarial", right.adversarial)
+    with console.bar("{task.fields[now]}") as bar:
+        rows = list(judged(options, release, against, images, labels, bar))
+    numbers = {"num": len(labels), "attack": options.attack, "loss": options.loss}
+    numbers |= {"restarts": options.restarts, "seed": options.seed} | against._asdict() | {"rows": rows}
+    numbers |= {"clean": rows[0]["accuracy"], "adversarial": rows[-1]["accuracy"]}
     console.report(options.json, numbers)
-    print(
-        f"{options.classifier} on {len(labels)} images: clean {said(numbers, 'clean')}, "
-        f"PGD-{against.num_steps} {against.norm} {against.epsilon:g} {said(numbers, 'adversarial')}"
-    )
+    print(table(options, against, rows, len(labels)))
     return 0
 
 
-def counted(name: str, right: np.ndarray) -> dict[str, float | list[float]]:
-    """The share of the right ones, and its interval."""
-    return {name: float(right.mean()), f"{name}_interval": list(evaluation.wilson(right.sum(), len(right)))}
+def judged(options: Options, release, against: Threat, images, labels, bar) -> Iterator[dict]:
+    """A row for the clean images, then one for each attack: what stands, and the seconds it took."""
+    model, key, began = models.create(release.config), jax.random.key(options.seed), time.perf_counter()
+    logits = jax.jit(evaluation.make_logits(model))
+    victims = evaluation.seen(logits, release.variables, images, labels, options.batch_size)
+    standing = evaluation.right(victims.logits, labels)
+    yield row("clean", standing, time.perf_counter() - began)
+    for attack in ATTACKS[options.attack](options, against, len(release.class_names)):
+        began, task = time.perf_counter(), bar.add_task(attack.name, total=None, now="")
+        report = functools.partial(progress, bar, task)
+        each = siege.make_siege(model, against, attack)
+        fallen = siege.besiege(each, release.variables, key, victims, standing, options.batch_size, report)
+        standing = standing & ~fallen.images
+        yield row(attack.name, standing, time.perf_counter() - began)
 
 
-def said(numbers: dict, name: str) -> str:
+def progress(bar, task, over: int, total: int, standing: int) -> None:
+    """Move the bar: attempts over, and how many images still stand."""
+    bar.update(task, completed=over, total=total, now=f"{standing} standing")
+
+
+def row(name: str, standing: np.ndarray, seconds: float) -> dict:
+    """The share of images that still stand, and its interval."""
+    interval = list(evaluation.wilson(int(standing.sum()), len(standing)))
+    return {"after": name, "accuracy": float(standing.mean()), "interval": interval, "seconds": seconds}
+
+
+def said(row: dict) -> str:
     """A share and its interval in words."""
-    low, high = numbers[f"{name}_interval"]
-    return f"{numbers[name]:.1%} [{low:.1%}, {high:.1%}]"
+    low, high = row["interval"]
+    return f"{row['accuracy']:.1%} [{low:.1%}, {high:.1%}]"
+
+
+def table(options: Options, against: Threat, rows: list[dict], num: int) -> str:
+    """What stands after each attack, where there are several; then one line."""
+    lines = [f"{row['after']:10s} {said(row):24s} {row['seconds']:7.1f} s" for row in rows] * (len(rows) > 2)
+    name = "AutoAttack" if len(rows) > 2 else rows[-1]["after"]
+    closing = (
+        f"{options.classifier} on {num} images: clean {said(rows[0])}, "
+        f"{name} {against.norm} {against.epsilon:g} {said(rows[-1])}"
+    )
+    return "\n".join([*lines, closing])
 
 
 def main() -> None:

@@ -19,7 +19,6 @@ import numpy as np
 from tyro.conf import arg
 
 from rsynth_jax import (
-    attacks,
     checkpoints,
     checks,
     console,
@@ -33,6 +32,7 @@ from rsynth_jax import (
     seeds,
     training,
 )
+from rsynth_jax.attacks import Threat, attempts
 from rsynth_jax.recipes import RECIPES, Recipe
 
 LOG_EVERY = 20  # steps
@@ -111,11 +111,11 @@ def prepare(options: Options) -> Run:
     config = models.Config(recipe.architecture, num_classes, recipe.mean, recipe.std, recipe.dtype)
     model = models.create(config)
     init, step = recipes.trainer(recipe, model, epoch)
-    against = attacks.Threat(recipe.norm, recipe.epsilon, 2.5 * recipe.epsilon / JUDGE_STEPS, JUDGE_STEPS)
+    against = Threat(recipe.norm, recipe.epsilon, 2.5 * recipe.epsilon / JUDGE_STEPS, JUDGE_STEPS)
     sample = datasets.spread(train, data.MEMORY)
     fitted = seeds.fit(*sample, num_classes, recipe.seed_factor, recipe.seed_share)
-    judge = jax.jit(evaluation.make_eval_step(model, attacks.pgd(against)))
-    look = jax.jit(evaluation.make_eval_step(model, attacks.identity()))
+    judge = evaluation.make_judge(model, against, [attempts.pgd(against)])
+    look = jax.jit(evaluation.make_logits(model))
     trainer = recipes.Trainer(init, jax.jit(step, donate_argnums=0))
     devices = parallel.over_devices(recipe.batch_size)
     return Run(options, recipe, train, test, epoch, config, fitted, trainer, judge, look, devices)
@@ -154,12 +154,12 @@ class Watch:
         """Every `LOG_EVERY` steps: one line of the log, one look at the bar."""
         if step % LOG_EVERY:
             return
-        keys = jax.random.split(jax.random.key(0), len(batch[1]))  # nothing draws from them
+        clean = evaluation.right(self.run.look(state.variables, batch[0]), batch[1])
         record = {
             "step": step,
             "epoch": step / self.run.epoch,
             "loss": float(metrics.loss),
-            "clean_accuracy": float(jnp.mean(self.run.look(state.variables, keys, *batch).clean)),
+            "clean_accuracy": float(jnp.mean(clean)),
             "adversarial_accuracy": float(metrics.adversarial_accuracy),
             "learning_rate": float(self.rate(step)),
             "images_per_second": LOG_EVERY * self.run.recipe.batch_size / self.clock.lap(),
@@ -172,7 +172,7 @@ class Watch:
         """At an epoch's end: judge the averaged weights on the test images."""
         sound(float(metrics.loss), state.ema, step)
         clock, (images, labels) = console.Clock(), self.run.test
-        right = evaluation.judge(self.run.judge, state.ema, jax.random.key(0), images, labels)
+        right = self.run.judge(state.ema, jax.random.key(0), images, labels)
         record = {"step": step, "epoch": step // self.run.epoch, "test_num": len(labels)}
         record |= {
             "test_clean": float(right.clean.mean()),

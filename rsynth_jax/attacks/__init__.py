@@ -85,15 +85,3 @@ def trades(threat: Threat) -> Adversary:
         return climb(threat, objective, image, start)
 
     return adversary
-
-
-def restarts(adversary: Adversary, num: int) -> Adversary:
-    """The strongest of `num` independent tries: the one with the largest margin, hence a
-    misclassified one where there is any."""
-
-    def strongest(key, classifier, image, label):
-        tries = jax.vmap(lambda key: adversary(key, classifier, image, label))(jax.random.split(key, num))
-        margins = jax.vmap(objectives.margin(classifier, label))(tries)
-        return tries[jnp.argmax(margins)]
-
-    return strongest

@@ -1,0 +1,127 @@
+"""Auto-PGD (Croce and Hein 2020): ascent with momentum, whose step size halves itself.
+
+    ascent = auto_pgd(cross_entropy(classifier, label), allowed, "l2", epsilon=0.5, num_steps=100)
+
+An `Ascent` as any other: it measures the image it stands on, then moves. The step starts at 2 epsilon. At
+the checkpoints of a shrinking schedule it is halved, and the climb goes back to the best image, where fewer
+than `RHO` of the steps since the last checkpoint went up, or where neither step nor best value changed.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rsynth_jax.ascent import Ascent, AscentInfo, steepest
+from rsynth_jax.types import Image, Objective, Projection, Scalar
+
+RHO = 0.75  # paper, sec. 3.3
+MOMENTUM = 0.75  # paper, eq. 1: the share of the new step
+FIRST, SHRINK, LEAST = 0.22, 0.03, 0.06  # the schedule, in shares of the steps: paper, sec. 3.2
+
+
+class Peak(NamedTuple):
+    """The best image so far, its value and its gradient."""
+
+    image: Image
+    value: Scalar
+    grad: Image
+
+
+class Window(NamedTuple):
+    """What has happened since the last checkpoint, and how far the next one is.
+
+    Attributes:
+      length: steps from one checkpoint to the next.
+      steps: taken so far.
+      rises: how many of them went up.
+      value: the best when it opened.
+      halved: whether the step was halved there.
+    """
+
+    length: Scalar
+    steps: Scalar
+    rises: Scalar
+    value: Scalar
+    halved: Scalar
+
+
+class AutoState(NamedTuple):
+    """Where the climb stands, where it stood before and what it saw there."""
+
+    image: Image
+    previous: Image
+    value: Scalar
+    step_size: Scalar
+    moves: Scalar
+    peak: Peak
+    window: Window
+
+
+def due(window: Window, peak: Peak) -> Scalar:
+    """Whether a full window calls for a smaller step: conditions 1 and 2 of the paper's sec. 3.2."""
+    few = window.rises <= RHO * window.length
+    stuck = ~window.halved & (peak.value <= window.value)
+    return few | stuck
+
+
+def look(objective: Objective, state: AutoState) -> tuple[Image, AutoState]:
+    """Measure the image: the gradient there, and the record brought up to date."""
+    value, grad = jax.value_and_grad(objective)(state.image)
+    peak = select(value > state.peak.value, Peak(state.image, value, grad), state.peak)
+    window = state.window
+    seen = window._replace(
+        steps=window.steps + 1, rises=window.rises + jnp.where(value > state.value, 1.0, 0.0)
+    )
+    window = select(state.moves == 0, window._replace(value=value), seen)
+    return grad, state._replace(value=value, peak=peak, window=window)
+
+
+def check(shrink: int, least: int, grad: Image, state: AutoState) -> tuple[Image, AutoState]:
+    """At a checkpoint: halve the step and go back to the peak where that is due."""
+    window, peak = state.window, state.peak
+    full = window.steps == window.length
+    halve = full & due(window, peak)
+    length = jnp.maximum(window.length - shrink, least)
+    zero = jnp.zeros((), length.dtype)
+    fresh = Window(length, zero, zero, peak.value, halve)
+    image, grad = select(halve, (peak.image, peak.grad), (state.image, grad))
+    step_size = jnp.where(halve, state.step_size / 2, state.step_size)
+    return grad, state._replace(image=image, step_size=step_size, window=select(full, fresh, window))
+
+
+def move(projection: Projection, norm: str, grad: Image, state: AutoState) -> Image:
+    """z = P(x + step * direction), then P(x + a (z - x) + (1 - a)(x - previous)) (paper, eq. 1)."""
+    image, unit = state.image, steepest(norm, 1.0)
+    direction, _ = unit.update(-grad, unit.init(image))
+    share = jnp.where(state.moves == 0, 1.0, MOMENTUM).astype(image.dtype)
+    step = projection(image + state.step_size * direction) - image
+    return projection(image + share * step + (1 - share) * (image - state.previous))
+
+
+def auto_pgd(
+    objective: Objective, projection: Projection, norm: str, epsilon: float, num_steps: int
+) -> Ascent:
+    """The parameter-free ascent for a budget of `num_steps`, in the steepest direction of `norm`."""
+    longest, shrink, least = (max(int(share * num_steps), 1) for share in (FIRST, SHRINK, LEAST))
+
+    def init(image: Image) -> AutoState:
+        image, low = projection(image), jnp.full((), -jnp.inf, image.dtype)
+        zero, length = jnp.zeros((), image.dtype), jnp.asarray(longest, image.dtype)
+        window = Window(length, zero, zero, low, jnp.bool_(True))
+        size = jnp.asarray(2 * epsilon, image.dtype)
+        return AutoState(image, image, low, size, jnp.int32(0), Peak(image, low, image), window)
+
+    def step(state: AutoState) -> tuple[AutoState, AscentInfo]:
+        grad, seen = look(objective, state)
+        info = AscentInfo(seen.value, jnp.linalg.norm(grad.ravel()))
+        grad, checked = check(shrink, least, grad, seen)
+        moved = move(projection, norm, grad, checked)
+        return checked._replace(image=moved, previous=checked.image, moves=state.moves + 1), info
+
+    return Ascent(init, step)
+
+
+def select(condition: Scalar, one, other):
+    """`one` where the condition holds, else `other`, leaf by leaf."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), one, other)

@@ -1,0 +1,166 @@
+"""Square Attack (Andriushchenko et al. 2020): random search with squares, never asking for a gradient.
+
+    ascent = square(key, margin(classifier, label), image, "linf", epsilon=8 / 255, num_queries=5000)
+
+Each step changes one square window, and is kept where the objective rose. Windows shrink by a schedule.
+Being black-box it is the check on the others: where it wins, their gradients are masked.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rsynth_jax.ascent import Ascent, AscentInfo
+from rsynth_jax.projections import box
+from rsynth_jax.types import Image, Key, Objective, Scalar
+
+SHARE = 0.8  # of the image that the first window covers, as in AutoAttack
+HALVINGS = np.array([10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000]) / 10_000  # of the share: paper, sec. 4
+
+
+class SquareState(NamedTuple):
+    """The best image, its value, and how many windows were tried."""
+
+    image: Image
+    value: Scalar
+    tried: Scalar
+
+
+class Moves(NamedTuple):
+    """start(key) -> the first image; propose(key, image, size index) -> another one."""
+
+    start: Callable[[Key], Image]
+    propose: Callable[[Key, Image, Scalar], Image]
+
+
+def sides(height: int, width: int) -> list[int]:
+    """The window's side at each stage of the schedule."""
+    shares = SHARE / 2.0 ** np.arange(len(HALVINGS) + 1)
+    return [min(max(round(float(np.sqrt(s * height * width))), 1), height, width) for s in shares]
+
+
+def window(key: Key, side: Scalar, height: int, width: int) -> tuple[Image, Scalar, Scalar]:
+    """A random place for a window: its mask (h, w, 1), its first row and its first column."""
+    row_key, column_key = jax.random.split(key)
+    row = jax.random.randint(row_key, (), 0, height - side + 1)
+    column = jax.random.randint(column_key, (), 0, width - side + 1)
+    rows, columns = jnp.arange(height)[:, None, None], jnp.arange(width)[None, :, None]
+    inside = (rows >= row) & (rows < row + side) & (columns >= column) & (columns < column + side)
+    return inside, row, column
+
+
+def signs(key: Key, shape: tuple, dtype) -> Image:
+    """+1 or -1."""
+    return jax.random.rademacher(key, shape, jnp.int32).astype(dtype)
+
+
+def linf_moves(center: Image, epsilon: float) -> Moves:
+    """Stripes of +-epsilon, then windows of one sign a channel (paper, sec. 4.1 and algorithm 2)."""
+    height, width, channels = center.shape
+    lengths, clip = jnp.array(sides(height, width)), box()
+
+    def start(key: Key) -> Image:
+        return clip(center + epsilon * signs(key, (1, width, channels), center.dtype))
+
+    def propose(key: Key, image: Image, stage: Scalar) -> Image:
+        place_key, sign_key = jax.random.split(key)
+        inside, _, _ = window(place_key, lengths[stage], height, width)
+        changed = center + epsilon * signs(sign_key, (1, 1, channels), center.dtype)
+        return clip(jnp.where(inside, changed, image))
+
+    return Moves(start, propose)
+
+
+def bumps(height: int, width: int) -> np.ndarray:
+    """Nested rectangles around the middle, the k-th adding 1 / k^2 (paper, eq. 1)."""
+    middle, reach = (height // 2, width // 2), max(height, width) // 2 + 1
+    tails = np.cumsum(1 / np.arange(reach, 0, -1) ** 2)[::-1]
+    rows, columns = np.ogrid[:height, :width]
+    return tails[np.minimum(np.maximum(abs(rows - middle[0]), abs(columns - middle[1])), reach - 1)]
+
+
+def pattern(side: int) -> np.ndarray:
+    """A bump above its negative, of unit length: the l2 attack's update (paper, sec. 4.2)."""
+    above, below = bumps(side // 2, side), bumps(side - side // 2, side)
+    both = np.concatenate([above / np.linalg.norm(above), -below / np.linalg.norm(below)])
+    return (both / np.linalg.norm(both)).astype(np.float32)
+
+
+def unit(offset: Image) -> Image:
+    """Of l2 length 1."""
+    return offset / jnp.maximum(jnp.linalg.norm(offset.ravel()), 1e-12)
+
+
+def l2_moves(center: Image, epsilon: float) -> Moves:
+    """Tiles of patterns, then mass moved from one window to a pattern in another (paper, algorithm 3)."""
+    height, width, channels = center.shape
+    shorter = min(height, width)
+    odd = [max(side, 3) // 2 * 2 + 1 for side in sides(height, width)]
+    lengths = [min(side, (shorter - 1) // 2 * 2 + 1) for side in odd]
+    table = jnp.stack([jnp.pad(pattern(side), (0, shorter - side)) for side in lengths])
+    rest = ((0, height - shorter), (0, width - shorter))
+    clip, per_channel = box(), functools.partial(jnp.sum, axis=(0, 1), keepdims=True)
+
+    def at(offset: Image) -> Image:
+        return clip(center + epsilon * unit(offset))
+
+    def start(key: Key) -> Image:
+        side = max(height // 5, 2)
+        rows, columns = height // side, width // side
+        tiles = jnp.kron(
+            signs(key, (rows, columns, channels), center.dtype), jnp.asarray(pattern(side)[..., None])
+        )
+        missing = (height - rows * side, width - columns * side)
+        margins = [(gap // 2, gap - gap // 2) for gap in missing]
+        return at(jnp.pad(tiles, (*margins, (0, 0))))
+
+    def propose(key: Key, image: Image, stage: Scalar) -> Image:
+        to_key, from_key, sign_key, turn_key = jax.random.split(key, 4)
+        side, offset = jnp.array(lengths)[stage], image - center
+        into, row, column = window(to_key, side, height, width)
+        out_of, _, _ = window(from_key, side, height, width)
+        turned = jnp.where(jax.random.bernoulli(turn_key), table[stage], table[stage].T)
+        bump = jnp.roll(jnp.pad(turned, rest), (row, column), (0, 1))[..., None]
+        old = jnp.where(into, offset, 0.0)
+        new = bump * signs(sign_key, (1, 1, channels), center.dtype)
+        new = new + old / (1e-12 + jnp.sqrt(per_channel(old**2)))
+        spare = jnp.maximum(epsilon**2 - jnp.sum(offset**2), 0.0) / channels
+        freed = jnp.sum(jnp.where(into | out_of, offset, 0.0) ** 2)
+        new = new / (1e-12 + jnp.sqrt(per_channel(new**2))) * jnp.sqrt(spare + freed)
+        return at(jnp.where(into, new, jnp.where(out_of, 0.0, offset)))
+
+    return Moves(start, propose)
+
+
+MOVES = {"l2": l2_moves, "linf": linf_moves}
+
+
+def square(
+    key: Key, objective: Objective, center: Image, norm: str, epsilon: float, num_queries: int
+) -> Ascent:
+    """Random search for a higher `objective` around `center`, of `num_queries` steps in all.
+
+    It starts from its own image, whatever `init` is given; the draw of step t depends on (key, t) alone.
+    """
+    moves = MOVES[norm](center, epsilon)
+    thresholds = jnp.array(HALVINGS * num_queries)
+
+    def init(image: Image) -> SquareState:
+        start = moves.start(jax.random.fold_in(key, num_queries))
+        return SquareState(start, objective(start), jnp.int32(0))
+
+    def step(state: SquareState) -> tuple[SquareState, AscentInfo]:
+        stage = jnp.sum(state.tried.astype(jnp.float32) > thresholds)
+        image = moves.propose(jax.random.fold_in(key, state.tried), state.image, stage)
+        value = objective(image)
+        better = value > state.value
+        kept = SquareState(
+            jnp.where(better, image, state.image), jnp.where(better, value, state.value), state.tried + 1
+        )
+        return kept, AscentInfo(state.value, jnp.zeros((), image.dtype))
+
+    return Ascent(init, step)

@@ -1,0 +1,125 @@
+"""Carrying attacks out: the same images fall whatever the batch, and what they fell to is adversarial."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from test_evaluation import MODEL, SHAPE, VARIABLES, logits
+
+from rsynth_jax import ascent, evaluation, siege
+from rsynth_jax.attacks import Threat, attempts
+from rsynth_jax.models import bind
+
+THREAT = Threat("l2", 0.12, 0.03, 12)
+NUM = 24
+IMAGES = np.random.default_rng(1).integers(0, 256, (NUM, *SHAPE), np.uint8)
+GUESSES = evaluation.seen(logits, VARIABLES, IMAGES, np.zeros(NUM, np.int32)).logits.argmax(-1)
+LABELS = np.where(np.arange(NUM) % 6 == 0, (GUESSES + 1) % 3, GUESSES).astype(np.int32)
+VICTIMS = evaluation.seen(logits, VARIABLES, IMAGES, LABELS)
+STANDING = evaluation.right(VICTIMS.logits, LABELS)
+ATTACKS = {
+    "restarts": attempts.pgd(THREAT, restarts=3),
+    "targets": attempts.auto_pgd_targeted(THREAT, num_targets=2),
+    "queries": attempts.squares(THREAT._replace(num_steps=30)),
+}
+every_attack = pytest.mark.parametrize("name", ATTACKS)
+
+
+@functools.cache
+def programs(name):
+    return siege.make_siege(MODEL, THREAT, ATTACKS[name])
+
+
+def besiege(name, batch_size, standing=STANDING, **options):
+    key = jax.random.key(7)
+    return siege.besiege(programs(name), VARIABLES, key, VICTIMS, standing, batch_size, **options)
+
+
+def alone(name):
+    """Every attempt at every image, one at a time and to its end."""
+    attack, classifier = ATTACKS[name], bind(MODEL, VARIABLES)
+
+    @jax.jit
+    def attempt(image, label, logits, key, index):
+        victim = attempts.Victim(image, label, logits)
+        start, climb = attack.attempt(jax.random.fold_in(key, index), classifier, victim, index)
+        state = jax.lax.fori_loop(0, attack.num_steps, lambda _, s: climb.step(s)[0], climb.init(start))
+        return attempts.adversarial(THREAT, classifier, victim, state.image)
+
+    def falls(i):
+        key, image = jax.random.fold_in(jax.random.key(7), i), IMAGES[i] / np.float32(255)
+        tries = range(attack.num_tries)
+        return any(attempt(image, LABELS[i], VICTIMS.logits[i], key, t) for t in tries)
+
+    return np.array([bool(STANDING[i] and falls(i)) for i in range(NUM)])
+
+
+@every_attack
+@pytest.mark.parametrize("batch_size", [1, 4, 40])
+def test_the_images_that_fall_are_those_of_the_plain_loop(name, batch_size):
+    expected = alone(name)
+    assert expected.any() and (STANDING & ~expected).any()  # the comparison can fail
+    assert_array_equal(besiege(name, batch_size).images, expected)
+
+
+@every_attack
+def test_what_they_fell_to_is_within_the_threat_and_misclassified(name):
+    fallen, clean = besiege(name, 8), IMAGES / np.float32(255)
+    moved = np.linalg.norm((fallen.adversarial - clean).reshape(NUM, -1), axis=1)
+    guesses = MODEL.apply(VARIABLES, jnp.asarray(fallen.adversarial)).logits.argmax(-1)
+    assert moved.max() <= THREAT.epsilon + 1e-5
+    assert fallen.adversarial.min() >= 0 and fallen.adversarial.max() <= 1
+    assert (np.asarray(guesses)[fallen.images] != LABELS[fallen.images]).all()
+    assert_array_equal(moved[~fallen.images], 0)
+
+
+def test_only_what_stands_is_attacked():
+    standing = STANDING & (np.arange(NUM) % 2 == 0)
+    assert_array_equal(besiege("restarts", 4, standing).images, besiege("restarts", 4).images & standing)
+    assert not besiege("restarts", 4, np.zeros(NUM, bool)).images.any()
+
+
+@every_attack
+def test_the_report_ends_with_every_attempt_over(name):
+    seen = []
+    fallen = besiege(name, 4, report=lambda *numbers: seen.append(numbers))
+    over, totals, standing = map(list, zip(*seen, strict=True))
+    assert over == sorted(over) and over[-1] <= totals[-1]
+    assert set(totals) == {ATTACKS[name].num_tries * STANDING.sum()}
+    assert standing[-1] == (STANDING & ~fallen.images).sum()
+
+
+def test_the_network_is_asked_once_a_step():
+    """Looking whether to stop and climbing see one image: their forward passes are one."""
+
+    def flops(attack):
+        each = siege.make_siege(MODEL, THREAT, attack)
+        rows = siege.Victims(IMAGES, LABELS, VICTIMS.logits)
+        keys = jax.random.split(jax.random.key(0), NUM)
+        places = siege.Places(keys, rows, np.zeros(NUM, np.int32))
+        states = each.begin(VARIABLES, places)
+        return each.more.lower(VARIABLES, places, states).compile().as_text().count(" dot(")
+
+    plain = attempts.pgd(THREAT)
+    heedless = plain._replace(
+        attempt=lambda *given: (lambda a: a._replace(ascent=endless(a.ascent)))(plain.attempt(*given))
+    )
+    assert flops(plain) == flops(heedless)
+
+
+def endless(stopped):
+    """The ascent inside a `stop_when`, which nothing stops."""
+    return ascent.stop_when(lambda image: jnp.bool_(False), stopped)
+
+
+@every_attack
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+def test_a_siege_lowers_for_accelerators(name, platform):
+    rows, keys = VICTIMS, jax.random.split(jax.random.key(0), NUM)
+    places = siege.Places(keys, rows, np.zeros(NUM, np.int32))
+    states = jax.eval_shape(programs(name).begin, VARIABLES, places)
+    lowered = programs(name).more.trace(VARIABLES, places, states).lower(lowering_platforms=(platform,))
+    assert "while" in lowered.as_text()
