@@ -20,6 +20,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from benchmarks.twins import torch_logits
 from rsynth_jax import ascent, models, objectives, parallel, projections, synthesis
 from rsynth_jax.synthesis import Task
 
@@ -31,34 +32,6 @@ def task(classifier, start, label):
     """Generation, as the paper does it."""
     ball = projections.chain(projections.l2_ball(start, RADIUS), projections.box())
     return Task(start, objectives.log_prob(classifier, label), ball)
-
-
-def convolve(x, kernel, stride):
-    """A Flax convolution's kernel at work in PyTorch."""
-    weight = torch.from_numpy(np.array(kernel)).permute(3, 2, 0, 1)
-    return F.conv2d(x, weight, stride=stride, padding=(weight.shape[-1] - 1) // 2)
-
-
-def normalize(x, params, stats):
-    """Batch norm in evaluation mode."""
-    tensors = (stats["mean"], stats["var"], params["scale"], params["bias"])
-    return F.batch_norm(x, *(torch.from_numpy(np.array(t)) for t in tensors))
-
-
-def torch_logits(variables, x):
-    """resnet8 of `rsynth_jax.models` on images (n, 3, h, w), written over again."""
-    params, stats = variables["params"], variables["batch_stats"]
-    x = convolve((x - 0.5) / 0.25, params["Conv_0"]["kernel"], 2)
-    x = F.silu(normalize(x, params["BatchNorm_0"], stats["BatchNorm_0"]))
-    for i, stride in enumerate((1, 2, 2)):
-        p, s = params[f"BasicBlock_{i}"], stats[f"BasicBlock_{i}"]
-        y = normalize(convolve(x, p["Conv_0"]["kernel"], stride), p["BatchNorm_0"], s["BatchNorm_0"])
-        y = normalize(convolve(F.silu(y), p["Conv_1"]["kernel"], 1), p["BatchNorm_1"], s["BatchNorm_1"])
-        if "Conv_2" in p:
-            x = normalize(convolve(x, p["Conv_2"]["kernel"], stride), p["BatchNorm_2"], s["BatchNorm_2"])
-        x = F.silu(x + y)
-    head = {name: torch.from_numpy(np.array(value)) for name, value in params["Dense_0"].items()}
-    return x.mean(dim=(2, 3)) @ head["kernel"] + head["bias"]
 
 
 def torch_climb(variables, starts, labels):

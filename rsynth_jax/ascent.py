@@ -47,6 +47,11 @@ class Ascent(NamedTuple):
     step: Callable[[Any], tuple[Any, AscentInfo]]
 
 
+def select(condition: Scalar, one, other):
+    """`one` where the condition holds, else `other`, leaf by leaf."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), one, other)
+
+
 def steepest(norm: str, step_size: optax.ScalarOrSchedule) -> optax.GradientTransformation:
     """Steps of length `step_size` in the steepest direction of `norm`, "l2" or "linf".
 
@@ -127,7 +132,7 @@ def stop_when(done: Callable[[Image], Scalar], ascent: Ascent) -> Ascent:
     def step(state: StoppedState) -> tuple[StoppedState, AscentInfo]:
         inner, info = ascent.step(state.inner)
         stay = done(state.image)
-        inner = jax.tree.map(lambda old, new: jnp.where(stay, old, new), state.inner, inner)
+        inner = select(stay, state.inner, inner)
         return StoppedState(inner.image, inner), info
 
     return Ascent(init, step)

@@ -88,7 +88,7 @@ def test_an_attack_wins_just_beyond_the_boundary_and_not_before_it(name, norm):
 @every_norm
 def test_square_wins_without_a_gradient_and_never_short_of_the_boundary(norm):
     _, distance = weakest(norm)
-    for factor, expected in ((0.97, False), (3.0, True)):
+    for factor, expected in ((0.97, False), (6.0, True)):
         threat = Threat(norm, factor * distance, 0.0, 300)
         assert bool(won(attempts.squares, threat)[1]) == expected
 

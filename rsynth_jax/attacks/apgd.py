@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rsynth_jax.ascent import Ascent, AscentInfo, steepest
+from rsynth_jax.ascent import Ascent, AscentInfo, select, steepest
 from rsynth_jax.types import Image, Objective, Projection, Scalar
 
 RHO = 0.75  # paper, sec. 3.3
@@ -120,8 +120,3 @@ def auto_pgd(
         return checked._replace(image=moved, previous=checked.image, moves=state.moves + 1), info
 
     return Ascent(init, step)
-
-
-def select(condition: Scalar, one, other):
-    """`one` where the condition holds, else `other`, leaf by leaf."""
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), one, other)

@@ -7,14 +7,16 @@ Being black-box it is the check on the others: where it wins, their gradients ar
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
-from rsynth_jax.ascent import Ascent, AscentInfo
+from rsynth_jax.ascent import Ascent, AscentInfo, select
 from rsynth_jax.projections import box
 from rsynth_jax.types import Image, Key, Objective, Scalar
 
@@ -31,10 +33,13 @@ class SquareState(NamedTuple):
 
 
 class Moves(NamedTuple):
-    """start(key) -> the first image; propose(key, image, size index) -> another one."""
+    """start(draws) -> the first image; propose(draws, image, stage) -> another one.
 
-    start: Callable[[Key], Image]
-    propose: Callable[[Key, Image, Scalar], Image]
+    Draws are uniform in [0, 1), as many as the move takes: one call of the generator a step.
+    """
+
+    start: Callable[[Array], Image]
+    propose: Callable[[Array, Image, Scalar], Image]
 
 
 def sides(height: int, width: int) -> list[int]:
@@ -43,19 +48,20 @@ def sides(height: int, width: int) -> list[int]:
     return [min(max(round(float(np.sqrt(s * height * width))), 1), height, width) for s in shares]
 
 
-def window(key: Key, side: Scalar, height: int, width: int) -> tuple[Image, Scalar, Scalar]:
-    """A random place for a window: its mask (h, w, 1), its first row and its first column."""
-    row_key, column_key = jax.random.split(key)
-    row = jax.random.randint(row_key, (), 0, height - side + 1)
-    column = jax.random.randint(column_key, (), 0, width - side + 1)
+def window(draws: Array, side: Scalar, height: int, width: int) -> tuple[Image, Scalar, Scalar]:
+    """A place for a window from two draws: its mask (h, w, 1), its first row and its first column."""
+    row, column = (
+        jnp.floor(draw * (length - side + 1).astype(draw.dtype)).astype(side.dtype)
+        for draw, length in zip(draws, (height, width), strict=True)
+    )
     rows, columns = jnp.arange(height)[:, None, None], jnp.arange(width)[None, :, None]
     inside = (rows >= row) & (rows < row + side) & (columns >= column) & (columns < column + side)
     return inside, row, column
 
 
-def signs(key: Key, shape: tuple, dtype) -> Image:
-    """+1 or -1."""
-    return jax.random.rademacher(key, shape, jnp.int32).astype(dtype)
+def signs(draws: Array) -> Array:
+    """+1 or -1, each half the time."""
+    return jnp.where(draws < 0.5, -1.0, 1.0).astype(draws.dtype)
 
 
 def linf_moves(center: Image, epsilon: float) -> Moves:
@@ -63,13 +69,12 @@ def linf_moves(center: Image, epsilon: float) -> Moves:
     height, width, channels = center.shape
     lengths, clip = jnp.array(sides(height, width)), box()
 
-    def start(key: Key) -> Image:
-        return clip(center + epsilon * signs(key, (1, width, channels), center.dtype))
+    def start(draws: Array) -> Image:
+        return clip(center + epsilon * signs(draws[: width * channels]).reshape(1, width, channels))
 
-    def propose(key: Key, image: Image, stage: Scalar) -> Image:
-        place_key, sign_key = jax.random.split(key)
-        inside, _, _ = window(place_key, lengths[stage], height, width)
-        changed = center + epsilon * signs(sign_key, (1, 1, channels), center.dtype)
+    def propose(draws: Array, image: Image, stage: Scalar) -> Image:
+        inside, _, _ = window(draws[:2], lengths[stage], height, width)
+        changed = center + epsilon * signs(draws[2 : 2 + channels])
         return clip(jnp.where(inside, changed, image))
 
     return Moves(start, propose)
@@ -108,25 +113,22 @@ def l2_moves(center: Image, epsilon: float) -> Moves:
     def at(offset: Image) -> Image:
         return clip(center + epsilon * unit(offset))
 
-    def start(key: Key) -> Image:
+    def start(draws: Array) -> Image:
         side = max(height // 5, 2)
-        rows, columns = height // side, width // side
-        tiles = jnp.kron(
-            signs(key, (rows, columns, channels), center.dtype), jnp.asarray(pattern(side)[..., None])
-        )
-        missing = (height - rows * side, width - columns * side)
+        shape = (height // side, width // side, channels)
+        tiles = jnp.kron(signs(draws[: math.prod(shape)]).reshape(shape), pattern(side)[..., None])
+        missing = (height - tiles.shape[0], width - tiles.shape[1])
         margins = [(gap // 2, gap - gap // 2) for gap in missing]
         return at(jnp.pad(tiles, (*margins, (0, 0))))
 
-    def propose(key: Key, image: Image, stage: Scalar) -> Image:
-        to_key, from_key, sign_key, turn_key = jax.random.split(key, 4)
+    def propose(draws: Array, image: Image, stage: Scalar) -> Image:
         side, offset = jnp.array(lengths)[stage], image - center
-        into, row, column = window(to_key, side, height, width)
-        out_of, _, _ = window(from_key, side, height, width)
-        turned = jnp.where(jax.random.bernoulli(turn_key), table[stage], table[stage].T)
+        into, row, column = window(draws[:2], side, height, width)
+        out_of, _, _ = window(draws[2:4], side, height, width)
+        turned = jnp.where(draws[4] < 0.5, table[stage], table[stage].T)
         bump = jnp.roll(jnp.pad(turned, rest), (row, column), (0, 1))[..., None]
         old = jnp.where(into, offset, 0.0)
-        new = bump * signs(sign_key, (1, 1, channels), center.dtype)
+        new = bump * signs(draws[5 : 5 + channels])
         new = new + old / (1e-12 + jnp.sqrt(per_channel(old**2)))
         spare = jnp.maximum(epsilon**2 - jnp.sum(offset**2), 0.0) / channels
         freed = jnp.sum(jnp.where(into | out_of, offset, 0.0) ** 2)
@@ -149,18 +151,20 @@ def square(
     moves = MOVES[norm](center, epsilon)
     thresholds = jnp.array(HALVINGS * num_queries)
 
+    def draws(step: Scalar, num: int) -> Array:
+        return jax.random.uniform(jax.random.fold_in(key, step), (num,), center.dtype)
+
     def init(image: Image) -> SquareState:
-        start = moves.start(jax.random.fold_in(key, num_queries))
+        start = moves.start(draws(num_queries, center.size))
         return SquareState(start, objective(start), jnp.int32(0))
 
     def step(state: SquareState) -> tuple[SquareState, AscentInfo]:
         stage = jnp.sum(state.tried.astype(jnp.float32) > thresholds)
-        image = moves.propose(jax.random.fold_in(key, state.tried), state.image, stage)
+        image = moves.propose(draws(state.tried, 5 + center.shape[-1]), state.image, stage)
         value = objective(image)
         better = value > state.value
-        kept = SquareState(
-            jnp.where(better, image, state.image), jnp.where(better, value, state.value), state.tried + 1
-        )
-        return kept, AscentInfo(state.value, jnp.zeros((), image.dtype))
+        info = AscentInfo(state.value, jnp.zeros((), image.dtype))
+        image, value = select(better, (image, value), (state.image, state.value))
+        return SquareState(image, value, state.tried + 1), info
 
     return Ascent(init, step)

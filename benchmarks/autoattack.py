@@ -1,0 +1,178 @@
+"""AutoAttack against an implementation not our own, torchattacks, on the same weights and images.
+
+    python -m benchmarks.autoattack --data-dir DIR --cnn-a WEIGHTS/cifar_cnn_a_adv.model
+    python -m benchmarks.autoattack --data-dir DIR --speed
+
+Each attack runs alone on every image that is classified rightly; the whole is what stands after all four.
+Both sides get AutoAttack's numbers: 100 steps, 9 targets, 5,000 queries. A row already in the JSON is not run
+again, so a long comparison can be stopped and continued. `--speed` prints the ratio of images a second
+instead: APGD-CE, 100 images, 100 steps, interleaved, the median of three rounds.
+
+Needs torch and torchattacks 3.5.1 (`pip install --no-deps torchattacks==3.5.1`).
+"""
+
+import dataclasses
+import functools
+import itertools
+import json
+import platform
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import torch
+import torchattacks
+import tyro
+
+from benchmarks import twins
+from rsynth_jax import checkpoints, data, datasets, evaluation, siege
+from rsynth_jax.attacks import Threat, attempts, fab
+
+EPSILON = {
+    ("cnn-a", "linf"): 2 / 255,
+    ("cnn-a", "l2"): 0.25,
+    ("cifar10", "l2"): 0.5,
+    ("cifar10", "linf"): 2 / 255,
+}
+NORMS = {"l2": "L2", "linf": "Linf"}
+NAMES = ("APGD-CE", "APGD-T", "Square", "FAB-T")
+ROUNDS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Compare AutoAttack with torchattacks' on the same weights and images."""
+
+    data_dir: str | None = None
+    """Where TFDS's cifar10 lies."""
+    cnn_a: Path | None = None
+    """The published CNN-A; left out without it."""
+    num: int = 500
+    """Test images, from the first on."""
+    speed: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Measure images a second instead."""
+    out: Path = Path("docs/autoattack.json")
+    """Written, a row after each attack."""
+
+
+def peers(module, norm: str, epsilon: float) -> dict:
+    """torchattacks' four attacks with AutoAttack's numbers; its own defaults take a tenth of the steps."""
+    given = {"norm": NORMS[norm], "eps": epsilon, "n_restarts": 1}
+    return {
+        "APGD-CE": torchattacks.APGD(module, steps=100, loss="ce", **given),
+        "APGD-T": torchattacks.APGDT(module, steps=100, n_classes=10, **given),
+        "FAB-T": torchattacks.FAB(module, steps=100, multi_targeted=True, n_classes=10, **given),
+        "Square": torchattacks.Square(module, n_queries=5000, **given),
+    }
+
+
+def theirs(twin: twins.Twin, threat: Threat, name: str, victims, standing) -> np.ndarray:
+    """What stands after torchattacks' attack, judged by the same rule as ours."""
+    images, labels, _ = victims
+    standing, attack = standing.copy(), peers(twins.Module(twin.torch), threat.norm, threat.epsilon)[name]
+    chosen = np.flatnonzero(standing)
+    for rows in np.array_split(chosen, -(-len(chosen) // siege.BATCH_SIZE)):
+        clean, y = twins.to_torch(images[rows]), torch.from_numpy(labels[rows]).long()
+        found = attack(clean, y).detach()
+        with torch.inference_mode():
+            wrong = (twin.torch(found).argmax(dim=1) != y).numpy()
+        moved = np.array([fab.LENGTHS[threat.norm](offset) for offset in (found - clean).numpy()])
+        standing[rows[wrong & (moved <= threat.epsilon * (1 + 1e-5) + 1e-6)]] = False
+    return standing
+
+
+def ours(twin: twins.Twin, threat: Threat, name: str, victims, standing) -> np.ndarray:
+    """What stands after our attack of that name."""
+    attack = next(a for a in attempts.standard(threat.norm, threat.epsilon, 10) if a.name == name)
+    each = siege.make_siege(twin.model, threat, attack)
+    return standing & ~siege.besiege(each, twin.variables, jax.random.key(0), victims, standing).images
+
+
+SIDES = {"ours": ours, "torchattacks": theirs}
+
+
+def measured(function) -> tuple[np.ndarray, float]:
+    """What it returns, and the seconds it took, compilation and all."""
+    began = time.perf_counter()
+    return function(), time.perf_counter() - began
+
+
+def compare(options: Options, networks: dict, images, labels) -> None:
+    """Run every row that is missing; write and print as they come."""
+    rows = json.loads(options.out.read_text())["rows"] if options.out.exists() else {}
+    for network, norm in (pair for pair in EPSILON if pair[0] in networks):
+        twin, threat = networks[network], Threat(norm, EPSILON[network, norm], 0.0, 0)
+        logits = jax.jit(evaluation.make_logits(twin.model))
+        victims = evaluation.seen(logits, twin.variables, images, labels)
+        clean = evaluation.right(victims.logits, labels)
+        for name, side in itertools.product(NAMES, SIDES):
+            key = f"{network} {norm} {name} {side}"
+            if key not in rows:
+                run = functools.partial(SIDES[side], twin, threat, name, victims, clean)
+                standing, seconds = measured(run)
+                rows[key] = {"standing": "".join(map(str, standing.astype(int))), "seconds": seconds}
+                print(f"{key:36s} {standing.mean():6.1%} {seconds:7.1f} s", flush=True)
+                write(options.out, len(labels), rows)
+        report(network, norm, clean, rows)
+
+
+def write(path: Path, num: int, rows: dict) -> None:
+    """The rows so far."""
+    machine = f"{platform.machine()}, {torch.get_num_threads()} cores"
+    content = {"machine": machine, "images": num, "data": "CIFAR-10 (JPEG copy), test", "rows": rows}
+    checkpoints.write(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def report(network: str, norm: str, clean: np.ndarray, rows: dict) -> None:
+    """The table of one network and norm."""
+    print(f"\n{network}, {norm} {EPSILON[network, norm]:.4g}, {len(clean)} images, clean {clean.mean():.1%}")
+    print(f"{'':10s} {'ours':>8s} {'torchattacks':>13s}")
+    whole = {"ours": clean, "torchattacks": clean}
+    for name in NAMES:
+        shares = {}
+        for side in whole:
+            standing = np.array(list(rows[f"{network} {norm} {name} {side}"]["standing"])) == "1"
+            whole[side], shares[side] = whole[side] & standing, standing.mean()
+        print(f"{name:10s} {shares['ours']:8.1%} {shares['torchattacks']:13.1%}")
+    print(f"{'the whole':10s} {whole['ours'].mean():8.1%} {whole['torchattacks'].mean():13.1%}\n", flush=True)
+
+
+def speed(twin: twins.Twin, images, labels) -> None:
+    """Images a second of APGD-CE, ours against theirs."""
+    threat = Threat("l2", 0.5, 0.0, 100)
+    victims = evaluation.seen(jax.jit(evaluation.make_logits(twin.model)), twin.variables, images, labels)
+    everyone = np.ones(len(labels), bool)
+    each = siege.make_siege(twin.model, threat, attempts.auto_pgd(threat))
+    peer = peers(twins.Module(twin.torch), "l2", 0.5)["APGD-CE"]
+    clean, y = twins.to_torch(images), torch.from_numpy(labels).long()
+    sides = {
+        "rsynth_jax": lambda: siege.besiege(each, twin.variables, jax.random.key(0), victims, everyone),
+        "torchattacks": lambda: peer(clean, y),
+    }
+    for run in sides.values():
+        run()  # compiles, warms up
+    seconds = {side: [] for side in sides}
+    for _ in range(ROUNDS):
+        for side, run in sides.items():
+            seconds[side].append(measured(run)[1])
+    rates = {side: len(labels) / float(np.median(times)) for side, times in seconds.items()}
+    for side, rate in rates.items():
+        print(f"{side:14s} {rate:6.2f} images/s  {rate / rates['torchattacks']:5.2f} of torchattacks'")
+
+
+def main() -> None:
+    """Load both networks and the images; compare."""
+    jax.config.update("jax_num_cpu_devices", 2)
+    options = tyro.cli(Options)
+    images, labels = datasets.head(data.load("tfds:cifar10", "test", options.data_dir), options.num)
+    networks = {"cifar10": twins.bundled("cifar10")}
+    if options.speed:
+        return speed(networks["cifar10"], images[:100], labels[:100])
+    if options.cnn_a is not None:
+        networks["cnn-a"] = twins.cnn_a(options.cnn_a)
+    compare(options, networks, images, labels)
+
+
+if __name__ == "__main__":
+    main()
