@@ -40,6 +40,21 @@ def batch_norm(module: nn.Module) -> Callable:
     return functools.partial(nn.BatchNorm, use_running_average=running, momentum=0.9, dtype=module.dtype)
 
 
+def frozen_norm(name: str) -> nn.BatchNorm:
+    """Batch norm of a network that is never trained here, with TensorFlow's epsilon."""
+    return nn.BatchNorm(use_running_average=True, epsilon=1e-3, name=name)
+
+
+def resize(images: jax.Array, side: int, method: str) -> jax.Array:
+    """A square of `side` pixels in three channels: the one channel of a grey image three times over.
+
+    Bilinear as PyTorch and TensorFlow 2 do it, without antialiasing; bicubic (a = -0.5) with it.
+    """
+    shape = (images.shape[0], side, side, images.shape[-1])
+    resized = jax.image.resize(images, shape, method, antialias=method == "bicubic")
+    return jnp.broadcast_to(resized, (*shape[:3], 3))
+
+
 def normalize(images: jax.Array, mean: tuple, std: tuple, dtype: Any) -> jax.Array:
     """(images - mean) / std, a value for all channels or one for each."""
     for name, values in (("mean", mean), ("std", std)):
