@@ -79,9 +79,7 @@ class A(nn.Module):
         return fork(
             unit("branch1x1", 64),
             chain(unit("branch5x5_1", 48), unit("branch5x5_2", 64, 5)),
-            chain(
-                unit("branch3x3dbl_1", 64), unit("branch3x3dbl_2", 96, 3), unit("branch3x3dbl_3", 96, 3)
-            ),
+            chain(unit("branch3x3dbl_1", 64), unit("branch3x3dbl_2", 96, 3), unit("branch3x3dbl_3", 96, 3)),
             chain(mean_pool, unit("branch_pool", self.pooled_width)),
         )(x)
 
