@@ -184,7 +184,12 @@ def filled(value: Any, state: Any) -> Any:
 
 
 NUMPY = pickles.Vocabulary(
-    {"numpy.core.multiarray _reconstruct": blank, "numpy ndarray": None, "numpy dtype": numbers},
+    {
+        "numpy.core.multiarray _reconstruct": blank,
+        "numpy._core.multiarray _reconstruct": blank,
+        "numpy ndarray": None,
+        "numpy dtype": numbers,
+    },
     storage,
     filled,
 )
@@ -193,7 +198,10 @@ NUMPY = pickles.Vocabulary(
 def ckpt(path: Path) -> State:
     """A pickled tree of NumPy arrays, by path: {"AlexNet_0/Conv_0/kernel": array, ...}."""
     tree = pickles.read(io.BytesIO(path.read_bytes()), NUMPY)
-    return traverse_util.flatten_dict(tree, sep="/")
+    if type(tree) is not dict:
+        raise ValueError("it holds no tree of arrays")
+    flat = traverse_util.flatten_dict(tree, sep="/")
+    return {name: leaf for name, leaf in flat.items() if isinstance(leaf, np.ndarray)}
 
 
 def npz(path: Path) -> State:
