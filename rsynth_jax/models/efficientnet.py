@@ -47,22 +47,11 @@ def prepared(images: jax.Array) -> jax.Array:
 
 
 def depthwise(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """The convolution of every channel with its own k x k filter; `kernel` is (k, k, 1, c), padding "SAME".
-
-    A sum of k * k shifted products, which XLA fuses into one loop with whatever stands before and after.
-    Ten times as fast on the CPU as a convolution of c groups, for which XLA has no fast path there.
-    """
-    size, (n, height, width, c) = kernel.shape[0], x.shape
-    window, strides = (size, size), (stride, stride)
-    pads = jax.lax.padtype_to_pads((height, width), window, strides, "SAME")
-    padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-    rows, columns = (stride * ((side - 1) // stride) + 1 for side in (height, width))
-
-    def shifted(i: int, j: int) -> jax.Array:
-        taken = jax.lax.slice(padded, (0, i, j, 0), (n, i + rows, j + columns, c), (1, *strides, 1))
-        return taken * kernel[i, j, 0]
-
-    return sum(shifted(i, j) for i in range(size) for j in range(size))
+    """Every channel convolved with its own k x k filter, padding "SAME"; `kernel` is (k, k, 1, c)."""
+    size, channels = kernel.shape[0], x.shape[-1]
+    pads = jax.lax.padtype_to_pads(x.shape[1:3], (size, size), (stride, stride), "SAME")
+    pixels = layers.windows(jnp.pad(x, ((0, 0), *pads, (0, 0))), size, stride)
+    return sum(pixel * weight for pixel, weight in zip(pixels, kernel.reshape(-1, channels), strict=True))
 
 
 class Depthwise(nn.Module):

@@ -39,24 +39,38 @@ def unit(name: str, width: int, height: int = 1, breadth: int | None = None) -> 
     return Unit(width, (height, breadth or height), 1, "SAME", name=name)
 
 
-def valid(name: str, width: int, stride: int) -> Unit:
-    """A 3 x 3 unit without padding."""
-    return Unit(width, (3, 3), stride, "VALID", name=name)
+def strided(name: str, width: int) -> Unit:
+    """A 3 x 3 unit of stride 2, without padding."""
+    return Unit(width, (3, 3), 2, "VALID", name=name)
+
+
+def inner(x: jax.Array) -> jax.Array:
+    """All but the border: makes a padded 3 x 3 unit one without padding.
+
+    XLA on the CPU is three times as fast this way.
+    """
+    return x[:, 1:-1, 1:-1]
+
+
+def framed(x: jax.Array, value: float) -> jax.Array:
+    """A border of one pixel more."""
+    return jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=value)
 
 
 def mean_pool(x: jax.Array) -> jax.Array:
     """3 x 3, stride 1: the mean of the pixels that are there."""
-    return nn.avg_pool(x, (3, 3), (1, 1), "SAME", count_include_pad=False)
+    there = jnp.ones((1, *x.shape[1:3], 1), x.dtype)
+    return sum(layers.windows(framed(x, 0.0), 3, 1)) / sum(layers.windows(framed(there, 0.0), 3, 1))
 
 
 def max_pool(x: jax.Array) -> jax.Array:
     """3 x 3, stride 1, keeping the size."""
-    return nn.max_pool(x, (3, 3), (1, 1), "SAME")
+    return functools.reduce(jnp.maximum, layers.windows(framed(x, -jnp.inf), 3, 1))
 
 
 def halve(x: jax.Array) -> jax.Array:
     """A 3 x 3 max pool of stride 2, without padding."""
-    return nn.max_pool(x, (3, 3), (2, 2), "VALID")
+    return functools.reduce(jnp.maximum, layers.windows(x, 3, 2))
 
 
 def chain(*steps: Callable) -> Callable:
@@ -90,8 +104,8 @@ class B(nn.Module):
     @nn.compact
     def __call__(self, x):
         return fork(
-            valid("branch3x3", 384, 2),
-            chain(unit("branch3x3dbl_1", 64), unit("branch3x3dbl_2", 96, 3), valid("branch3x3dbl_3", 96, 2)),
+            strided("branch3x3", 384),
+            chain(unit("branch3x3dbl_1", 64), unit("branch3x3dbl_2", 96, 3), strided("branch3x3dbl_3", 96)),
             halve,
         )(x)
 
@@ -127,12 +141,12 @@ class D(nn.Module):
     @nn.compact
     def __call__(self, x):
         return fork(
-            chain(unit("branch3x3_1", 192), valid("branch3x3_2", 320, 2)),
+            chain(unit("branch3x3_1", 192), strided("branch3x3_2", 320)),
             chain(
                 unit("branch7x7x3_1", 192),
                 unit("branch7x7x3_2", 192, 1, 7),
                 unit("branch7x7x3_3", 192, 7, 1),
-                valid("branch7x7x3_4", 192, 2),
+                strided("branch7x7x3_4", 192),
             ),
             halve,
         )(x)
@@ -168,12 +182,14 @@ class InceptionV3(nn.Module):
     @nn.compact
     def __call__(self, images) -> layers.Outputs:
         body = chain(
-            valid("Conv2d_1a_3x3", 32, 2),
-            valid("Conv2d_2a_3x3", 32, 1),
+            strided("Conv2d_1a_3x3", 32),
+            unit("Conv2d_2a_3x3", 32, 3),
+            inner,
             unit("Conv2d_2b_3x3", 64, 3),
             halve,
             unit("Conv2d_3b_1x1", 80),
-            valid("Conv2d_4a_3x3", 192, 1),
+            unit("Conv2d_4a_3x3", 192, 3),
+            inner,
             halve,
             A(32, name="Mixed_5b"),
             A(64, name="Mixed_5c"),
