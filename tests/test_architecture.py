@@ -25,11 +25,16 @@ LAYER = {
     "rsynth_jax.images": 1,
     "rsynth_jax.losses": 1,
     "rsynth_jax.models": 1,
+    "rsynth_jax.models.alexnet": 1,
+    "rsynth_jax.models.efficientnet": 1,
+    "rsynth_jax.models.inception": 1,
     "rsynth_jax.models.layers": 1,
     "rsynth_jax.models.preact_resnet": 1,
+    "rsynth_jax.models.pytorch": 1,
     "rsynth_jax.models.resnet": 1,
     "rsynth_jax.objectives": 1,
     "rsynth_jax.parallel": 1,
+    "rsynth_jax.pickles": 1,
     "rsynth_jax.projections": 1,
     "rsynth_jax.seeds": 1,
     "rsynth_jax.ascent": 2,
@@ -46,12 +51,17 @@ LAYER = {
     "rsynth_jax.checkpoints": DOOR,
     "rsynth_jax.console": DOOR,
     "rsynth_jax.data": DOOR,
+    "rsynth_jax.extractors": DOOR,
     "rsynth_jax.pictures": DOOR,
+    "rsynth_jax.weights": DOOR,
 }
 
 WITHIN_A_LAYER = {
     ("rsynth_jax.models", "rsynth_jax.models.preact_resnet"),
     ("rsynth_jax.models", "rsynth_jax.models.resnet"),
+    ("rsynth_jax.models.alexnet", "rsynth_jax.models.layers"),
+    ("rsynth_jax.models.efficientnet", "rsynth_jax.models.layers"),
+    ("rsynth_jax.models.inception", "rsynth_jax.models.layers"),
     ("rsynth_jax.models.preact_resnet", "rsynth_jax.models.layers"),
     ("rsynth_jax.models.resnet", "rsynth_jax.models.layers"),
     ("rsynth_jax.attacks.attempts", "rsynth_jax.attacks"),
@@ -60,6 +70,8 @@ WITHIN_A_LAYER = {
     ("rsynth_jax.attacks.attempts", "rsynth_jax.attacks.square"),
     ("rsynth_jax.console", "rsynth_jax.checkpoints"),  # its atomic write
     ("rsynth_jax.pictures", "rsynth_jax.checkpoints"),  # its atomic write
+    ("rsynth_jax.extractors", "rsynth_jax.checkpoints"),
+    ("rsynth_jax.extractors", "rsynth_jax.weights"),
 }
 
 PROGRAM_FOLDERS = {"train", "synth", "rsynth_jax_train", "rsynth_jax_synth"}

@@ -40,6 +40,33 @@ def batch_norm(module: nn.Module) -> Callable:
     return functools.partial(nn.BatchNorm, use_running_average=running, momentum=0.9, dtype=module.dtype)
 
 
+def frozen_norm(name: str) -> nn.BatchNorm:
+    """Batch norm of a network that is never trained here, with TensorFlow's epsilon."""
+    return nn.BatchNorm(use_running_average=True, epsilon=1e-3, name=name)
+
+
+def resize(images: jax.Array, side: int, method: str) -> jax.Array:
+    """A square of `side` pixels in three channels: the one channel of a grey image three times over.
+
+    Bilinear as PyTorch and TensorFlow 2 do it, without antialiasing; bicubic (a = -0.5) with it.
+    """
+    shape = (images.shape[0], side, side, images.shape[-1])
+    resized = jax.image.resize(images, shape, method, antialias=method == "bicubic")
+    return jnp.broadcast_to(resized, (*shape[:3], 3))
+
+
+def windows(x: jax.Array, size: int, stride: int) -> list[jax.Array]:
+    """The size * size pixels of every window of `x` (n, h, w, c), one array (n, h', w', c) a pixel, unpadded.
+
+    What is summed or maximised over them, XLA fuses into one loop with whatever stands before and after:
+    on the CPU several times as fast as its pools, ten times as fast as a convolution of c groups.
+    """
+    (n, height, width, c), strides = x.shape, (1, stride, stride, 1)
+    down, right = (stride * ((side - size) // stride) + 1 for side in (height, width))
+    starts = [(i, j) for i in range(size) for j in range(size)]
+    return [jax.lax.slice(x, (0, i, j, 0), (n, i + down, j + right, c), strides) for i, j in starts]
+
+
 def normalize(images: jax.Array, mean: tuple, std: tuple, dtype: Any) -> jax.Array:
     """(images - mean) / std, a value for all channels or one for each."""
     for name, values in (("mean", mean), ("std", std)):
