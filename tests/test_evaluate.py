@@ -33,8 +33,11 @@ def options(tmp_path_factory) -> Options:
 
 
 def numbers(options: Options, path: Path, **changed) -> dict:
+    """The JSON of a run; of the seconds, only that they are there."""
     assert evaluate.evaluate(Options(**vars(options) | {"json": path} | changed)) == 0
-    return json.loads(path.read_text())
+    found = json.loads(path.read_text())
+    assert all(row.pop("seconds") > 0 for row in found["rows"])
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +54,35 @@ def test_the_json_holds_every_number_printed(options, tmp_path, capsys):
         f"on {n['num']} images" in printed and f"PGD-{n['num_steps']} {n['norm']} {n['epsilon']:g}" in printed
     )
     assert printed.count("\n") == 1
+
+
+def test_autoattack_prints_what_stands_after_each_attack(options, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(evaluate.attempts, "STEPS", 2)
+    monkeypatch.setattr(evaluate.attempts, "QUERIES", 4)
+    n = numbers(options, tmp_path / "n.json", attack="autoattack", steps=None, epsilon=0.05)
+    printed = capsys.readouterr().out.splitlines()
+    assert [row["after"] for row in n["rows"]] == ["clean", "APGD-CE", "APGD-T", "FAB-T", "Square"]
+    assert [line.split()[0] for line in printed[:-1]] == [row["after"] for row in n["rows"]]
+    shares = [row["accuracy"] for row in n["rows"]]
+    assert shares == sorted(shares, reverse=True) and n["adversarial"] == shares[-1]
+    assert f"AutoAttack l2 0.05 {shares[-1]:.1%}" in printed[-1]
+
+
+@pytest.mark.parametrize("attack", ["apgd", "apgd-t", "fab-t", "square"])
+def test_every_attack_runs_alone(options, tmp_path, attack):
+    n = numbers(options, tmp_path / "n.json", attack=attack)
+    assert len(n["rows"]) == 2 and n["adversarial"] <= n["clean"]
+
+
+def test_autoattack_takes_no_steps(options):
+    with refused(match="autoattack has steps of its own"):
+        evaluate.evaluate(Options(**vars(options) | {"attack": "autoattack"}))
+
+
+@pytest.mark.parametrize(("flag", "known"), [("attack", "pgd, apgd"), ("loss", "ce, margin, dlr")])
+def test_an_unknown_attack_or_loss_is_refused_with_the_known_ones(options, flag, known):
+    with refused(match=f"no {flag} named 'x'.*{known}"):
+        evaluate.evaluate(Options(**vars(options) | {flag: "x"}))
 
 
 def test_the_same_command_gives_the_same_numbers(options, tmp_path, once):

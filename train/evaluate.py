@@ -124,7 +124,8 @@ def evaluate(options: Options) -> int:
         rows = list(judged(options, release, against, images, labels, bar))
     numbers = {"num": len(labels), "attack": options.attack, "loss": options.loss}
     numbers |= {"restarts": options.restarts, "seed": options.seed} | against._asdict() | {"rows": rows}
-    numbers |= {"clean": rows[0]["accuracy"], "adversarial": rows[-1]["accuracy"]}
+    for name, row in (("clean", rows[0]), ("adversarial", rows[-1])):
+        numbers |= {name: row["accuracy"], f"{name}_interval": row["interval"]}
     console.report(options.json, numbers)
     print(table(options, against, rows, len(labels)))
     return 0
@@ -139,8 +140,7 @@ def judged(options: Options, release, against: Threat, images, labels, bar) -> I
     yield row("clean", standing, time.perf_counter() - began)
     for attack in ATTACKS[options.attack](options, against, len(release.class_names)):
         began, task = time.perf_counter(), bar.add_task(attack.name, total=None, now="")
-        report = functools.partial(progress, bar, task)
-        each = siege.make_siege(model, against, attack)
+        each, report = siege.make_siege(model, against, attack), functools.partial(progress, bar, task)
         fallen = siege.besiege(each, release.variables, key, victims, standing, options.batch_size, report)
         standing = standing & ~fallen.images
         yield row(attack.name, standing, time.perf_counter() - began)
