@@ -118,4 +118,4 @@ class Module(torch.nn.Module):
 
 def to_torch(images: np.ndarray) -> torch.Tensor:
     """uint8 (n, h, w, c) -> float32 (n, c, h, w) in [0, 1]."""
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float().contiguous() / 255

@@ -118,6 +118,10 @@ class Batch:
                     break
         return filled
 
+    def work(self) -> tuple[np.ndarray, np.ndarray]:
+        """Image and try of every place, copied: JAX converts an int64 array once and keeps the result."""
+        return self.image.astype(np.int32), self.index.astype(np.int32)
+
     def active(self) -> np.ndarray:
         """Which places are at work."""
         return self.left > 0
@@ -147,8 +151,9 @@ def besiege(
     variables, states, places = devices.replicate(variables), None, None
     while (filled := batch.fill(standing)).any() or batch.active().any():
         if filled.any():
-            rows = Victims(*(part[batch.image] for part in victims))
-            places = devices.split(Places(keys[batch.image], rows, batch.index))
+            chosen, tries = batch.work()
+            rows = Victims(*(part[chosen] for part in victims))
+            places = devices.split(Places(keys[chosen], rows, tries))
             fresh = siege.begin(variables, places)
             states = fresh if states is None else replaced(devices.split(filled), fresh, states)
         states, won = siege.more(variables, places, states)

@@ -20,7 +20,20 @@ GUESSES = evaluation.seen(logits, VARIABLES, IMAGES, np.zeros(NUM, np.int32)).lo
 LABELS = np.where(np.arange(NUM) % 6 == 0, (GUESSES + 1) % 3, GUESSES).astype(np.int32)
 VICTIMS = evaluation.seen(logits, VARIABLES, IMAGES, LABELS)
 STANDING = evaluation.right(VICTIMS.logits, LABELS)
+
+
+def late(attempt):
+    """The attempt with which only the fourth try moves at all."""
+
+    def later(key, classifier, victim, index):
+        start, climb = attempt(key, classifier, victim, index)
+        return attempts.Attempt(start, ascent.stop_when(lambda image: index != 3, climb))
+
+    return later
+
+
 ATTACKS = {
+    "late": attempts.pgd(THREAT, restarts=4)._replace(attempt=late(attempts.pgd(THREAT).attempt)),
     "restarts": attempts.pgd(THREAT, restarts=3),
     "targets": attempts.auto_pgd_targeted(THREAT, num_targets=2),
     "queries": attempts.squares(THREAT._replace(num_steps=30)),
