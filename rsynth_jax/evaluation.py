@@ -1,10 +1,9 @@
 """Judging a classifier: who is right, on clean images and under attack.
 
 right = judge(jax.jit(make_eval_step(model, pgd(threat))), variables, key, images, labels)
-print(wilson(right.adversarial.sum(), len(labels)))
+print(right.clean.mean(), right.adversarial.mean())
 """
 
-import math
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -63,11 +62,3 @@ def judge(
         batch = devices.split((keys[chosen], images[chosen], labels[chosen]))
         parts.append(jax.device_get(eval_step(variables, *batch)))
     return Right(*(np.concatenate(part)[: len(labels)] for part in zip(*parts, strict=True)))
-
-
-def wilson(successes: int, num: int, z: float = 1.96) -> tuple[float, float]:
-    """The 95 % score interval of a share (Wilson 1927)."""
-    share, spread = successes / num, z * z / num
-    middle = share + spread / 2
-    half = z * math.sqrt(share * (1 - share) / num + spread / (4 * num))
-    return max(0.0, (middle - half) / (1 + spread)), min(1.0, (middle + half) / (1 + spread))

@@ -14,6 +14,7 @@ from tyro.conf import arg
 
 from rsynth_jax import attacks, checkpoints, checks, console, data, datasets, evaluation, models
 from rsynth_jax.attacks import Threat
+from rsynth_jax.metrics import estimates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +103,8 @@ def evaluate(options: Options) -> int:
 
 def counted(name: str, right: np.ndarray) -> dict[str, float | list[float]]:
     """The share of the right ones, and its interval."""
-    return {name: float(right.mean()), f"{name}_interval": list(evaluation.wilson(right.sum(), len(right)))}
+    share, *interval = estimates.share(right)
+    return {name: share, f"{name}_interval": interval}
 
 
 def said(numbers: dict, name: str) -> str:
