@@ -24,6 +24,14 @@ LAYER = {
     "rsynth_jax.datasets": 1,
     "rsynth_jax.images": 1,
     "rsynth_jax.losses": 1,
+    "rsynth_jax.metrics": 1,
+    "rsynth_jax.metrics.estimates": 1,
+    "rsynth_jax.metrics.frechet": 1,
+    "rsynth_jax.metrics.inception_score": 1,
+    "rsynth_jax.metrics.kernel": 1,
+    "rsynth_jax.metrics.moments": 1,
+    "rsynth_jax.metrics.neighbors": 1,
+    "rsynth_jax.metrics.paired": 1,
     "rsynth_jax.models": 1,
     "rsynth_jax.models.layers": 1,
     "rsynth_jax.models.preact_resnet": 1,
@@ -45,6 +53,11 @@ LAYER = {
 }
 
 WITHIN_A_LAYER = {
+    ("rsynth_jax.metrics.frechet", "rsynth_jax.metrics.estimates"),
+    ("rsynth_jax.metrics.frechet", "rsynth_jax.metrics.moments"),
+    ("rsynth_jax.metrics.inception_score", "rsynth_jax.metrics.estimates"),
+    ("rsynth_jax.metrics.kernel", "rsynth_jax.metrics.estimates"),
+    ("rsynth_jax.metrics.neighbors", "rsynth_jax.metrics.estimates"),
     ("rsynth_jax.models", "rsynth_jax.models.preact_resnet"),
     ("rsynth_jax.models", "rsynth_jax.models.resnet"),
     ("rsynth_jax.models.preact_resnet", "rsynth_jax.models.layers"),
