@@ -43,13 +43,16 @@ LAYER = {
     "rsynth_jax.ascent": 2,
     "rsynth_jax.attacks": 3,
     "rsynth_jax.synthesis": 3,
+    "rsynth_jax.embedding": 2,
     "rsynth_jax.evaluation": 4,
     "rsynth_jax.recipes": 5,
     "rsynth_jax.training": 4,
     "rsynth_jax.checkpoints": DOOR,
     "rsynth_jax.console": DOOR,
     "rsynth_jax.data": DOOR,
+    "rsynth_jax.extractors": DOOR,
     "rsynth_jax.pictures": DOOR,
+    "rsynth_jax.unlabelled": DOOR,
 }
 
 WITHIN_A_LAYER = {
@@ -63,7 +66,9 @@ WITHIN_A_LAYER = {
     ("rsynth_jax.models.preact_resnet", "rsynth_jax.models.layers"),
     ("rsynth_jax.models.resnet", "rsynth_jax.models.layers"),
     ("rsynth_jax.console", "rsynth_jax.checkpoints"),  # its atomic write
+    ("rsynth_jax.extractors", "rsynth_jax.checkpoints"),  # a classifier is an extractor
     ("rsynth_jax.pictures", "rsynth_jax.checkpoints"),  # its atomic write
+    ("rsynth_jax.unlabelled", "rsynth_jax.data"),  # its readers
 }
 
 PROGRAM_FOLDERS = {"train", "synth", "rsynth_jax_train", "rsynth_jax_synth"}
