@@ -1,4 +1,4 @@
-"""What a number or a name must be: each check passes in silence or raises ValueError in one line.
+"""What a number, a name or features must be: each check is silent or raises ValueError in one line.
 
 positive(batch_size=0)         # batch_size is 0: give a number above 0
 named("norm", "l3", BALLS)     # no norm named 'l3': give one of l2, linf
@@ -6,6 +6,8 @@ named("norm", "l3", BALLS)     # no norm named 'l3': give one of l2, linf
 
 import math
 from typing import Any
+
+import numpy as np
 
 
 def positive(**numbers: float) -> None:
@@ -41,3 +43,27 @@ def named(kind: str, name: str, table: dict[str, Any]) -> Any:
     if name not in table:
         raise ValueError(f"no {kind} named {name!r}: give one of {', '.join(table)}")
     return table[name]
+
+
+def enough(what: str, least: int, num: int) -> None:
+    """There are `least` images or more."""
+    if num < least:
+        raise ValueError(f"{what} needs {least} images or more, not {num}")
+
+
+def same_width(*sets: np.ndarray) -> None:
+    """The last axes are of one length."""
+    widths = [rows.shape[-1] for rows in sets]
+    if len(set(widths)) > 1:
+        raise ValueError(f"features of {' and '.join(map(str, widths))} dimensions cannot be compared")
+
+
+def features(what: str, least: int, *sets: np.ndarray) -> None:
+    """Each set is (n, d), finite, with n >= `least`, and all have the same d."""
+    for rows in sets:
+        if rows.ndim != 2:
+            raise ValueError(f"{what} needs features (n, d), not of shape {rows.shape}")
+        enough(what, least, len(rows))
+        if not np.isfinite(rows).all():
+            raise ValueError(f"{what} needs finite features: these hold NaN or infinity")
+    same_width(*sets)

@@ -42,6 +42,11 @@ def square(picture: Pillow.Image, size: int | None) -> np.ndarray:
     return np.asarray(picture)
 
 
+def square_bytes(image: np.ndarray, size: int) -> np.ndarray:
+    """`square` of an image (h, w, c) already decoded."""
+    return square(Pillow.fromarray(image.squeeze()), size)
+
+
 def parse_split(split: str) -> tuple[str, slice]:
     """The name and the slice, in percent, of "train", "train[:90%]" or "train[90%:]"."""
     match = re.fullmatch(r"(\w+)(?:\[(?:(\d+)%)?:(?:(\d+)%)?\])?", split)
@@ -97,10 +102,28 @@ def from_tfds(name: str, split: str, data_dir: str | None, size: int | None) -> 
         example = source[i]
         image = example["image"]
         if size is not None:
-            image = square(Pillow.fromarray(image.squeeze()), size)
+            image = square_bytes(image, size)
         return image, int(example["label"])
 
     return Mapped(entries, read), tuple(features["label"].names)
+
+
+def from_files(folders: Sequence[Path], percent: slice, size: int | None) -> Sequence:
+    """The images of folders, one of each in turn, with the folder's number as label."""
+    ranked = []
+    for label, folder in enumerate(folders):
+        files = sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES)
+        ranked += [(rank, label, files[i]) for rank, i in enumerate(share(len(files), percent))]
+
+    def read(entry):
+        _, label, file = entry
+        try:
+            with Pillow.open(file) as picture:
+                return square(picture, size), label
+        except Exception as error:  # damage shows in many kinds: OSError, SyntaxError, struct.error ...
+            raise ValueError(f"cannot read the image {file}: {error}") from error
+
+    return Mapped(sorted(ranked), read)
 
 
 def from_folder(path: Path, split: str, size: int | None) -> tuple[Sequence, tuple]:
@@ -110,24 +133,27 @@ def from_folder(path: Path, split: str, size: int | None) -> tuple[Sequence, tup
     if not root.is_dir():
         raise ValueError(f"no folder {root}: give a folder of class folders, in {name}/ or with split 'all'")
     classes = sorted(folder for folder in root.iterdir() if folder.is_dir())
-    ranked = []
-    for label, folder in enumerate(classes):
-        files = sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES)
-        ranked += [(rank, label, files[i]) for rank, i in enumerate(share(len(files), percent))]
-    entries = [(file, label) for _, label, file in sorted(ranked)]  # class after class, in turn
-    if not entries:
+    source = from_files(classes, percent, size)
+    if not len(source):
         kinds = ", ".join(sorted(SUFFIXES))
         raise ValueError(f"no images in {root}: it must hold one folder a class, with files {kinds}")
+    return source, tuple(folder.name for folder in classes)
 
-    def read(entry):
-        file, label = entry
-        try:
-            with Pillow.open(file) as picture:
-                return square(picture, size), label
-        except Exception as error:  # damage shows in many kinds: OSError, SyntaxError, struct.error ...
-            raise ValueError(f"cannot read the image {file}: {error}") from error
 
-    return Mapped(entries, read), tuple(folder.name for folder in classes)
+def read_npz(path: Path, *needed: str) -> dict[str, np.ndarray]:
+    """The arrays of an .npz that are needed, and class_names. Raises ValueError, in one line, for damage."""
+    if not path.is_file():
+        raise ValueError(f"no file {path}: give an .npz")
+    try:
+        with zipfile.ZipFile(path):  # or else a pickle, or a single array
+            pass
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in (*needed, *({"class_names"} & set(file)))}
+    except KeyError as error:
+        missing = error.args[0].split()[0]
+        raise ValueError(f"{path} has no array {missing}: name them {' and '.join(needed)}") from error
+    except Exception as error:  # damage shows in many kinds: BadZipFile, zlib.error, NotImplementedError ...
+        raise ValueError(f"cannot read {path} as an .npz of plain arrays: {error}") from error
 
 
 def from_npz(path: Path, split: str) -> tuple[Arrays, tuple]:
@@ -137,20 +163,9 @@ def from_npz(path: Path, split: str) -> tuple[Arrays, tuple]:
     """
     name, percent = parse_split(split)
     prefix = "" if name == "all" else f"{name}_"
-    if not path.is_file():
-        raise ValueError(f"no file {path}: give an .npz")
-    try:
-        with zipfile.ZipFile(path):  # or else a pickle, or a single array
-            pass
-        with np.load(path, allow_pickle=False) as file:
-            images, labels = file[f"{prefix}images"], file[f"{prefix}labels"]
-            names = file["class_names"] if "class_names" in file else np.arange(labels.max(initial=0) + 1)
-    except KeyError as error:
-        raise ValueError(
-            f"{path} has no array {error.args[0].split()[0]}: name them {prefix}images and {prefix}labels"
-        ) from error
-    except Exception as error:  # damage shows in many kinds: BadZipFile, zlib.error, NotImplementedError ...
-        raise ValueError(f"cannot read {path} as an .npz of plain arrays: {error}") from error
+    file = read_npz(path, f"{prefix}images", f"{prefix}labels")
+    images, labels = file[f"{prefix}images"], file[f"{prefix}labels"]
+    names = file["class_names"] if "class_names" in file else np.arange(labels.max(initial=0) + 1)
     if images.dtype != np.uint8 or images.ndim != 4 or labels.shape != images.shape[:1]:
         raise ValueError(f"{path}: {prefix}images must be uint8 (n, h, w, c) and {prefix}labels (n,)")
     if not np.issubdtype(labels.dtype, np.integer) or not np.isin(labels, range(len(names))).all():
@@ -164,7 +179,7 @@ def resized(arrays: Arrays, size: int | None) -> Sequence:
     pairs = list(zip(arrays.images, arrays.labels, strict=True))
     if size is None:
         return pairs
-    return Mapped(pairs, lambda pair: (square(Pillow.fromarray(pair[0].squeeze()), size), pair[1]))
+    return Mapped(pairs, lambda pair: (square_bytes(pair[0], size), pair[1]))
 
 
 def load(

@@ -34,6 +34,13 @@ class Dataset(NamedTuple):
     class_names: tuple[str, ...]
 
 
+def same_size(first: tuple[int, ...], other: tuple[int, ...]) -> None:
+    """Raise ValueError where two images' shapes differ."""
+    if first != other:
+        sizes = f"{first[0]} x {first[1]} and {other[0]} x {other[1]}"
+        raise ValueError(f"images of mixed size ({sizes}): give one with --image-size")
+
+
 def gather(source: Sequence) -> Arrays:
     """Every example, decoded. Raises ValueError where sizes differ."""
     pairs = (source[i] for i in range(len(source)))
@@ -42,9 +49,7 @@ def gather(source: Sequence) -> Arrays:
     labels = np.empty(len(source), np.int32)
     images[0], labels[0] = first, label
     for i, (image, label) in enumerate(pairs, start=1):
-        if image.shape != first.shape:
-            sizes = f"{first.shape[0]} x {first.shape[1]} and {image.shape[0]} x {image.shape[1]}"
-            raise ValueError(f"images of mixed size ({sizes}): give one with --image-size")
+        same_size(first.shape, image.shape)
         images[i], labels[i] = image, label
     return Arrays(images, labels)
 

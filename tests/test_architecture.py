@@ -24,6 +24,14 @@ LAYER = {
     "rsynth_jax.datasets": 1,
     "rsynth_jax.images": 1,
     "rsynth_jax.losses": 1,
+    "rsynth_jax.metrics": 1,
+    "rsynth_jax.metrics.estimates": 1,
+    "rsynth_jax.metrics.frechet": 1,
+    "rsynth_jax.metrics.inception_score": 1,
+    "rsynth_jax.metrics.kernel": 1,
+    "rsynth_jax.metrics.moments": 1,
+    "rsynth_jax.metrics.neighbors": 1,
+    "rsynth_jax.metrics.paired": 1,
     "rsynth_jax.models": 1,
     "rsynth_jax.models.alexnet": 1,
     "rsynth_jax.models.efficientnet": 1,
@@ -46,6 +54,7 @@ LAYER = {
     "rsynth_jax.synthesis": 3,
     "rsynth_jax.siege": 4,
     "rsynth_jax.evaluation": 5,
+    "rsynth_jax.embedding": 2,
     "rsynth_jax.recipes": 5,
     "rsynth_jax.training": 4,
     "rsynth_jax.checkpoints": DOOR,
@@ -54,9 +63,15 @@ LAYER = {
     "rsynth_jax.extractors": DOOR,
     "rsynth_jax.pictures": DOOR,
     "rsynth_jax.weights": DOOR,
+    "rsynth_jax.unlabelled": DOOR,
 }
 
 WITHIN_A_LAYER = {
+    ("rsynth_jax.metrics.frechet", "rsynth_jax.metrics.estimates"),
+    ("rsynth_jax.metrics.frechet", "rsynth_jax.metrics.moments"),
+    ("rsynth_jax.metrics.inception_score", "rsynth_jax.metrics.estimates"),
+    ("rsynth_jax.metrics.kernel", "rsynth_jax.metrics.estimates"),
+    ("rsynth_jax.metrics.neighbors", "rsynth_jax.metrics.estimates"),
     ("rsynth_jax.models", "rsynth_jax.models.preact_resnet"),
     ("rsynth_jax.models", "rsynth_jax.models.resnet"),
     ("rsynth_jax.models.alexnet", "rsynth_jax.models.layers"),
@@ -69,9 +84,10 @@ WITHIN_A_LAYER = {
     ("rsynth_jax.attacks.attempts", "rsynth_jax.attacks.fab"),
     ("rsynth_jax.attacks.attempts", "rsynth_jax.attacks.square"),
     ("rsynth_jax.console", "rsynth_jax.checkpoints"),  # its atomic write
+    ("rsynth_jax.extractors", "rsynth_jax.checkpoints"),  # a classifier is an extractor
     ("rsynth_jax.pictures", "rsynth_jax.checkpoints"),  # its atomic write
-    ("rsynth_jax.extractors", "rsynth_jax.checkpoints"),
     ("rsynth_jax.extractors", "rsynth_jax.weights"),
+    ("rsynth_jax.unlabelled", "rsynth_jax.data"),  # its readers
 }
 
 PROGRAM_FOLDERS = {"train", "synth", "rsynth_jax_train", "rsynth_jax_synth"}

@@ -26,6 +26,7 @@ from rsynth_jax import (
     siege,
 )
 from rsynth_jax.attacks import Threat, attempts
+from rsynth_jax.metrics import estimates
 
 ATTACKS = {
     "pgd": lambda o, threat, classes: (attempts.pgd(threat, o.loss, o.restarts),),
@@ -153,8 +154,8 @@ def progress(bar, task, over: int, total: int, standing: int) -> None:
 
 def row(name: str, standing: np.ndarray, seconds: float) -> dict:
     """The share of images that still stand, and its interval."""
-    interval = list(evaluation.wilson(int(standing.sum()), len(standing)))
-    return {"after": name, "accuracy": float(standing.mean()), "interval": interval, "seconds": seconds}
+    accuracy, *interval = estimates.share(standing)
+    return {"after": name, "accuracy": accuracy, "interval": interval, "seconds": seconds}
 
 
 def said(row: dict) -> str:
