@@ -1,0 +1,220 @@
+"""The scoring program on an untrained classifier: its figures, its reference, its sheet, its refusals."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import tiny
+from PIL import Image as Pillow
+from tiny import refused
+
+from synth import scoring
+from synth.scoring import Options
+
+ROOT = Path(__file__).parents[1]
+NAMES = ("airplane", "cat", "dog")
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def network():
+    with tiny.network():
+        yield
+
+
+def blocks(num: int, contrast: float, side: int = 16) -> np.ndarray:
+    coarse = 0.5 + contrast * (RNG.random((num, 4, 4, 3)) - 0.5)
+    return np.uint8(255 * coarse.repeat(side // 4, axis=1).repeat(side // 4, axis=2))
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory) -> Options:
+    """Thirty images, paler than the forty they should be like and of another size."""
+    folder = tmp_path_factory.mktemp("scoring")
+    tiny.release(folder / "c.safetensors", NAMES)
+    np.savez(folder / "a.npz", images=blocks(30, 0.9, side=12))
+    np.savez(folder / "b.npz", images=blocks(40, 1.0))
+    network = str(folder / "c.safetensors")
+    return Options(str(folder / "a.npz"), f"npz:{folder / 'b.npz'}", features=network, batch_size=8)
+
+
+def score(options: Options, path: Path, **changed) -> dict:
+    """What the program writes, but for the seconds."""
+    assert scoring.score(Options(**vars(options) | {"json": path} | changed)) == 0
+    numbers = json.loads(path.read_text())
+    assert numbers.pop("seconds") > 0
+    return numbers
+
+
+@pytest.fixture(scope="module")
+def once(options, tmp_path_factory) -> dict:
+    return score(options, tmp_path_factory.mktemp("once") / "n.json")
+
+
+# ---- the figures
+
+
+def test_the_same_command_gives_the_same_numbers(options, tmp_path, once):
+    assert score(options, tmp_path / "n.json") == once
+
+
+def test_the_json_holds_every_number_printed(options, tmp_path, capsys):
+    numbers = score(options, tmp_path / "n.json")
+    *rows, last = capsys.readouterr().out.splitlines()
+    for (name, label), row in zip(scoring.LABELS.items(), rows, strict=True):
+        figures = [f"{numbers[name][end]:.4g}" for end in ("value", "low", "high")]
+        assert row.startswith(label) and re.findall(r"-?[\d.]+(?:e[-+]\d+)?", row[16:]) == figures
+    assert "30 images against 40" in last and options.features in last
+
+
+def test_every_figure_lies_in_its_interval(once):
+    for name in scoring.LABELS:
+        assert once[name]["low"] <= once[name]["value"] <= once[name]["high"]
+
+
+def test_a_set_is_nearer_to_itself_than_to_another(options, tmp_path, once):
+    same = score(options, tmp_path / "n.json", generated=options.real)
+    assert same["fd"]["value"] < 1e-6 * once["fd"]["value"]
+    assert same["kid_x1000"]["value"] < once["kid_x1000"]["value"]
+    assert same["precision"]["value"] == same["recall"]["value"] == same["coverage"]["value"] == 1
+
+
+def test_num_takes_the_first_of_each(options, tmp_path):
+    for kind in ("generated", "real"):
+        place = getattr(options, kind).removeprefix("npz:")
+        np.savez(tmp_path / f"{kind}.npz", images=np.load(place)["images"][:10])
+    cut = score(options, tmp_path / "n.json", num=10)
+    paths = {kind: str(tmp_path / f"{kind}.npz") for kind in ("generated", "real")}
+    plain = score(options, tmp_path / "m.json", **paths)
+    assert (cut["num_a"], cut["num_b"]) == (10, 10)
+    assert all(cut[name] == plain[name] for name in scoring.LABELS)
+
+
+def test_folders_of_the_same_images_give_the_same_figures(options, tmp_path, once):
+    for i, image in enumerate(np.load(options.generated)["images"]):
+        (tmp_path / "a").mkdir(exist_ok=True)
+        Pillow.fromarray(image).save(tmp_path / "a" / f"{i:03}.png")
+    numbers = score(options, tmp_path / "n.json", generated=str(tmp_path / "a"))
+    assert all(numbers[name] == once[name] for name in scoring.LABELS)
+
+
+# ---- the reference
+
+
+def test_a_reference_is_written_then_read_and_changes_no_number(options, tmp_path, once, monkeypatch):
+    reference = tmp_path / "r.npz"
+    assert score(options, tmp_path / "n.json", reference=reference) == once
+    written = reference.read_bytes()
+    embedded = []
+    embed = scoring.embed
+    monkeypatch.setattr(scoring, "embed", lambda *args: embedded.append(args[-1]) or embed(*args))
+    assert score(options, tmp_path / "n.json", reference=reference, batch_size=8) == once
+    assert embedded == ["A"] and reference.read_bytes() == written
+
+
+@pytest.fixture
+def reference(options, tmp_path) -> Path:
+    score(options, tmp_path / "n.json", reference=tmp_path / "r.npz")
+    return tmp_path / "r.npz"
+
+
+def test_a_reference_of_other_images_is_refused(options, reference):
+    with refused(match=r"r\.npz holds features of other images"):
+        scoring.score(Options(**vars(options) | {"reference": reference, "num": 20}))
+
+
+def test_a_reference_of_another_network_is_refused(options, reference, tmp_path):
+    variables = tiny.release(tmp_path / "d.safetensors", NAMES).variables
+    moved = {**variables, "params": jax.tree.map(lambda x: x + 0.5, variables["params"])}
+    tiny.release(tmp_path / "d.safetensors", NAMES, variables=moved)
+    with refused(match=r"r\.npz holds features of another network"):
+        scoring.score(
+            Options(**vars(options) | {"reference": reference, "features": str(tmp_path / "d.safetensors")})
+        )
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive"])
+def test_a_damaged_reference_is_refused_and_kept(options, tmp_path, content):
+    (tmp_path / "r.npz").write_bytes(content)
+    with refused(match=r"cannot read .*r\.npz"):
+        scoring.score(Options(**vars(options) | {"reference": tmp_path / "r.npz"}))
+    assert (tmp_path / "r.npz").read_bytes() == content
+
+
+def test_an_npz_that_is_no_reference_is_refused(options):
+    with refused(match=r"b\.npz has no array features"):
+        scoring.score(Options(**vars(options) | {"reference": Path(options.real.removeprefix("npz:"))}))
+
+
+# ---- the sheet
+
+
+def test_the_sheet_shows_copies_at_distance_zero(options, tmp_path):
+    sheet = tmp_path / "s.png"
+    numbers = score(options, tmp_path / "n.json", generated=options.real, neighbors=sheet, num_neighbors=3)
+    shown = numbers["neighbors"]
+    assert [row[0] for row in shown["indices"]] == [0, 1, 2]
+    assert all(row[0] == pytest.approx(0, abs=1e-5) and row == sorted(row) for row in shown["distances"])
+    assert shown["median_within_b"] > 0.01
+    with Pillow.open(sheet) as page:
+        assert page.width > page.height  # six images across, three down
+
+
+# ---- refusals
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"num": 5}, "6 images or more, not 5"),
+        ({"num": 0}, "num is 0"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"num_neighbors": 0}, "num_neighbors is 0"),
+        ({"image_size": -1}, "image_size is -1"),
+        ({"seed": -1}, "seed is -1"),
+        ({"features": "nowhere"}, "no classifier 'nowhere'"),
+        ({"real": "nowhere"}, "no folder nowhere"),
+        ({"split_b": "train"}, "no array train_images"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused_before_anything_is_written(options, tmp_path, changed, said):
+    files = {kind: tmp_path / kind for kind in ("json", "reference", "neighbors")}
+    with refused(match=said):
+        scoring.score(Options(**vars(options) | files | changed))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["json", "reference", "neighbors"])
+def test_an_output_below_a_file_is_refused(options, tmp_path, kind):
+    (tmp_path / "file").touch()
+    with refused(match="cannot write .*out"):
+        scoring.score(Options(**vars(options) | {kind: tmp_path / "file" / "out"}))
+
+
+@pytest.mark.parametrize("damage", ["mixed", "corrupt"])
+def test_a_bad_image_in_b_leaves_no_file(options, tmp_path, damage):
+    photos = tmp_path / "b"
+    photos.mkdir()
+    for i, image in enumerate(blocks(8, 1.0)):
+        Pillow.fromarray(image if i < 7 or damage == "corrupt" else image[:8]).save(photos / f"{i}.png")
+    if damage == "corrupt":
+        (photos / "7.png").write_bytes((photos / "7.png").read_bytes()[:60])
+    files = {kind: tmp_path / "out" / kind for kind in ("json", "reference", "neighbors")}
+    with refused(match={"mixed": "mixed size", "corrupt": r"cannot read the image .*7\.png"}[damage]):
+        scoring.score(Options(**vars(options) | files | {"real": str(photos)}))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"), [(["a.npz"], "B"), (["nowhere.npz", "b.npz", "--features", "cifar10"], "nowhere.npz")]
+)
+def test_a_mistake_ends_the_command_with_status_2_and_one_line(tmp_path, words, said):
+    command = [sys.executable, "-m", "synth.scoring", *words, "--json", str(tmp_path / "n.json")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 2 and done.stdout == "" and list(tmp_path.iterdir()) == []
+    assert done.stderr.count("\n") == 1 and done.stderr.startswith("rsynth-score: ") and said in done.stderr
