@@ -37,6 +37,7 @@ OBJECTIVES = {
     "sum": lambda c, label: objectives.add(objectives.logit(c, label), objectives.log_prob(c, label)),
 }
 
+COLUMNS = 32  # of a sheet at most: the rest is in the .npz
 GIF_CHUNK = 2  # steps between two frames of an animation
 
 SCHEDULES = {"constant": lambda size, _: size, "cosine": optax.cosine_decay_schedule}
@@ -65,7 +66,7 @@ class Options:
     seed: int = 0
     """Of the draws."""
     out: Path = Path("generated.png")
-    """The sheet, a PNG with a row a class."""
+    """The sheet, a PNG with a row a class, of up to 32 images each."""
     objective: str = "logit"
     """log-prob (the paper's), logit, or sum of both."""
     radius: float = 30.0
@@ -156,9 +157,11 @@ def write(options: Options, release, labels, frames, seconds: float) -> int:
     names = [release.class_names[label] for label in labels[:: options.num]]
     done = [options.steps * i // max(len(frames) - 1, 1) for i in range(len(frames))]
     titles = [f"{options.objective}, {n} of {options.steps} steps of {options.step_size:g}" for n in done]
-    pictures.write_sheet(options.out, frames[-1], options.num, names, titles[-1])
+    columns = min(options.num, COLUMNS)
+    shown = [frame[np.arange(len(labels)) % options.num < columns] for frame in frames]
+    pictures.write_sheet(options.out, shown[-1], columns, names, titles[-1])
     if options.gif:
-        pictures.write_animation(options.gif, frames, options.num, names, titles)
+        pictures.write_animation(options.gif, shown, columns, names, titles)
     if options.npz:
         arrays = {"images": frames[-1], "labels": labels, "class_names": np.array(release.class_names)}
         checkpoints.write_arrays(options.npz, arrays)
