@@ -45,11 +45,10 @@ class Options:
 
 
 def curves(release, victims: siege.Victims) -> dict[str, list[float]]:
-    """The accuracy after each attack at each epsilon; on what stands at the one before, which lies within."""
+    """The accuracy under each attack alone, at each epsilon."""
     model, clean = models.create(release.config), evaluation.right(victims.logits, victims.labels)
     shares: dict[str, list[float]] = {}
     for make, num_steps in ((attempts.auto_pgd, STEPS), (attempts.squares, QUERIES)):
-        standing = clean
         for factor in FACTORS:
             threat = Threat(release.threat.norm, factor * release.threat.epsilon, 0.0, num_steps)
             each = siege.make_siege(model, threat, make(threat))

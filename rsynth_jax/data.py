@@ -66,7 +66,7 @@ def from_tfds(name: str, split: str, data_dir: str | None, size: int | None) -> 
     """Any prepared TFDS data set with `image` and `label` features, read without TensorFlow.
 
     Where a data set has no split of that name but several that begin with it (cycle_gan's trainA and
-    trainB), they are joined.
+    trainB), they are joined, one example of each in turn.
     """
     if importlib.util.find_spec("tensorflow_datasets") is None:
         raise ValueError("tensorflow-datasets is not installed: pip install tensorflow-datasets")
@@ -94,12 +94,12 @@ def from_tfds(name: str, split: str, data_dir: str | None, size: int | None) -> 
     if "image" not in features or "label" not in features:
         raise ValueError(f"the TFDS data set {name!r} has no image and label: it has {', '.join(features)}")
     sources = [builder.as_data_source(split=s) for s in names]
-    entries = [(source, i) for source in sources for i in range(len(source))]
-    entries = [entries[i] for i in share(len(entries), percent)]
+    pairs = [(i, rank) for rank, source in enumerate(sources) for i in range(len(source))]
+    entries = sorted(pairs[i] for i in share(len(pairs), percent))
 
     def read(entry):
-        source, i = entry
-        example = source[i]
+        i, rank = entry
+        example = sources[rank][i]
         image = example["image"]
         if size is not None:
             image = square_bytes(image, size)

@@ -396,6 +396,8 @@ def test_horse2zebra_joins_its_two_halves_into_two_classes():
     )
     assert joined.num == horses.num + zebras.num
     assert len(joined.class_names) == 2
+    first = datasets.head(joined, 20).labels
+    assert first.tolist() == [0, 1] * 10
     few = load("tfds:cycle_gan/horse2zebra", "test[:5%]", memory=data.MEMORY)
     assert few.examples.images.shape == (few.num, 16, 16, 3)
     assert set(few.examples.labels.tolist()) == {0, 1}
