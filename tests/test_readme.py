@@ -9,12 +9,17 @@ import numpy as np
 import pytest
 
 from rsynth_jax import console
-from synth import generation
+from synth import generation, scoring
 from train import evaluate, train
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-PROGRAMS = {"rsynth-train": train, "rsynth-evaluate": evaluate, "rsynth-generate": generation}
+PROGRAMS = {
+    "rsynth-train": train,
+    "rsynth-evaluate": evaluate,
+    "rsynth-generate": generation,
+    "rsynth-score": scoring,
+}
 COMMANDS = re.findall(r"^(rsynth-.+)$", README, re.MULTILINE) + re.findall(r"`(rsynth-\S+ .+?)`", README)
 
 
