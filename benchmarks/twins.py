@@ -6,6 +6,7 @@
 Needs torch.
 """
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +17,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from rsynth_jax import checkpoints, models
+from rsynth_jax import checkpoints, models, weights
+from rsynth_jax.models import pytorch
 from rsynth_jax.models.layers import Outputs
 
 
@@ -63,6 +65,11 @@ def bundled(name: str) -> Twin:
     return Twin(model, variables, lambda x: torch_logits(variables, x))
 
 
+def flattened(x: jnp.ndarray) -> jnp.ndarray:
+    """Rows, channels first, as PyTorch flattens."""
+    return jnp.moveaxis(x, -1, 1).reshape(len(x), -1)
+
+
 class CnnA(nn.Module):
     """CNN-A of alpha-beta-CROWN: two strided convolutions and two dense layers."""
 
@@ -71,37 +78,63 @@ class CnnA(nn.Module):
         x = (images - jnp.array([0.485, 0.456, 0.406], images.dtype)) / 0.225
         for width in (16, 32):
             x = nn.relu(nn.Conv(width, (4, 4), (2, 2), padding=1)(x))
-        x = jnp.moveaxis(x, -1, 1).reshape(len(x), -1)  # its weights were trained on channels first
-        features = nn.relu(nn.Dense(100)(x))
+        features = nn.relu(nn.Dense(100)(flattened(x)))
         return Outputs(nn.Dense(10)(features), features)
 
 
-def cnn_a(path: Path) -> Twin:
-    """The published l-inf 2/255 robust CNN-A, from its PyTorch file."""
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    module = torch.nn.Sequential(
-        torch.nn.Conv2d(3, 16, 4, 2, 1),
-        torch.nn.ReLU(),
-        torch.nn.Conv2d(16, 32, 4, 2, 1),
-        torch.nn.ReLU(),
-        torch.nn.Flatten(),
-        torch.nn.Linear(2048, 100),
-        torch.nn.ReLU(),
-        torch.nn.Linear(100, 10),
-    )
-    module.load_state_dict(state)
-    mean = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
-    turns = {
-        "Conv_0": (0, (2, 3, 1, 0)),
-        "Conv_1": (2, (2, 3, 1, 0)),
-        "Dense_0": (5, (1, 0)),
-        "Dense_1": (7, (1, 0)),
-    }
+class LeNet5(nn.Module):
+    """LeNet5 of advertorch: two pooled convolutions and two dense layers, for MNIST."""
+
+    @nn.compact
+    def __call__(self, images) -> Outputs:
+        x = images
+        for width in (32, 64):
+            x = nn.max_pool(nn.relu(nn.Conv(width, (3, 3), padding=1)(x)), (2, 2), (2, 2))
+        features = nn.relu(nn.Dense(200)(flattened(x)))
+        return Outputs(nn.Dense(10)(features), features)
+
+
+def torch_cnn_a(state: dict, x):
+    """CNN-A, written over again."""
+    x = (x - torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)) / 0.225
+    x = F.relu(F.conv2d(x, state["0.weight"], state["0.bias"], stride=2, padding=1))
+    x = F.relu(F.conv2d(x, state["2.weight"], state["2.bias"], stride=2, padding=1))
+    x = F.relu(F.linear(x.flatten(1), state["5.weight"], state["5.bias"]))
+    return F.linear(x, state["7.weight"], state["7.bias"])
+
+
+def torch_lenet5(state: dict, x):
+    """LeNet5, written over again."""
+    for name in ("conv1", "conv2"):
+        x = F.conv2d(x, state[f"{name}.weight"], state[f"{name}.bias"], padding=1)
+        x = F.max_pool2d(F.relu(x), 2)
+    x = F.relu(F.linear(x.flatten(1), state["linear1.weight"], state["linear1.bias"]))
+    return F.linear(x, state["linear2.weight"], state["linear2.bias"])
+
+
+LAYERS = ("Conv_0", "Conv_1", "Dense_0", "Dense_1")
+
+
+def published(path: Path, model: nn.Module, function: Callable) -> Twin:
+    """A network of two convolutions and two dense layers, in that order, from its PyTorch file."""
+    state = weights.read_state_dict(path)
+    values = iter(state.values())
     params = {
-        name: {"kernel": state[f"{i}.weight"].numpy().transpose(axes), "bias": state[f"{i}.bias"].numpy()}
-        for name, (i, axes) in turns.items()
+        layer: {"kernel": kernel.transpose(pytorch.AXES[kernel.ndim]), "bias": bias}
+        for layer, kernel, bias in zip(LAYERS, values, values, strict=True)
     }
-    return Twin(CnnA(), {"params": params}, lambda x: module((x - mean) / 0.225))
+    tensors = {name: torch.from_numpy(value) for name, value in state.items()}
+    return Twin(model, {"params": params}, functools.partial(function, tensors))
+
+
+def cnn_a(path: Path) -> Twin:
+    """The published l-inf 2/255 robust CNN-A."""
+    return published(path, CnnA(), torch_cnn_a)
+
+
+def lenet5(path: Path) -> Twin:
+    """The published l-inf 0.3 robust LeNet5."""
+    return published(path, LeNet5(), torch_lenet5)
 
 
 class Module(torch.nn.Module):
