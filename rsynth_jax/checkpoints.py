@@ -24,6 +24,7 @@ from safetensors.numpy import save as to_safetensors
 
 from rsynth_jax import checks, models
 from rsynth_jax.attacks import BALLS, Threat
+from rsynth_jax.dual import DualState
 from rsynth_jax.seeds import Seeds
 from rsynth_jax.training import TrainState, Variables
 
@@ -216,14 +217,14 @@ def shapes(tree: Any) -> list:
     return sorted((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(tree))
 
 
-def save_state(run: Path, state: TrainState) -> None:
+def save_state(run: Path, state: TrainState | DualState) -> None:
     """Write the training state of a run under its step, if it is not there yet."""
     with manager(run) as checkpoints:
         if int(state.step) not in checkpoints.all_steps():
             checkpoints.save(int(state.step), args=ocp.args.StandardSave(state._asdict()))
 
 
-def restore_state(run: Path, like: TrainState) -> TrainState:
+def restore_state(run: Path, like: TrainState | DualState) -> TrainState | DualState:
     """The newest state of a run, with the structure, shapes and placement of `like`.
 
     Raises ValueError where there is none, or where it belongs to another network or optimizer.
@@ -244,4 +245,4 @@ def restore_state(run: Path, like: TrainState) -> TrainState:
         except Exception as error:  # Orbax raises many kinds, most of them many lines long
             first = str(error).strip().partition("\n")[0]
             raise ValueError(f"{run}/checkpoints/{step} does not fit this recipe: {first}") from error
-    return TrainState(**restored)
+    return type(like)(**restored)

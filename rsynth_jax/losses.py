@@ -42,3 +42,8 @@ def trades(beta: float, smoothing: float = 0.0) -> RobustLoss:
         return smoothed_cross_entropy(clean, labels, smoothing) + beta * divergence
 
     return loss
+
+
+def contrast(real: Float[Array, " n"], fake: Float[Array, " n"]) -> Scalar:
+    """softplus(-real) + softplus(fake): the evidence of real images is driven up, that of fakes down."""
+    return jnp.mean(jax.nn.softplus(-real)) + jnp.mean(jax.nn.softplus(fake))

@@ -24,6 +24,11 @@ def logit(classifier: Classifier, label: Label) -> Objective:
     return lambda image: classifier.logits(image)[label]
 
 
+def evidence(classifier: Classifier) -> Objective:
+    """The log-sum-exp of the logits: how much an image is of any class, log p(image) + const (JEM)."""
+    return lambda image: jax.nn.logsumexp(classifier.logits(image))
+
+
 def cross_entropy(classifier: Classifier, label: Label) -> Objective:
     """-log p(label | image): what an adversary climbs."""
     return scale(-1.0, log_prob(classifier, label))

@@ -24,6 +24,15 @@ SIDE = 80  # pixels: smaller images are enlarged by a whole factor to at least t
 GAP, MARGIN, LINE, FONT = 4, 12, 30, 15
 INK, PAPER = (30, 30, 30), (255, 255, 255)
 
+PANELS = {
+    "loss": ("loss",),
+    "accuracy": ("clean_accuracy", "adversarial_accuracy", "test_clean", "test_adversarial"),
+    "learning rate": ("learning_rate",),
+    "evidence": ("real_evidence", "fake_evidence"),
+    "AUC of real and fake": ("auc",),
+    "steps of fakes": ("num_steps",),
+}
+
 Bytes = UInt8[np.ndarray, "n h w c"]
 
 
@@ -69,24 +78,19 @@ def write_animation(
 
 
 def write_curves(path: Path, log: Path) -> None:
-    """The curves of a training run's JSON lines: loss, accuracies, learning rate."""
+    """The curves of a training run's JSON lines: a panel for each of `PANELS` that the log speaks of."""
     records = [json.loads(line) for line in Path(log).read_text().splitlines()]
-    steps = [record for record in records if "loss" in record]
-    tests = [record for record in records if "test_clean" in record]
-
-    def plot(axis, rows, name, *style, **options):
-        axis.plot([row["step"] for row in rows], [row[name] for row in rows], *style, label=name, **options)
-
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(15, 4), layout="constrained")
-    plot(left, steps, "loss")
-    for name in ("clean_accuracy", "adversarial_accuracy"):
-        plot(middle, steps, name, alpha=0.4)
-        plot(middle, tests, f"test_{name.split('_')[0]}", "o-")
-    plot(right, steps, "learning_rate")
-    for axis, title in ((left, "loss"), (middle, "accuracy"), (right, "learning rate")):
+    logged = {name for record in records for name in record}
+    panels = {title: names for title, names in PANELS.items() if logged & set(names) or title == "loss"}
+    size = (5 * len(panels), 4)
+    figure, (axes,) = plt.subplots(1, len(panels), figsize=size, layout="constrained", squeeze=False)
+    for axis, (title, names) in zip(axes, panels.items(), strict=True):
+        for name in (name for name in names if name in logged):
+            points = [(record["step"], record[name]) for record in records if name in record]
+            axis.plot(*zip(*points, strict=True), "o-" if name.startswith("test") else "-", label=name)
         axis.set(title=title, xlabel="step")
-    middle.set(ylim=(0, 1))
-    middle.legend()
+        if logged:
+            axis.legend()
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=100)
     plt.close(figure)

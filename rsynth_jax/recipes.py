@@ -17,9 +17,10 @@ import flax.linen as nn
 import jax
 import optax
 
-from rsynth_jax import attacks, checks, images, losses, models, training
+from rsynth_jax import attacks, checks, dual, images, losses, models, training
 from rsynth_jax.attacks import Adversary, Threat
 from rsynth_jax.losses import RobustLoss
+from rsynth_jax.seeds import Seeds
 from rsynth_jax.types import Image, Key
 
 
@@ -28,8 +29,12 @@ class Recipe(NamedTuple):
 
     Attributes:
       architecture: a key of `rsynth_jax.models.ARCHITECTURES`.
-      method: natural, pgd or trades.
+      method: natural, pgd, trades, or dual (from a robust classifier on).
       beta: weight of the divergence in TRADES.
+      contrast: weight in dual training of telling real images from fakes.
+      fake_step_size: length of a fake's step at 32 pixels; it grows with the side.
+      most_fake_steps: of a fake's ascent, which begins with one.
+      auc_threshold: above which fakes get one step more.
       norm: l2 or linf, of the training adversary.
       epsilon: its radius, in pixel values of [0, 1].
       step_size: of one of its steps.
@@ -55,6 +60,10 @@ class Recipe(NamedTuple):
     architecture: str = "resnet50"
     method: str = "pgd"
     beta: float = 6.0
+    contrast: float = 1.0
+    fake_step_size: float = 0.2
+    most_fake_steps: int = 20
+    auc_threshold: float = 0.7
     norm: str = "l2"
     epsilon: float = 0.5
     step_size: float = 0.1
@@ -108,9 +117,20 @@ SMALL = Recipe(
 )  # for two cores
 SMALL_64 = SMALL._replace(architecture="resnet8-64", crop_padding=8)
 
+DUAL = SMALL._replace(
+    method="dual",
+    epochs=2,
+    batch_size=64,
+    learning_rate=0.002,
+    schedule="step",
+    milestones=(),
+    ema_decay=0.99,
+)
+
 RECIPES = {
     "cifar10-cpu": SMALL,
     "restricted-imagenet-64": SMALL_64._replace(epsilon=0.857, step_size=0.7, epochs=30),  # 3 * 64 / 224
+    "dual": DUAL,
     "cifar10": CIFAR10,
     "restricted-imagenet": LARGE._replace(batch_size=128, milestones=(30, 60)),
     "imagenet": LARGE._replace(batch_size=256, milestones=(100,)),
@@ -123,6 +143,7 @@ METHODS = {
     "natural": lambda r: (attacks.identity(), losses.natural(r.label_smoothing)),
     "pgd": lambda r: (attacks.pgd(threat(r)), losses.pgd(r.label_smoothing)),
     "trades": lambda r: (attacks.trades(threat(r)), losses.trades(r.beta, r.label_smoothing)),
+    "dual": lambda r: (attacks.pgd(threat(r)), losses.pgd(r.label_smoothing)),
 }
 
 SCHEDULES = {
@@ -148,7 +169,9 @@ def check(recipe: Recipe) -> None:
     r = recipe
     checks.positive(epochs=r.epochs, batch_size=r.batch_size, num_steps=r.num_steps, step_size=r.step_size)
     checks.positive(learning_rate=r.learning_rate, seed_factor=r.seed_factor)
-    checks.share(seed_share=r.seed_share)
+    checks.positive(fake_step_size=r.fake_step_size, most_fake_steps=r.most_fake_steps)
+    checks.not_negative(contrast=r.contrast)
+    checks.share(seed_share=r.seed_share, auc_threshold=r.auc_threshold)
     checks.not_negative(epsilon=r.epsilon, beta=r.beta, weight_decay=r.weight_decay, seed=r.seed)
     checks.not_negative(crop_padding=r.crop_padding)
     checks.below_one(momentum=r.momentum, label_smoothing=r.label_smoothing, ema_decay=r.ema_decay)
@@ -192,15 +215,27 @@ def augment(recipe: Recipe) -> Callable[[Key, Image], Image]:
 
 
 class Trainer(NamedTuple):
-    """init(key, image) -> state; step(state, key, images uint8, labels) -> (state, metrics)."""
+    """init(variables) -> state; step(state, key, images uint8, labels) -> (state, metrics), compiled."""
 
     init: Callable
     step: Callable
 
 
-def trainer(recipe: Recipe, model: nn.Module, steps_per_epoch: int) -> Trainer:
-    """The recipe as a pair of pure functions."""
-    rule = optimizer(recipe, steps_per_epoch)
-    adversary, loss = method(recipe)
-    step = training.make_train_step(model, rule, adversary, loss, augment(recipe), recipe.ema_decay)
-    return Trainer(functools.partial(training.init_state, model, rule), step)
+def trainer(
+    recipe: Recipe, model: nn.Module, steps_per_epoch: int, class_seeds: Seeds, shape: tuple[int, int, int]
+) -> Trainer:
+    """The recipe as a pair of functions for images of `shape`; dual training's fakes start at the seeds."""
+    rule, parts = optimizer(recipe, steps_per_epoch), (*method(recipe), augment(recipe))
+    if recipe.method != "dual":
+        step = training.make_train_step(model, rule, *parts, recipe.ema_decay)
+        return Trainer(functools.partial(training.init_state, rule), jax.jit(step, donate_argnums=0))
+    game = dual.Game(recipe.contrast, recipe.auc_threshold, recipe.most_fake_steps)
+    fakes = dual.make_fakes(model, class_seeds, shape, recipe.fake_step_size * shape[0] / 32)
+    update = jax.jit(dual.make_dual_step(model, rule, *parts, game, recipe.ema_decay), donate_argnums=0)
+
+    def step(state: dual.DualState, key: Key, images, labels):
+        fake_key, step_key = jax.random.split(key)
+        made = fakes(state.variables, fake_key, labels, int(state.num_steps))
+        return update(state, step_key, images, labels, made)
+
+    return Trainer(functools.partial(dual.init_state, rule), step)

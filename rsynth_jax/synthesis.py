@@ -33,19 +33,20 @@ class Task(NamedTuple):
 TaskFn = Callable[..., Task]  # (classifier, *inputs of one image) -> Task
 
 
-def stages(
-    model: nn.Module,
-    task_fn: TaskFn,
-    optimizer: optax.GradientTransformation,
-    num_steps: int,
-    most: int = ascent.CHUNK,
-) -> Callable[..., Iterator[Images]]:
-    """(variables, *batches) -> the images at the start, then after each chunk of steps.
+class Programs(NamedTuple):
+    """A task on a batch, compiled.
 
-    `batches` are arrays with one row an image, handed to `task_fn` row by row. Chunks are of equal length, at
-    most `most`.
+    Attributes:
+      begin: (variables, *batches) -> states at the start.
+      more: of a number of steps, (variables, states, *batches) -> states so many steps on.
     """
-    chunk = ascent.chunk(num_steps, most)
+
+    begin: Callable
+    more: Callable[[int], Callable]
+
+
+def programs(model: nn.Module, task_fn: TaskFn, optimizer: optax.GradientTransformation) -> Programs:
+    """`batches` are arrays with one row an image, handed to `task_fn` row by row."""
 
     def climber(variables, inputs) -> tuple[Image, ascent.Ascent]:
         task = task_fn(bind(model, variables), *inputs)
@@ -56,16 +57,37 @@ def stages(
         start, climb = climber(variables, inputs)
         return climb.init(start)
 
-    @per_image
-    def more(variables, state, *inputs):
-        _, climb = climber(variables, inputs)
-        return ascent.advance(climb, state, chunk)[0]
+    @functools.cache
+    def more(num_steps: int):
+        @per_image
+        def advance(variables, state, *inputs):
+            _, climb = climber(variables, inputs)
+            return ascent.advance(climb, state, num_steps)[0]
+
+        return advance
+
+    return Programs(begin, more)
+
+
+def stages(
+    model: nn.Module,
+    task_fn: TaskFn,
+    optimizer: optax.GradientTransformation,
+    num_steps: int,
+    most: int = ascent.CHUNK,
+) -> Callable[..., Iterator[Images]]:
+    """(variables, *batches) -> the images at the start, then after each chunk of steps.
+
+    Chunks are of equal length, at most `most`, so that one compiled program serves all of them.
+    """
+    begin, more = programs(model, task_fn, optimizer)
+    chunk = ascent.chunk(num_steps, most)
 
     def climb(variables, *batches) -> Iterator[Images]:
         state = begin(variables, *batches)
         yield state.image
         for _ in range(num_steps // chunk):
-            state = more(variables, state, *batches)
+            state = more(chunk)(variables, state, *batches)
             yield state.image
 
     return climb

@@ -47,12 +47,9 @@ class Metrics(NamedTuple):
     adversarial_accuracy: Scalar
 
 
-def init_state(
-    model: nn.Module, optimizer: optax.GradientTransformation, key: Key, image: Image
-) -> TrainState:
-    """The state before the first step; `image` gives the shape."""
-    variables = model.init(key, image[None])
-    ema = jax.tree.map(jnp.copy, variables)  # its own buffers, so that the state can be donated
+def init_state(optimizer: optax.GradientTransformation, variables: Variables) -> TrainState:
+    """The state before the first step."""
+    variables, ema = (jax.tree.map(jnp.array, variables) for _ in range(2))  # own buffers, to be donated
     return TrainState(jnp.zeros((), jnp.int32), variables, optimizer.init(variables["params"]), ema)
 
 

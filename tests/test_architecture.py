@@ -55,6 +55,7 @@ LAYER = {
     "rsynth_jax.siege": 4,
     "rsynth_jax.evaluation": 5,
     "rsynth_jax.embedding": 2,
+    "rsynth_jax.dual": 5,
     "rsynth_jax.recipes": 5,
     "rsynth_jax.training": 4,
     "rsynth_jax.checkpoints": DOOR,
@@ -62,6 +63,7 @@ LAYER = {
     "rsynth_jax.data": DOOR,
     "rsynth_jax.extractors": DOOR,
     "rsynth_jax.pictures": DOOR,
+    "rsynth_jax.watching": DOOR,
     "rsynth_jax.weights": DOOR,
     "rsynth_jax.unlabelled": DOOR,
 }
@@ -83,6 +85,8 @@ WITHIN_A_LAYER = {
     ("rsynth_jax.attacks.attempts", "rsynth_jax.attacks.apgd"),
     ("rsynth_jax.attacks.attempts", "rsynth_jax.attacks.fab"),
     ("rsynth_jax.attacks.attempts", "rsynth_jax.attacks.square"),
+    ("rsynth_jax.recipes", "rsynth_jax.dual"),
+    ("rsynth_jax.watching", "rsynth_jax.console"),  # its clock
     ("rsynth_jax.console", "rsynth_jax.checkpoints"),  # its atomic write
     ("rsynth_jax.extractors", "rsynth_jax.checkpoints"),  # a classifier is an extractor
     ("rsynth_jax.pictures", "rsynth_jax.checkpoints"),  # its atomic write

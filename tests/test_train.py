@@ -1,5 +1,6 @@
 """The training program: it continues bit for bit, repeats itself, stops cleanly, and refuses early."""
 
+import dataclasses
 import functools
 import json
 import os
@@ -18,7 +19,7 @@ from numpy.testing import assert_array_equal
 from PIL import Image as Pillow
 from tiny import refused
 
-from rsynth_jax import checkpoints, console
+from rsynth_jax import checkpoints, console, watching
 from rsynth_jax.recipes import RECIPES, Recipe
 from train import train
 
@@ -56,7 +57,7 @@ def cheap():
         lambda recipe, data: prepare(train.Options(data=data, judge=8, settings=recipe))
     )
     with tiny.network(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "LOG_EVERY", 1)
+        patch.setattr(watching, "LOG_EVERY", 1)
         patch.setattr(train, "JUDGE_STEPS", 1)
         patch.setattr(console, "Interrupted", Interrupted)
         patch.setattr(train, "prepare", lambda o: programs(o.settings, o.data)._replace(options=o))
@@ -81,7 +82,7 @@ def straight(tmp_path_factory, data) -> Path:
 def like(data: str, recipe: Recipe):
     """Some state of such a run."""
     run = train.prepare(train.Options(data=data, settings=recipe))
-    return run.devices.replicate(run.trainer.init(jax.random.key(0), jnp.zeros(tiny.SHAPE)))
+    return run.devices.replicate(run.trainer.init(train.beginning(run, jax.random.key(0))))
 
 
 def final_state(out: Path, data: str, recipe: Recipe = RECIPE):
@@ -190,7 +191,7 @@ def test_every_method_norm_optimizer_and_schedule_trains_with_a_finite_loss(tmp_
 def test_a_loss_that_is_not_finite_stops_the_run_and_no_such_weights_are_released(
     tmp_path, monkeypatch, data, log_every
 ):
-    monkeypatch.setattr(train, "LOG_EVERY", log_every)
+    monkeypatch.setattr(watching, "LOG_EVERY", log_every)
     recipe = RECIPE._replace(method="natural", learning_rate=1e30)
     with refused(match="learning.rate"):
         train.train(train.Options(data=data, out=tmp_path / "run", settings=recipe))
@@ -316,8 +317,47 @@ def test_the_flags_stand_over_the_recipe_they_name(flags):
     assert options.recipe == "cifar10" and options.settings == RECIPES["cifar10"]._replace(epochs=3)
 
 
+@pytest.fixture(scope="module")
+def robust(tmp_path_factory, data) -> str:
+    """A classifier to go on from."""
+    path = tmp_path_factory.mktemp("robust") / "c.safetensors"
+    tiny.release(path, ("cat", "dog"))
+    return str(path)
+
+
+DUAL = ["--recipe", "dual", "--epochs", "2", "--batch-size", "16", "--auc-threshold", "0.01"]
+
+
+def test_dual_training_goes_on_from_a_classifier_and_resumes_bit_for_bit(tmp_path, monkeypatch, data, robust):
+    flags = [*DUAL, "--data", data, "--start", robust]
+    options = train.parse(train.Options, [*flags, "--out", str(tmp_path / "straight")])
+    assert train.train(options) == 0
+    monkeypatch.setattr(console, "Interrupted", functools.partial(Interrupted, 1))
+    halves = dataclasses.replace(options, out=tmp_path / "halves")
+    assert train.train(halves) == 128 + signal.SIGTERM
+    monkeypatch.setattr(console, "Interrupted", Interrupted)
+    assert train.train(dataclasses.replace(halves, resume=True)) == 0
+    files = [checkpoints.load(str(tmp_path / out)).variables for out in ("straight", "halves")]
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(*map(jax.tree.leaves, files), strict=True))
+
+
+def test_dual_training_keeps_the_network_and_the_threat_of_its_start(data, robust):
+    settings = train.parse(train.Options, [*DUAL, "--data", data, "--start", robust]).settings
+    start = checkpoints.load(robust)
+    assert (settings.architecture, settings.mean) == (start.config.architecture, start.config.mean)
+    assert (settings.norm, settings.epsilon, settings.num_steps) == (start.threat.norm, *start.threat[1:4:2])
+    assert settings.method == "dual" and settings.batch_size == 16
+
+
+def test_dual_training_without_a_start_is_refused(tmp_path, data):
+    options = train.parse(train.Options, [*DUAL, "--data", data, "--out", str(tmp_path / "run")])
+    with refused(match="give it with --start"):
+        train.train(options)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_unknown_recipe_is_refused_with_the_known_ones():
-    with refused(match="no recipe named 'cifar'.*cifar10-cpu, cifar10, restricted-imagenet"):
+    with refused(match="no recipe named 'cifar'.*cifar10-cpu.*dual, cifar10, restricted-imagenet"):
         train.parse(train.Options, ["--recipe", "cifar"])
 
 

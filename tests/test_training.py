@@ -31,7 +31,7 @@ def negative(key, classifier, image, label):
 @pytest.fixture(scope="module")
 def fresh():
     """The state before the first step of `TINY`."""
-    return training.init_state(TINY, OPTIMIZER, jax.random.key(0, impl="rbg"), jnp.zeros((16, 16, 3)))
+    return training.init_state(OPTIMIZER, TINY.init(jax.random.key(0, impl="rbg"), jnp.zeros((1, 16, 16, 3))))
 
 
 @pytest.fixture(scope="module")

@@ -8,14 +8,12 @@ checkpoints from which --resume continues, bit for bit on the same machine.
 
 import dataclasses
 import functools
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from tyro.conf import arg
 
 from rsynth_jax import (
@@ -34,14 +32,9 @@ from rsynth_jax import (
 )
 from rsynth_jax.attacks import Threat, attempts
 from rsynth_jax.recipes import RECIPES, Recipe
+from rsynth_jax.watching import Plan, Watch
 
-LOG_EVERY = 20  # steps
 JUDGE_STEPS = 10  # of the PGD that judges the test images after each epoch
-NOW = (
-    "loss {loss:.3f}  clean {clean_accuracy:.1%}  adversarial {adversarial_accuracy:.1%}  "
-    "{images_per_second:.0f} images/s"
-)
-JUDGED = f"epoch {{epoch}}/{{epochs}}: clean {{test_clean:.1%}}, PGD-{JUDGE_STEPS} {{test_adversarial:.1%}}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +42,8 @@ class Options:
     """rsynth-train: train a robust classifier by a recipe.
 
     Recipes: the paper's six (cifar10, restricted-imagenet, imagenet, horse2zebra, apple2orange,
-    summer2winter: ResNet-50, PGD with 7 steps, SGD) and cifar10-cpu (a small ResNet for two cores). Every
+    summer2winter: ResNet-50, PGD with 7 steps, SGD), small ResNets for two cores (cifar10-cpu,
+    restricted-imagenet-64), and dual, which goes on from a robust classifier given with --start. Every
     flag of the second group overrides one value of the recipe that --recipe names. Ctrl-C saves and stops.
     """
 
@@ -69,6 +63,8 @@ class Options:
     """How many test images to judge on, with PGD-10 in the recipe's threat."""
     out: Path = Path("runs/classifier")
     """The run's folder."""
+    start: Annotated[str | None, arg(metavar="CLASSIFIER")] = None
+    """Begin with the weights of a classifier: a name, a file or a run. Its network and threat are kept."""
     resume: bool = False
     """Continue the run in --out from its newest checkpoint."""
     settings: Recipe = RECIPES["cifar10-cpu"]
@@ -76,18 +72,15 @@ class Options:
 
 
 class Run(NamedTuple):
-    """What the loop needs and never changes: the data, the network, the jitted functions, the devices."""
+    """What the loop needs and never changes: the data, the network, the compiled functions, the devices."""
 
     options: Options
     recipe: Recipe
     train: datasets.Dataset
-    test: datasets.Arrays
-    epoch: int  # steps in one
+    plan: Plan
     config: models.Config
     class_seeds: seeds.Seeds
     trainer: recipes.Trainer
-    judge: Callable
-    look: Callable
     devices: parallel.Devices
 
 
@@ -109,16 +102,28 @@ def prepare(options: Options) -> Run:
     recipe, (train, test) = options.settings, read(options)
     num_classes, epoch = len(train.class_names), train.num // recipe.batch_size
     config = models.Config(recipe.architecture, num_classes, recipe.mean, recipe.std, recipe.dtype)
-    model = models.create(config)
-    init, step = recipes.trainer(recipe, model, epoch)
-    against = Threat(recipe.norm, recipe.epsilon, 2.5 * recipe.epsilon / JUDGE_STEPS, JUDGE_STEPS)
-    sample = datasets.spread(train, data.MEMORY)
+    model, sample = models.create(config), datasets.spread(train, data.MEMORY)
     fitted = seeds.fit(*sample, num_classes, recipe.seed_factor, recipe.seed_share)
+    trainer = recipes.trainer(recipe, model, epoch, fitted, test.images.shape[1:])
+    against = Threat(recipe.norm, recipe.epsilon, 2.5 * recipe.epsilon / JUDGE_STEPS, JUDGE_STEPS)
     judge = evaluation.make_judge(model, against, [attempts.pgd(against)])
-    look = jax.jit(evaluation.make_logits(model))
-    trainer = recipes.Trainer(init, jax.jit(step, donate_argnums=0))
+    rate, look = recipes.schedule(recipe, epoch), jax.jit(evaluation.make_logits(model))
+    plan = Plan(recipe.epochs, epoch, recipe.batch_size, rate, test, judge, look)
     devices = parallel.over_devices(recipe.batch_size)
-    return Run(options, recipe, train, test, epoch, config, fitted, trainer, judge, look, devices)
+    return Run(options, recipe, train, plan, config, fitted, trainer, devices)
+
+
+def beginning(run: Run, key) -> training.Variables:
+    """The weights before the first step: drawn, or those of the classifier in --start."""
+    shape = run.plan.test.images.shape[1:]
+    if run.options.start is None:
+        return models.create(run.config).init(key, jnp.zeros((1, *shape)))
+    start = checkpoints.load(run.options.start)
+    if (start.config, start.class_names) != (run.config, run.train.class_names):
+        raise ValueError(
+            f"--start {run.options.start} is another network or knows other classes than the run"
+        )
+    return start.variables
 
 
 def release(run: Run, state: training.TrainState) -> None:
@@ -128,59 +133,11 @@ def release(run: Run, state: training.TrainState) -> None:
         variables=state.ema,
         seeds=run.class_seeds,
         class_names=run.train.class_names,
-        image_shape=run.test.images.shape[1:],
+        image_shape=run.plan.test.images.shape[1:],
         threat=recipes.threat(run.recipe),
         recipe={"data": run.options.data, "steps": int(state.step)} | run.recipe._asdict(),
     )
     checkpoints.save(run.options.out / checkpoints.RELEASE, released)
-
-
-def sound(loss: float, weights, step: int) -> None:
-    """Raise ValueError for a loss or weights that are not finite, before anything is made of them."""
-    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((loss, weights))):
-        raise ValueError(f"loss {loss} or a weight is not finite at step {step}: lower --learning-rate")
-
-
-class Watch:
-    """The log and the progress bar of a run."""
-
-    def __init__(self, run: Run, log, bar, step: int):
-        self.run, self.log, self.bar = run, log, bar
-        self.rate = recipes.schedule(run.recipe, run.epoch)
-        self.clock = console.Clock()
-        self.task = bar.add_task("training", total=run.recipe.epochs * run.epoch, completed=step, now="")
-
-    def step(self, state, step: int, metrics, batch) -> None:
-        """Every `LOG_EVERY` steps: one line of the log, one look at the bar."""
-        if step % LOG_EVERY:
-            return
-        clean = evaluation.right(self.run.look(state.variables, batch[0]), batch[1])
-        record = {
-            "step": step,
-            "epoch": step / self.run.epoch,
-            "loss": float(metrics.loss),
-            "clean_accuracy": float(jnp.mean(clean)),
-            "adversarial_accuracy": float(metrics.adversarial_accuracy),
-            "learning_rate": float(self.rate(step)),
-            "images_per_second": LOG_EVERY * self.run.recipe.batch_size / self.clock.lap(),
-        }
-        sound(record["loss"], (), step)
-        print(json.dumps(record), file=self.log)
-        self.bar.update(self.task, completed=step, now=NOW.format(**record))
-
-    def epoch(self, state, step: int, metrics) -> None:
-        """At an epoch's end: judge the averaged weights on the test images."""
-        sound(float(metrics.loss), state.ema, step)
-        clock, (images, labels) = console.Clock(), self.run.test
-        right = self.run.judge(state.ema, jax.random.key(0), images, labels)
-        record = {"step": step, "epoch": step // self.run.epoch, "test_num": len(labels)}
-        record |= {
-            "test_clean": float(right.clean.mean()),
-            "test_adversarial": float(right.adversarial.mean()),
-        }
-        print(json.dumps(record), file=self.log)
-        self.bar.console.print(JUDGED.format(epochs=self.run.recipe.epochs, **record))
-        self.clock.pause(clock.lap())
 
 
 def loop(run: Run, state, watch: Watch, interrupted: console.Interrupted):
@@ -191,7 +148,7 @@ def loop(run: Run, state, watch: Watch, interrupted: console.Interrupted):
     for step, batch in enumerate(map(run.devices.split, batches), start=first + 1):
         state, metrics = run.trainer.step(state, jax.random.fold_in(key, step - 1), *batch)
         watch.step(state, step, metrics, batch)
-        if step % run.epoch == 0:
+        if step % run.plan.epoch == 0:
             watch.epoch(state, step, metrics)
             release(run, state)
             checkpoints.save_state(run.options.out, state)
@@ -204,12 +161,12 @@ def fit(run: Run, interrupted: console.Interrupted) -> int:
     """Start or resume, loop, save, draw the curves, and say how it ended."""
     out = run.options.out
     init_key, _ = jax.random.split(jax.random.key(run.recipe.seed))
-    state = run.devices.replicate(run.trainer.init(init_key, jnp.zeros(run.test.images.shape[1:])))
+    state = run.devices.replicate(run.trainer.init(beginning(run, init_key)))
     if run.options.resume:
         state = checkpoints.restore_state(out, state)
     console.report(out / "recipe.json", run.recipe._asdict())
     with open(out / "log.jsonl", "a", buffering=1) as log, console.bar("{task.fields[now]}") as bar:
-        state = loop(run, state, Watch(run, log, bar, int(state.step)), interrupted)
+        state = loop(run, state, Watch(log, bar, run.plan, int(state.step)), interrupted)
     checkpoints.save_state(out, state)
     pictures.write_curves(out / "curves.png", out / "log.jsonl")
     if interrupted.signal is not None:
@@ -223,6 +180,8 @@ def check(options: Options) -> None:
     """Raise ValueError for a flag that makes no sense, or a folder that holds another run."""
     checks.positive(judge=options.judge)
     recipes.check(options.settings)
+    if options.settings.method == "dual" and options.start is None:
+        raise ValueError("dual training goes on from a robust classifier: give it with --start")
     checkpoints.writable(options.out / checkpoints.RELEASE)
     if (options.out / "checkpoints").exists() and not options.resume:
         raise ValueError(f"{options.out} already holds a run: give --resume or another --out")
@@ -234,10 +193,26 @@ def train(options: Options) -> int:
     return fit(prepare(options), console.Interrupted())
 
 
+def following(recipe: Recipe, release: checkpoints.Release) -> Recipe:
+    """The recipe for going on from a classifier: its network, its threat, its seeds, crops of its size."""
+    config, against = release.config, release.threat
+    kept = {name: release.recipe[name] for name in ("seed_factor", "seed_share") if name in release.recipe}
+    return recipe._replace(
+        architecture=config.architecture,
+        mean=config.mean,
+        std=config.std,
+        crop_padding=release.image_shape[0] // 8,
+        **against._asdict(),
+        **kept,
+    )
+
+
 def parse(options: type, arguments: Sequence[str]) -> Any:
     """The flags, over the values of the recipe they name."""
-    recipe = console.given("recipe", arguments, options.recipe)
-    default = options(recipe=recipe, settings=checks.named("recipe", recipe, RECIPES))
+    recipe, start = (console.given(flag, arguments, "") for flag in ("recipe", "start"))
+    settings = checks.named("recipe", recipe or options.recipe, RECIPES)
+    settings = following(settings, checkpoints.load(start)) if start else settings
+    default = options(recipe=recipe or options.recipe, settings=settings)
     return console.parse(options, arguments, default=default)
 
 
