@@ -28,6 +28,8 @@ PANELS = {
     "loss": ("loss",),
     "accuracy": ("clean_accuracy", "adversarial_accuracy", "test_clean", "test_adversarial"),
     "learning rate": ("learning_rate",),
+}
+GAME = {
     "evidence": ("real_evidence", "fake_evidence"),
     "AUC of real and fake": ("auc",),
     "steps of fakes": ("num_steps",),
@@ -78,12 +80,11 @@ def write_animation(
 
 
 def write_curves(path: Path, log: Path) -> None:
-    """The curves of a training run's JSON lines: a panel for each of `PANELS` that the log speaks of."""
+    """The curves of a training run's JSON lines: `PANELS`, and `GAME` of a dual training."""
     records = [json.loads(line) for line in Path(log).read_text().splitlines()]
     logged = {name for record in records for name in record}
-    panels = {title: names for title, names in PANELS.items() if logged & set(names) or title == "loss"}
-    size = (5 * len(panels), 4)
-    figure, (axes,) = plt.subplots(1, len(panels), figsize=size, layout="constrained", squeeze=False)
+    panels = PANELS | (GAME if "auc" in logged else {})
+    figure, axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), 4), layout="constrained")
     for axis, (title, names) in zip(axes, panels.items(), strict=True):
         for name in (name for name in names if name in logged):
             points = [(record["step"], record[name]) for record in records if name in record]
