@@ -33,9 +33,9 @@ from rsynth_jax.attacks import Threat, attempts, fab
 EPSILON = {
     ("cnn-a", "linf"): 2 / 255,
     ("cnn-a", "l2"): 0.25,
+    ("cifar10", "l2"): 0.5,
     ("lenet5", "linf"): 0.3,
     ("lenet5", "l2"): 1.5,
-    ("cifar10", "l2"): 0.5,
     ("cifar10", "linf"): 2 / 255,
 }
 NORMS = {"l2": "L2", "linf": "Linf"}

@@ -137,6 +137,16 @@ def test_the_sheet_shows_the_images_a_row_a_class(classifier, tmp_path):
         np.testing.assert_array_equal(picture, expected)
 
 
+def test_a_sheet_of_many_shows_the_first_of_each_class(classifier, tmp_path, monkeypatch):
+    monkeypatch.setattr(generation, "COLUMNS", 2)
+    many, few = (tmp_path / name for name in ("many", "few"))
+    for folder, num in ((many, 3), (few, 2)):
+        folder.mkdir()
+        generate(classifier, folder, classes=("cat", "dog"), num=num)
+    assert (many / "sheet.png").read_bytes() == (few / "sheet.png").read_bytes()
+    assert len(arrays(many)["images"]) == 6
+
+
 def test_the_json_holds_every_number_printed(classifier, tmp_path, capsys):
     generate(classifier, tmp_path, classes=("cat", "dog"), num=2, json=tmp_path / "n.json")
     printed = capsys.readouterr().out

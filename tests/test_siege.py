@@ -13,7 +13,7 @@ from rsynth_jax import ascent, evaluation, siege
 from rsynth_jax.attacks import Threat, attempts
 from rsynth_jax.models import bind
 
-THREAT = Threat("l2", 0.12, 0.03, 12)
+THREAT = Threat("l2", 0.12, 0.02, 22)  # in chunks of 2, which compile soon
 NUM = 24
 IMAGES = np.random.default_rng(1).integers(0, 256, (NUM, *SHAPE), np.uint8)
 GUESSES = evaluation.seen(logits, VARIABLES, IMAGES, np.zeros(NUM, np.int32)).logits.argmax(-1)
@@ -36,7 +36,7 @@ ATTACKS = {
     "late": attempts.pgd(THREAT, restarts=4)._replace(attempt=late(attempts.pgd(THREAT).attempt)),
     "restarts": attempts.pgd(THREAT, restarts=3),
     "targets": attempts.auto_pgd_targeted(THREAT, num_targets=2),
-    "queries": attempts.squares(THREAT._replace(num_steps=30)),
+    "queries": attempts.squares(THREAT._replace(num_steps=34)),
 }
 every_attack = pytest.mark.parametrize("name", ATTACKS)
 
