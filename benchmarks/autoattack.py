@@ -7,7 +7,7 @@
 Each attack runs alone on every image that is classified rightly; the whole is what stands after all four.
 Both sides get AutoAttack's numbers: 100 steps, 9 targets, 5,000 queries. A row already in the JSON is not run
 again, so a long comparison can be stopped and continued. `--speed` prints the ratio of images a second
-instead: APGD-CE, 100 images, 100 steps, interleaved, the median of three rounds.
+instead: APGD-CE, 300 images in batches of 100, 100 steps, interleaved, the median of three rounds.
 
 Needs torch and torchattacks 3.5.1 (`pip install --no-deps torchattacks==3.5.1`).
 """
@@ -162,7 +162,7 @@ def speed(twin: twins.Twin, images, labels) -> None:
     clean, y = twins.to_torch(images), torch.from_numpy(labels).long()
     sides = {
         "rsynth_jax": lambda: siege.besiege(each, twin.variables, jax.random.key(0), victims, everyone),
-        "torchattacks": lambda: peer(clean, y),
+        "torchattacks": lambda: [peer(*rows) for rows in zip(clean.split(100), y.split(100), strict=True)],
     }
     for run in sides.values():
         run()  # compiles, warms up
@@ -182,7 +182,7 @@ def main() -> None:
     cifar10 = datasets.head(data.load("tfds:cifar10", "test", options.data_dir), options.num)
     networks = {"cifar10": (twins.bundled("cifar10"), cifar10)}
     if options.speed:
-        return speed(networks["cifar10"][0], cifar10.images[:100], cifar10.labels[:100])
+        return speed(networks["cifar10"][0], cifar10.images[:300], cifar10.labels[:300])
     if options.cnn_a is not None:
         networks["cnn-a"] = twins.cnn_a(options.cnn_a), cifar10
     if options.lenet5 is not None:

@@ -37,7 +37,7 @@ OBJECTIVES = {
     "sum": lambda c, label: objectives.add(objectives.logit(c, label), objectives.log_prob(c, label)),
 }
 
-COLUMNS = 32  # of a sheet at most: the rest is in the .npz
+COLUMNS = 16  # of a sheet at most: the rest is in the .npz
 GIF_CHUNK = 2  # steps between two frames of an animation
 
 SCHEDULES = {"constant": lambda size, _: size, "cosine": optax.cosine_decay_schedule}
@@ -66,7 +66,7 @@ class Options:
     seed: int = 0
     """Of the draws."""
     out: Path = Path("generated.png")
-    """The sheet, a PNG with a row a class, of up to 32 images each."""
+    """The sheet, a PNG with a row a class, of up to 16 images each."""
     objective: str = "logit"
     """log-prob (the paper's), logit, or sum of both."""
     radius: float = 30.0
