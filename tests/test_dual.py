@@ -20,23 +20,22 @@ SHAPE = (16, 16, 3)
 IMAGES = RNG.integers(0, 256, (8, *SHAPE), np.uint8)
 LABELS = np.arange(8, dtype=np.int32)
 KEY = jax.random.key(0)
-GAME = dual.Game(weight=1.0, threshold=0.7, most_steps=3)
+GAME = dual.Game(weight=5.0, threshold=0.7, most_steps=3)
 SEEDS = Seeds(RNG.random((10, 8, 8, 3), np.float32), 0.05 * RNG.random((10, 4, 8, 8, 3), np.float32))
 optax_dtypes = functools.partial(jax.numpy_dtype_promotion, "standard")  # optax itself mixes dtypes
 OPTIMIZER = optax.sgd(0.01, 0.9)
 
 
 @functools.cache
-def make_step(model, weight=1.0):
+def make_step(model):
     adversary = attacks.pgd(Threat("l2", 0.5, 0.5, 1))
-    game = GAME._replace(weight=weight)
-    step = dual.make_dual_step(model, OPTIMIZER, adversary, losses.pgd(), lambda key, x: x, game, 0.9)
+    step = dual.make_dual_step(model, OPTIMIZER, adversary, losses.pgd(), lambda key, x: x, GAME, 0.9)
     return jax.jit(step)
 
 
-def step(model, state, key, fakes, weight=1.0):
+def step(model, state, key, fakes):
     with optax_dtypes():
-        return make_step(model, weight)(state, key, IMAGES, LABELS, fakes)
+        return make_step(model)(state, key, IMAGES, LABELS, fakes)
 
 
 def test_the_auc_is_the_share_of_pairs_in_order():
@@ -101,7 +100,7 @@ def test_real_images_and_fakes_are_told_apart_in_the_end(small):
     model, variables = small
     state, fakes, seen = dual.init_state(OPTIMIZER, variables), RNG.random((8, *SHAPE), np.float32), []
     for key in jax.random.split(KEY, 25):
-        state, metrics = step(model, state, key, fakes, weight=5.0)
+        state, metrics = step(model, state, key, fakes)
         seen.append(float(metrics.real_evidence - metrics.fake_evidence))
     assert seen[-1] > seen[0] + 0.5 and metrics.auc > 0.9
 
