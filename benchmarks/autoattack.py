@@ -118,7 +118,7 @@ def compare(options: Options, networks: dict[str, tuple[twins.Twin, datasets.Arr
             if key not in rows:
                 run = functools.partial(SIDES[side], twin, threat, name, victims, clean)
                 standing, seconds = measured(run)
-                rows[key] = {"standing": "".join(map(str, standing.astype(int))), "seconds": seconds}
+                rows[key] = {"standing": "".join(map(str, standing.astype(int)))}
                 print(f"{key:36s} {standing.mean():6.1%} {seconds:7.1f} s", flush=True)
                 write(options.out, len(labels), rows)
         report(network, norm, clean, rows)
