@@ -93,7 +93,8 @@ def measured(options: Options, index: int, settings: dict | None, flops: float) 
     )
     scoring.score(scores)
     found = json.loads(scores.json.read_text())
-    return {"seconds_per_image": seconds, "flops_per_image": steps * flops} | found
+    kept = {name: found[name] for name in ("num_a", "num_b", "network", "network_digest", "seed", *COLUMNS)}
+    return {"seconds_per_image": seconds, "flops_per_image": steps * flops} | kept
 
 
 def main() -> None:

@@ -22,7 +22,6 @@ DIRECTIONS = {
     "linf": optax.scale_by_sign,
 }
 
-
 CHUNK = 10  # steps a program at most: enough to hide the host, few enough to unroll
 
 
@@ -105,9 +104,8 @@ def best_so_far(ascent: Ascent) -> Ascent:
 
     def step(state: BestState) -> tuple[BestState, AscentInfo]:
         inner, info = ascent.step(state.inner)
-        better = info.value > state.value
-        image = jnp.where(better, state.inner.image, state.image)
-        return BestState(image, jnp.where(better, info.value, state.value), inner), info
+        seen, best = (state.inner.image, info.value), (state.image, state.value)
+        return BestState(*select(info.value > state.value, seen, best), inner), info
 
     return Ascent(init, step)
 

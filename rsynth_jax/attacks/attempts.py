@@ -1,10 +1,10 @@
 """The attacks of evaluation, each a sequence of attempts at one image, and their standard combination.
 
-    for attack in standard(Threat("l2", 0.5), num_classes=10):
+    for attack in standard("l2", 0.5, num_classes=10):
         start, climb = attack.attempt(key, classifier, Victim(image, label, logits), index=0)
 
 An attempt is a start and an `Ascent`, whatever moves it: gradients with momentum, linear models of the
-boundary, or random squares. `rsynth_jax.evaluation` carries them out on many images.
+boundary, or random squares. `rsynth_jax.siege` carries them out on many images.
 """
 
 import functools
@@ -67,6 +67,12 @@ def until_adversarial(threat: Threat, classifier: Classifier, victim: Victim, cl
     return ascent.stop_when(functools.partial(adversarial, threat, classifier, victim), climb)
 
 
+def from_random(key: Key, threat: Threat, classifier: Classifier, victim: Victim, climb: Ascent) -> Attempt:
+    """The climb from a random start, until it has won."""
+    start = random_start(key, threat, victim.image)
+    return Attempt(start, until_adversarial(threat, classifier, victim, climb))
+
+
 def runner_up(victim: Victim, index: Label) -> Label:
     """The class of the index-th largest logit, the victim's own left out."""
     others = victim.logits.at[victim.label].set(-jnp.inf)
@@ -81,8 +87,7 @@ def pgd(threat: Threat, loss: str = "ce", restarts: int = 1) -> Attack:
         rule = ascent.steepest(threat.norm, threat.step_size)
         within = allowed(threat, victim.image)
         climb = ascent.projected_gradient_ascent(objective(classifier, victim.label), within, rule)
-        start = random_start(key, threat, victim.image)
-        return Attempt(start, until_adversarial(threat, classifier, victim, climb))
+        return from_random(key, threat, classifier, victim, climb)
 
     return Attack(f"PGD-{threat.num_steps}", attempt, threat.num_steps, restarts)
 
@@ -91,8 +96,7 @@ def apgd_attempt(key, threat: Threat, classifier, victim: Victim, objective) -> 
     """Auto-PGD of any objective, from a random start."""
     within = allowed(threat, victim.image)
     climb = apgd.auto_pgd(objective, within, threat.norm, threat.epsilon, threat.num_steps)
-    start = random_start(key, threat, victim.image)
-    return Attempt(start, until_adversarial(threat, classifier, victim, climb))
+    return from_random(key, threat, classifier, victim, climb)
 
 
 def auto_pgd(threat: Threat, loss: str = "ce", restarts: int = 1) -> Attack:
