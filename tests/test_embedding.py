@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 from numpy.testing import assert_allclose
 from tiny import refused
 
@@ -13,17 +14,7 @@ from rsynth_jax.models.layers import Outputs
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (13, 4, 5, 3), np.uint8)
 
-
-class Linear(nn.Module):
-    """features = the pixels, logits = W x + b."""
-
-    @nn.compact
-    def __call__(self, images):
-        features = images.reshape(len(images), -1)
-        return Outputs(nn.Dense(3)(features), features)
-
-
-MODEL = Linear()
+MODEL = tiny.Linear()
 VARIABLES = MODEL.init(jax.random.key(0), jnp.zeros((1, 4, 5, 3)))
 
 

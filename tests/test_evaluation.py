@@ -2,16 +2,15 @@
 
 import functools
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 from numpy.testing import assert_array_equal
 
 from rsynth_jax import evaluation, images
 from rsynth_jax.attacks import Threat, attempts
-from rsynth_jax.models.layers import Outputs
 
 SHAPE = (4, 4, 3)
 RNG = np.random.default_rng(0)
@@ -19,17 +18,7 @@ IMAGES = RNG.integers(0, 256, (13, *SHAPE), np.uint8)
 LABELS = RNG.integers(0, 3, 13).astype(np.int32)
 THREAT = Threat("l2", 0.2, 0.1, 4)
 
-
-class Linear(nn.Module):
-    """logits = W x + b."""
-
-    @nn.compact
-    def __call__(self, images):
-        features = images.reshape(len(images), -1)
-        return Outputs(nn.Dense(3)(features), features)
-
-
-MODEL = Linear()
+MODEL = tiny.Linear()
 VARIABLES = MODEL.init(jax.random.key(0), jnp.zeros((1, *SHAPE)))
 logits = jax.jit(evaluation.make_logits(MODEL))
 

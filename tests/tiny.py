@@ -9,6 +9,7 @@ import functools
 from pathlib import Path
 from unittest import mock
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,6 +24,15 @@ refused = functools.partial(pytest.raises, ValueError, check=lambda error: "\n" 
 
 SHAPE = (16, 16, 3)
 ONE_BLOCK = functools.partial(resnet.ResNet, resnet.BasicBlock, (1,), layers.STRIDED_STEM)
+
+
+class Linear(nn.Module):
+    """features = the pixels, logits = W x + b, of three classes."""
+
+    @nn.compact
+    def __call__(self, images):
+        features = images.reshape(len(images), -1)
+        return layers.Outputs(nn.Dense(3)(features), features)
 
 
 @contextlib.contextmanager
