@@ -13,17 +13,16 @@ import dataclasses
 import json
 import platform
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import numpy as np
 import tyro
 
 from benchmarks import ways
-from benchmarks.ways import BATCH, Way
-from rsynth_jax import checkpoints, data, embedding, extractors, pictures
+from benchmarks.judging import Judge, judge_of
+from benchmarks.ways import Way
+from rsynth_jax import checkpoints, data, pictures
 from rsynth_jax.metrics import frechet, kernel, neighbors
 from rsynth_jax.metrics.estimates import Estimate
 
@@ -75,29 +74,6 @@ class Options:
     """Written: OUT.png, OUT.json."""
 
 
-class Judge(NamedTuple):
-    """What every row is held against.
-
-    Attributes:
-      features: uint8 images (n, h, w, 3) -> features (n, 1280).
-      real: the test images' features.
-    """
-
-    features: Callable[[np.ndarray], np.ndarray]
-    real: np.ndarray
-
-
-def judge_of(options: Options) -> Judge:
-    """The ImageNet network, and what it makes of the test images."""
-    extractor = extractors.load("efficientnet-lite0")
-
-    def features(images: np.ndarray) -> np.ndarray:
-        batches = embedding.in_batches(images, BATCH)
-        return embedding.embed(extractor.model, extractor.variables, batches, BATCH).features
-
-    return Judge(features, features(data.load(options.data, "test", options.data_dir).examples[0]))
-
-
 def measured(ground: ways.Ground, judge: Judge, way: Way, options: Options, path: Path) -> dict:
     """The figures of a row, each with its interval; its images go to `path`."""
     began = time.perf_counter()
@@ -138,7 +114,8 @@ def main() -> None:
     rows = json.loads(path.read_text())["rows"] if path.exists() else {}
     paths = {name: options.work / f"{index}.npz" for index, name in enumerate(ROWS)}
     ground = ways.ground_of(options.classifier, data.load(options.data, "train", options.data_dir).examples)
-    judge, machine = judge_of(options), f"{platform.machine()}, {jax.device_count()} cores"
+    judge = judge_of(data.load(options.data, "test", options.data_dir).examples[0])
+    machine = f"{platform.machine()}, {jax.device_count()} cores"
     for name in (name for name in ROWS if name not in rows):
         rows[name] = measured(ground, judge, ROWS[name], options, paths[name])
         content = {"machine": machine, "classifier": options.classifier, "per_class": options.num}
