@@ -8,7 +8,17 @@ An objective maps one image to a number, and higher is better, so no task ever w
 import jax
 import jax.numpy as jnp
 
-from rsynth_jax.types import Classifier, Image, Label, Logits, Mask, Objective, Projection, Scalar
+from rsynth_jax.types import (
+    Classifier,
+    Features,
+    Image,
+    Label,
+    Logits,
+    Mask,
+    Objective,
+    Projection,
+    Scalar,
+)
 
 
 def log_prob(classifier: Classifier, label: Label) -> Objective:
@@ -98,9 +108,36 @@ def activation(classifier: Classifier, unit: Label) -> Objective:
     return lambda image: classifier.features(image)[unit]
 
 
+def likeness(classifier: Classifier, features: Features) -> Objective:
+    """-|R(x) - features| / |features|, R the penultimate layer: what inverts a representation.
+
+    Relative as in Engstrom et al. 2019, whose loss it is minus; 0 where the representations agree.
+    """
+    length = jnp.linalg.norm(features) + 1e-12
+
+    def objective(image: Image):
+        gap = classifier.features(image) - features
+        return -jnp.sqrt(jnp.sum(gap**2) + 1e-24) / length
+
+    return objective
+
+
+def smoothness() -> Objective:
+    """Minus the total variation: the mean of |differences| between neighbours, down and across."""
+
+    def objective(image: Image):
+        return -jnp.mean(jnp.abs(jnp.diff(image, axis=0))) - jnp.mean(jnp.abs(jnp.diff(image, axis=1)))
+
+    return objective
+
+
 def fidelity(target: Image, where: Mask) -> Objective:
-    """Minus the mean squared error to `target` on `where`, a mean over the whole image's values."""
-    return lambda image: -jnp.mean(jnp.where(where, image - target, 0.0) ** 2)
+    """Minus the mean squared error to `target` on `where`, a mean over the whole image's values.
+
+    `where` is a mask, or weights of 0 ... 1 for one with soft edges.
+    """
+    weights = jnp.asarray(where, jnp.float32)
+    return lambda image: -jnp.mean(weights * (image - target) ** 2)
 
 
 def scale(factor: float, objective: Objective) -> Objective:

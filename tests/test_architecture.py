@@ -21,6 +21,7 @@ LAYER = {
     "rsynth_jax": 0,
     "rsynth_jax.checks": 0,
     "rsynth_jax.types": 0,
+    "rsynth_jax.coordinates": 1,
     "rsynth_jax.datasets": 1,
     "rsynth_jax.images": 1,
     "rsynth_jax.losses": 1,

@@ -75,6 +75,25 @@ def test_fidelity_is_minus_the_masked_squared_error_over_all_values():
     assert_allclose(objectives.fidelity(TARGET, WHERE)(IMAGE), expected, rtol=1e-5)
 
 
+def test_fidelity_weighs_a_mask_with_soft_edges():
+    weights = np.random.default_rng(3).random((*IMAGE.shape[:2], 1), np.float32)
+    expected = -np.mean(weights * (np.float64(IMAGE) - TARGET) ** 2)
+    assert_allclose(objectives.fidelity(TARGET, weights)(IMAGE), expected, rtol=1e-5)
+
+
+def test_likeness_is_minus_the_relative_distance_of_representations(linear):
+    features = linear.features(TARGET)
+    gap = np.linalg.norm(linear.features(IMAGE) - features)
+    assert_allclose(objectives.likeness(linear, features)(IMAGE), -gap / np.linalg.norm(features), rtol=1e-5)
+    alike = jax.value_and_grad(objectives.likeness(linear, features))(jnp.asarray(TARGET))
+    assert all(np.isfinite(part).all() for part in alike) and alike[0] > -1e-6
+
+
+def test_smoothness_is_minus_the_total_variation():
+    slope = np.tile(np.arange(4, dtype=np.float32)[:, None, None], (1, 4, 3))
+    assert objectives.smoothness()(slope) == -1 and objectives.smoothness()(jnp.ones((4, 4, 3))) == 0
+
+
 def test_scale_multiplies(linear):
     assert_allclose(
         objectives.scale(-2.5, objectives.logit(linear, 0))(IMAGE), -2.5 * linear.logits(IMAGE)[0]

@@ -1,0 +1,61 @@
+"""A parameterisation is a transform of gradients: it equals the ascent in its own coordinates."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from numpy.testing import assert_allclose
+
+from rsynth_jax import ascent, coordinates, projections
+
+SHAPE = (6, 4, 3)
+RNG = np.random.default_rng(0)
+START, PEAK, GRADIENT = (RNG.normal(size=SHAPE).astype(np.float32) for _ in range(3))
+KINDS = {
+    "pyramid": coordinates.pyramid(SHAPE, 3),
+    "spectrum": coordinates.spectrum(SHAPE, 1.0),
+    "flat spectrum": coordinates.spectrum(SHAPE, 0.0),
+}
+every_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+
+
+def hill(image):
+    return -jnp.sum((image - PEAK) ** 2)
+
+
+def moved(kind, gradient):
+    """What `through` makes of a gradient."""
+    return coordinates.through(kind).update(jnp.asarray(gradient), optax.EmptyState())[0]
+
+
+@every_kind
+def test_the_ascent_is_gradient_ascent_on_the_coordinates(kind):
+    z = jax.tree.map(lambda like: RNG.normal(size=like.shape).astype(np.float32), kind.like)
+    climb = ascent.projected_gradient_ascent(
+        hill, projections.chain(), optax.chain(coordinates.through(kind), optax.sgd(0.01))
+    )
+    image, _ = ascent.run(climb, kind.decode(z), 3)
+    for _ in range(3):
+        z = jax.tree.map(lambda z, g: z + 0.01 * g, z, jax.grad(lambda z: hill(kind.decode(z)))(z))
+    assert_allclose(image, kind.decode(z), rtol=1e-3, atol=1e-4)
+
+
+@every_kind
+def test_a_step_goes_up_and_is_linear(kind):
+    assert np.vdot(moved(kind, GRADIENT), GRADIENT) > 0
+    assert_allclose(
+        moved(kind, 2 * GRADIENT + PEAK), 2 * moved(kind, GRADIENT) + moved(kind, PEAK), rtol=1e-3
+    )
+
+
+def test_a_pyramid_of_one_level_is_the_image():
+    assert_allclose(moved(coordinates.pyramid(SHAPE, 1), GRADIENT), GRADIENT, atol=1e-6)
+
+
+def test_the_higher_the_power_the_smoother_the_step():
+    def roughness(power):
+        step = np.asarray(moved(coordinates.spectrum(SHAPE, power), GRADIENT))
+        return np.linalg.norm(np.diff(step, axis=0)) / np.linalg.norm(step)
+
+    assert roughness(0.0) > roughness(0.5) > roughness(1.0)
