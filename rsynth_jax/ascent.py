@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from rsynth_jax import checks
-from rsynth_jax.types import Image, Objective, Projection, Scalar
+from rsynth_jax.types import Image, Key, Objective, Projection, Scalar
 
 DIRECTIONS = {
     "l2": lambda: optax.normalize_by_update_norm(eps=1e-12),
@@ -132,6 +132,34 @@ def stop_when(done: Callable[[Image], Scalar], ascent: Ascent) -> Ascent:
         stay = done(state.image)
         inner = select(stay, state.inner, inner)
         return StoppedState(inner.image, inner), info
+
+    return Ascent(init, step)
+
+
+class DrawnState(NamedTuple):
+    """The image, the key of the steps to come, and the drawn ascents' own state."""
+
+    image: Image
+    key: Key
+    inner: Any
+
+
+def drawn(key: Key, ascent_of: Callable[[Key], Ascent]) -> Ascent:
+    """Every step is one of `ascent_of` with a key of its own: noise, or a random look at the image.
+
+        shaken = drawn(key, lambda k: projected_gradient_ascent(objective, box(), noisy(k, 0.01)))
+
+    The ascents must share one kind of state, which starts as that of the first.
+    """
+
+    def init(image: Image) -> DrawnState:
+        inner = ascent_of(key).init(image)
+        return DrawnState(inner.image, key, inner)
+
+    def step(state: DrawnState) -> tuple[DrawnState, AscentInfo]:
+        later, now = jax.random.split(state.key)
+        inner, info = ascent_of(now).step(state.inner)
+        return DrawnState(inner.image, later, inner), info
 
     return Ascent(init, step)
 

@@ -96,7 +96,7 @@ def make_fakes(model: nn.Module, class_seeds: Seeds, shape: tuple[int, int, int]
     def task(classifier, start, label):
         return synthesis.Task(start, objectives.logit(classifier, label), box())
 
-    begin, more = synthesis.programs(model, task, steepest("l2", step_size))
+    begin, more = synthesis.programs(model, synthesis.steadily(task, steepest("l2", step_size)))
 
     @jax.jit
     def draw(class_seeds, key, labels):

@@ -18,8 +18,9 @@ import jax
 import optax
 
 from rsynth_jax import ascent
+from rsynth_jax.ascent import Ascent
 from rsynth_jax.models import bind
-from rsynth_jax.types import Image, Images, Objective, Projection
+from rsynth_jax.types import Classifier, Image, Images, Objective, Projection
 
 
 class Task(NamedTuple):
@@ -31,10 +32,21 @@ class Task(NamedTuple):
 
 
 TaskFn = Callable[..., Task]  # (classifier, *inputs of one image) -> Task
+ClimbFn = Callable[..., tuple[Image, Ascent]]  # (classifier, *inputs of one image) -> its start, its ascent
+
+
+def steadily(task_fn: TaskFn, optimizer: optax.GradientTransformation) -> ClimbFn:
+    """Each task by the plain ascent under `optimizer`."""
+
+    def climb(classifier: Classifier, *inputs) -> tuple[Image, Ascent]:
+        start, objective, projection = task_fn(classifier, *inputs)
+        return start, ascent.projected_gradient_ascent(objective, projection, optimizer)
+
+    return climb
 
 
 class Programs(NamedTuple):
-    """A task on a batch, compiled.
+    """A climb on a batch, compiled.
 
     Attributes:
       begin: (variables, *batches) -> states at the start.
@@ -45,23 +57,19 @@ class Programs(NamedTuple):
     more: Callable[[int], Callable]
 
 
-def programs(model: nn.Module, task_fn: TaskFn, optimizer: optax.GradientTransformation) -> Programs:
-    """`batches` are arrays with one row an image, handed to `task_fn` row by row."""
-
-    def climber(variables, inputs) -> tuple[Image, ascent.Ascent]:
-        task = task_fn(bind(model, variables), *inputs)
-        return task.start, ascent.projected_gradient_ascent(task.objective, task.projection, optimizer)
+def programs(model: nn.Module, climb_fn: ClimbFn) -> Programs:
+    """`batches` are arrays with one row an image, handed to `climb_fn` row by row."""
 
     @per_image
     def begin(variables, *inputs):
-        start, climb = climber(variables, inputs)
+        start, climb = climb_fn(bind(model, variables), *inputs)
         return climb.init(start)
 
     @functools.cache
     def more(num_steps: int):
         @per_image
         def advance(variables, state, *inputs):
-            _, climb = climber(variables, inputs)
+            _, climb = climb_fn(bind(model, variables), *inputs)
             return ascent.advance(climb, state, num_steps)[0]
 
         return advance
@@ -80,7 +88,7 @@ def stages(
 
     Chunks are of equal length, at most `most`, so that one compiled program serves all of them.
     """
-    begin, more = programs(model, task_fn, optimizer)
+    begin, more = programs(model, steadily(task_fn, optimizer))
     chunk = ascent.chunk(num_steps, most)
 
     def climb(variables, *batches) -> Iterator[Images]:
