@@ -112,7 +112,7 @@ def sampler(options: Options, model):
         return generation(classifier, start, label, objective=options.objective, radius=options.radius)
 
     chunk = GIF_CHUNK if options.gif else ascent.CHUNK
-    return synthesis.stages(model, task, optimizer, options.steps, chunk)
+    return synthesis.stages(model, synthesis.steadily(task, optimizer), options.steps, chunk)
 
 
 def draws(options: Options, release, labels: np.ndarray):
