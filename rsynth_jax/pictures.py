@@ -61,6 +61,12 @@ def sheet(images: Bytes, columns: int, row_names: Sequence[str], title: str) -> 
     return page
 
 
+def titles(objective: str, num_steps: int, step_size: float, num_frames: int) -> list[str]:
+    """The titles of sheets at equal stages of a climb, the start the first and the end the last."""
+    done = [num_steps * i // max(num_frames - 1, 1) for i in range(num_frames)]
+    return [f"{objective}, {n} of {num_steps} steps of {step_size:g}" for n in done]
+
+
 def write_sheet(path: Path, images: Bytes, columns: int, row_names: Sequence[str], title: str) -> None:
     """Write a sheet as a PNG."""
     content = io.BytesIO()

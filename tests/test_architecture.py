@@ -52,6 +52,7 @@ LAYER = {
     "rsynth_jax.attacks.fab": 3,
     "rsynth_jax.attacks.square": 3,
     "rsynth_jax.synthesis": 3,
+    "rsynth_jax.expedition": 3,
     "rsynth_jax.siege": 4,
     "rsynth_jax.evaluation": 5,
     "rsynth_jax.embedding": 2,
