@@ -23,6 +23,7 @@ from rsynth_jax.ascent import steepest
 from rsynth_jax.attacks import Adversary
 from rsynth_jax.images import decode, random_flip
 from rsynth_jax.losses import RobustLoss
+from rsynth_jax.metrics import ranking
 from rsynth_jax.models import bind
 from rsynth_jax.projections import box
 from rsynth_jax.seeds import Seeds
@@ -75,12 +76,6 @@ def init_state(optimizer: optax.GradientTransformation, variables: Variables) ->
     aucs = jnp.full(WINDOW, jnp.nan)
     zero, one = jnp.zeros((), jnp.int32), jnp.ones((), jnp.int32)
     return DualState(zero, variables, optimizer.init(variables["params"]), ema, one, aucs)
-
-
-def auc(real: jax.Array, fake: jax.Array) -> Scalar:
-    """The chance that a real one is above a fake one; a tie counts half."""
-    gap = real[:, None] - fake[None, :]
-    return jnp.mean((jnp.sign(gap) + 1) / 2)
 
 
 def raised(game: Game, num_steps: jax.Array, aucs: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -155,7 +150,7 @@ def make_dual_step(
         )
         updates, opt_state = optimizer.update(grads, state.opt_state, params)
         variables = {"params": optax.apply_updates(params, updates), "batch_stats": batch_stats}
-        ema, apart = training.averaged(state.ema, variables, state.step, ema_decay), auc(real, fake)
+        ema, apart = training.averaged(state.ema, variables, state.step, ema_decay), ranking.auc(real, fake)
         num_steps, aucs = raised(game, state.num_steps, jnp.append(state.aucs[1:], apart))
         metrics = DualMetrics(value, correct, apart, jnp.mean(real), jnp.mean(fake), state.num_steps)
         return DualState(state.step + 1, variables, opt_state, ema, num_steps, aucs), metrics

@@ -38,12 +38,6 @@ def step(model, state, key, fakes):
         return make_step(model)(state, key, IMAGES, LABELS, fakes)
 
 
-def test_the_auc_is_the_share_of_pairs_in_order():
-    real, fake = RNG.integers(0, 5, 30).astype(np.float32), RNG.integers(-1, 4, 20).astype(np.float32)
-    pairs = [(r > f) + 0.5 * (r == f) for r in real for f in fake]
-    assert_allclose(dual.auc(jnp.asarray(real), jnp.asarray(fake)), np.mean(pairs), rtol=1e-6)
-
-
 def test_fakes_get_a_step_more_when_a_full_window_is_above_the_threshold():
     num_steps, aucs, seen = jnp.int32(1), jnp.full(dual.WINDOW, jnp.nan), []
     for _ in range(4 * dual.WINDOW):
