@@ -1,4 +1,4 @@
-"""The door to images without labels, decoded one by one where they are indexed.
+"""The door to images whose labels may be missing, decoded one by one where they are indexed.
 
 images = load("photos/")
 first = images[0]  # uint8 (h, w, c)
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rsynth_jax import data
+from rsynth_jax import checkpoints, data, embedding, models
 from rsynth_jax.data import Mapped
 
 KINDS = ("tfds", "folder", "npz")
@@ -60,7 +60,7 @@ def parsed(spec: str, split: str | None) -> tuple[str, str, str]:
 def load(
     spec: str, split: str | None = None, data_dir: str | None = None, image_size: int | None = None
 ) -> Sequence:
-    """The images that `spec` names: tfds:NAME, folder:PATH, npz:FILE, or the bare path of these or of an image.
+    """The images that `spec` names: tfds:NAME, folder:PATH, npz:FILE, or a bare path, of one image too.
 
     Args:
       split: by default test of TFDS, and all there is of anything else.
@@ -101,6 +101,19 @@ def labels(spec: str, class_names: Sequence[str], split: str | None = None) -> n
     return np.array(numbers, np.int32)
 
 
-def decoded(images: Sequence, num: int | None = None) -> np.ndarray:
-    """The first `num` images, or all, in memory: uint8 (n, h, w, c). They must be of one size."""
-    return np.stack([images[i] for i in range(min(len(images), num or len(images)))])
+def decoded(
+    release: checkpoints.Release,
+    spec: str,
+    split: str | None = None,
+    data_dir: str | None = None,
+    image_size: int | None = None,
+    num: int | None = None,
+) -> np.ndarray:
+    """The first `num` images, or all, in memory: uint8 (n, h, w, 3), for a classifier to work on.
+
+    Of the classifier's own size unless told otherwise. Raises ValueError where it takes no such images.
+    """
+    images = load(spec, split, data_dir, image_size or release.image_shape[0])
+    found = np.stack([images[i] for i in range(min(len(images), num or len(images)))])
+    embedding.colors(models.create(release.config), release.variables, found.shape[1:])
+    return found

@@ -94,6 +94,7 @@ WITHIN_A_LAYER = {
     ("rsynth_jax.extractors", "rsynth_jax.checkpoints"),  # a classifier is an extractor
     ("rsynth_jax.pictures", "rsynth_jax.checkpoints"),  # its atomic write
     ("rsynth_jax.extractors", "rsynth_jax.weights"),
+    ("rsynth_jax.unlabelled", "rsynth_jax.checkpoints"),  # what a classifier can work on
     ("rsynth_jax.unlabelled", "rsynth_jax.data"),  # its readers
 }
 
