@@ -69,6 +69,11 @@ def logits(model: nn.Module, variables: Any, images: Sequence, batch_size: int) 
     return embedding.embed(model, variables, batches, batch_size).logits
 
 
+def seen(model: nn.Module, variables: Any, images: Sequence, batch_size: int) -> Int[np.ndarray, " n"]:
+    """The class that the network sees in each image."""
+    return np.int32(logits(model, variables, images, batch_size).argmax(axis=1))
+
+
 def outcome(model: nn.Module, variables: Any, start: Bytes, end: Bytes, labels, batch_size: int) -> Outcome:
     """The start and the end of each image compared, as `model` sees them."""
     both = np.array(jax.nn.log_softmax(logits(model, variables, np.concatenate([start, end]), batch_size)))

@@ -92,7 +92,9 @@ def test_a_climb_may_stop_where_it_likes():
 
     def cautious(classifier, start, label):
         start, plain = steadily(0.1)(classifier, start, label)
-        return start, ascent.stop_when(lambda image: objectives.log_prob(classifier, label)(image) > -1, plain)
+        return start, ascent.stop_when(
+            lambda image: objectives.log_prob(classifier, label)(image) > -1, plain
+        )
 
     stages = np.stack(list(synthesis.stages(MODEL, cautious, 6, 1)(VARIABLES, STARTS, LABELS)))
     plain = np.stack(list(synthesis.stages(MODEL, steadily(0.1), 6, 1)(VARIABLES, STARTS, LABELS)))
@@ -100,7 +102,7 @@ def test_a_climb_may_stop_where_it_likes():
     score = jax.vmap(lambda image, label: objectives.log_prob(classifier, label)(image))
     reached = np.stack([score(stage, LABELS) > -1 for stage in plain])
     stop = np.where(reached.any(axis=0), reached.argmax(axis=0), 6)
-    assert 0 < (stop < 6).sum() and len(set(stop.tolist())) > 2
+    assert len(set(stop.tolist())) > 2
     for i, last in enumerate(stop):
         assert_allclose(stages[:, i], plain[np.minimum(np.arange(7), last), i], atol=1e-5)
 
