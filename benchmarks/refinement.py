@@ -5,7 +5,7 @@
 Each damage is done to the first test images, and `rsynth-refine`'s own defaults refine them towards what the
 classifier sees in the damaged image, which it may get wrong. Fréchet distances (features of an ImageNet
 EfficientNet-Lite0) are to the *other* test images: they are the source of no damaged image, and neither the
-classifier nor its seeds saw any of them. The undamaged images give the floor. Needs the extra `[eval]`.
+classifier nor its seeds saw any of them. The real images give the floor. Needs the extra `[eval]`.
 """
 
 import dataclasses
@@ -65,8 +65,8 @@ def as_jpeg(image: np.ndarray) -> np.ndarray:
 
 
 DAMAGES = {
-    "none": lambda images: images,
-    f"blur, sigma {SIGMA:g}": blurred,
+    "real": lambda images: images,
+    f"blurred, sigma {SIGMA:g}": blurred,
     f"JPEG, quality {QUALITY}": compressed,
 }
 
@@ -100,7 +100,7 @@ def said(row: dict, stage: str) -> str:
 
 def table(rows: dict) -> list[str]:
     """The rows in Markdown."""
-    lines = ["| damage | FD before | l2 to the real | FD after | l2 to the real |", "| --- |" + " --- |" * 4]
+    lines = ["| images | FD before | l2 to the real | FD after | l2 to the real |", "| --- |" + " --- |" * 4]
     return lines + [
         f"| {name} | {said(row, 'before')} | {said(row, 'after')} |" for name, row in rows.items()
     ]
@@ -119,7 +119,7 @@ def main() -> None:
         labels = expedition.seen(models.create(release.config), release.variables, before, BATCH)
         after = refinement.refined(asked, release, before, labels)
         rows[name] = measured(features, others, real, {"before": before, "after": after})
-        shown |= {f"damage: {name}": before[:SHOWN], f"{name}, refined": after[:SHOWN]}
+        shown |= {name: before[:SHOWN], f"{name}, refined": after[:SHOWN]}
     title = "test images, damaged and refined: the first, nothing picked"
     sheet = np.concatenate(list(shown.values()))
     pictures.write_sheet(options.out.with_suffix(".png"), sheet, SHOWN, list(shown), title)
