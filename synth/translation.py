@@ -146,7 +146,7 @@ def write(options: Options, release, labels, frames, seconds: float) -> int:
     pairs = [np.stack([frames[0][:ROWS], frame[:ROWS]], 1).reshape(-1, *frame.shape[1:]) for frame in frames]
     pictures.write_sheet(options.out, pairs[-1], 2, rows, titles[-1])
     if options.gif:
-        pictures.write_animation(options.gif, pairs, 2, rows, titles)
+        pictures.write_animation(options.gif, pairs, 2, [row.partition(",")[0] for row in rows], titles)
     if options.npz:
         arrays = {"images": frames[-1], "labels": labels, "class_names": np.array(names), "given": frames[0]}
         checkpoints.write_arrays(options.npz, arrays)
@@ -161,7 +161,7 @@ def write(options: Options, release, labels, frames, seconds: float) -> int:
 
 def titles_of(options: Options, num_frames: int) -> list[str]:
     """What the two columns of each frame's sheet are."""
-    stop = "" if options.until is None else f", until p {options.until:g}"
+    stop = "" if options.until is None else f", each stopped at p {options.until:g}"
     stages = pictures.titles(options.objective, options.steps, options.step_size, num_frames)
     return [f"before, and after {stage}{stop}" for stage in stages]
 

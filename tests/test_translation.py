@@ -120,7 +120,7 @@ def test_the_sheet_has_a_row_an_image_before_and_after(folder, tmp_path):
         f"{image['from']} -> dog, p {np.exp(image['log_prob']):.2f}, l2 {image['l2_moved']:.1f}"
         for image in n["images"]
     ]
-    title = "before, and after log-prob, 4 of 4 steps of 0.2, until p 0.9"
+    title = "before, and after log-prob, 4 of 4 steps of 0.2, each stopped at p 0.9"
     with Pillow.open(tmp_path / "s.png") as picture:
         assert_array_equal(picture, translation.pictures.sheet(pairs, 2, rows, title))
 
