@@ -1,19 +1,17 @@
-"""Which way up gives the best images: ways of sampling, by kernel distance, seconds and looks.
+"""Which way up gives the best images: one change at a time from a base, at equal cost, on any classifier.
 
-    python -m benchmarks.samplers --data-dir DIR --out docs/samplers
+    python -m benchmarks.samplers --classifier cifar10 --data-dir DIR --out docs/samplers
 
-Each row makes 50 images a class with `synth.generation` and compares them with the first 50 test images a
-class. Features are an ImageNet EfficientNet-Lite0's (1,280 after pooling, 224 pixels bicubic), a judge that
-neither the classifier nor the sampler ever saw. The distance is KID (Binkowski et al. 2018), which unlike
-Fréchet's is unbiased at 500 images; "real" (training images) is the floor. Writes OUT.png and OUT.json.
-
-Needs the extra `[eval]`.
+Each row climbs 2,000 images, 200 a class, in its own way (benchmarks/ways.py) and compares them with the test
+images: Fréchet's distance, KID, precision and recall on the features of an ImageNet EfficientNet-Lite0, which
+neither the classifier nor the sampler ever saw. Fréchet's distance is biased upwards at 2,000 images: compare
+rows, not tables. A row already in the JSON is not run again. Writes OUT.json and OUT.png. Needs the extra
+`[eval]`.
 """
 
 import dataclasses
 import json
 import platform
-import tempfile
 import time
 from pathlib import Path
 
@@ -21,25 +19,40 @@ import jax
 import numpy as np
 import tyro
 
-from rsynth_jax import checkpoints, data, datasets, embedding, extractors, pictures
-from rsynth_jax.metrics import kernel
-from synth import generation
-from synth.generation import Options as Generation
+from benchmarks import ways
+from benchmarks.judging import Judge, judge_of
+from benchmarks.ways import Way
+from rsynth_jax import checkpoints, data, pictures
+from rsynth_jax.metrics import frechet, kernel, neighbors
+from rsynth_jax.metrics.estimates import Estimate
 
-PER_CLASS = 50
-BATCH = 50  # images a batch of features
 SHOWN = 10  # images of each row on the sheet: the first of each class
+COLUMNS = {"fd": "FD", "kid_x1000": "KID x 1000", "precision": "precision", "recall": "recall"}
 
 ROWS = {
-    "seeds, untouched": {"steps": 0},
-    "paper: log p, 60 of 0.5": {"objective": "log-prob", "steps": 60, "step_size": 0.5},
-    "log p, 20 of 0.2": {"objective": "log-prob", "steps": 20, "step_size": 0.2},
-    "logit, 40 of 0.2": {"steps": 40, "step_size": 0.2},
-    "logit, 20 of 0.2": {"steps": 20, "step_size": 0.2},
-    "logit, 10 of 0.4": {"steps": 10, "step_size": 0.4},
-    "logit, 20 of 0.4, cosine": {"steps": 20, "step_size": 0.4, "schedule": "cosine"},
-    "logit, 20 of 0.2, momentum 0.9": {"steps": 20, "step_size": 0.2, "momentum": 0.9},
-    "sum, 20 of 0.2": {"objective": "sum", "steps": 20, "step_size": 0.2},
+    "base: logit, 20 steps of 0.4, cosine": Way(),
+    "the paper's: log p, 60 of 0.5": Way("log p", schedule="constant", step_size=0.5, steps=60),
+    "log p": Way("log p"),
+    "logit + log p": Way("logit + log p"),
+    "evidence, of no class": Way("evidence"),
+    "seeds with all of the covariance": Way(seeds="full"),
+    "temperature 0.8": Way(temperature=0.8),
+    "temperature 1.2": Way(temperature=1.2),
+    "20 constant steps of 0.2": Way(schedule="constant", step_size=0.2),
+    "momentum 0.9": Way(momentum=0.9),
+    "noise 0.005": Way(noise=0.005),
+    "noise 0.02": Way(noise=0.02),
+    "shift 1": Way(shift=1),
+    "shift 2": Way(shift=2),
+    "stop at the real logit": Way(stop=1.0),
+    "10 steps of 0.4": Way(steps=10),
+    "10 steps of 0.8": Way(steps=10, step_size=0.8),
+    "15 steps of 0.6": Way(steps=15, step_size=0.6),
+    "20 steps of 0.2": Way(step_size=0.2),
+    "20 steps of 0.6": Way(step_size=0.6),
+    "20 steps of 0.8": Way(step_size=0.8),
+    "30 steps of 0.27": Way(steps=30, step_size=0.8 / 3),
+    "60 steps of 0.13": Way(steps=60, step_size=0.4 / 3),
 }
 
 
@@ -53,67 +66,63 @@ class Options:
     """The data set of the classifier."""
     data_dir: str | None = None
     """Where TFDS data sets lie."""
+    num: int = 200
+    """Images of each class."""
+    work: Path = Path("samplers")
+    """Where the images of every row are kept."""
     out: Path = Path("docs/samplers")
     """Written: OUT.png, OUT.json."""
 
 
-def judge():
-    """uint8 images (n, h, w, 3) -> features (n, 1280)."""
-    extractor = extractors.load("efficientnet-lite0")
-
-    def features(images: np.ndarray) -> np.ndarray:
-        batches = embedding.in_batches(images, BATCH)
-        return embedding.embed(extractor.model, extractor.variables, batches, BATCH).features
-
-    return features
-
-
-def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """1,000 times the unbiased squared MMD under the kernel (x . y / d + 1)^3."""
-    return 1000 * kernel.mmd(a, b)
+def measured(ground: ways.Ground, judge: Judge, way: Way, options: Options, path: Path) -> dict:
+    """The figures of a row, each with its interval; its images go to `path`."""
+    began = time.perf_counter()
+    made = ways.painted(ground, way, options.num)
+    seconds, features = (time.perf_counter() - began) / len(made), judge.features(made)
+    checkpoints.write_arrays(path, {"images": made})
+    kid = kernel.kid(features, judge.real, np.random.default_rng(0))
+    found = {"fd": frechet.frechet_estimate(features, judge.real)}
+    found["kid_x1000"] = Estimate(*(1000 * end for end in kid))
+    found["precision"], found["recall"] = neighbors.precision_recall(features, judge.real)
+    return {"seconds_per_image": seconds} | {name: value._asdict() for name, value in found.items()}
 
 
-def balanced(dataset: datasets.Dataset, per_class: int) -> np.ndarray:
-    """The first images of each class."""
-    images, labels = dataset.examples
-    return np.concatenate([images[labels == k][:per_class] for k in range(len(dataset.class_names))])
+def table(rows: dict) -> list[str]:
+    """The rows in Markdown."""
+    names = [*COLUMNS.values(), "ms / image"]
+    lines = [f"| way | {' | '.join(names)} |", "| --- |" + " --- |" * len(names)]
+    for name, row in rows.items():
+        figures = ["{value:.3g} [{low:.3g}, {high:.3g}]".format(**row[column]) for column in COLUMNS]
+        lines.append(f"| {name} | {' | '.join(figures)} | {1000 * row['seconds_per_image']:.0f} |")
+    return lines
 
 
-def sample(options: Options, settings: dict) -> tuple[np.ndarray, float]:
-    """The images of one row, and seconds an image."""
-    with tempfile.TemporaryDirectory() as folder:
-        npz = Path(folder) / "images.npz"
-        asked = Generation(
-            classifier=options.classifier, num=PER_CLASS, out=Path(folder) / "sheet.png", npz=npz
-        )
-        began = time.perf_counter()
-        generation.generate(dataclasses.replace(asked, **settings))
-        seconds = (time.perf_counter() - began) / (10 * PER_CLASS)
-        return np.load(npz)["images"], seconds
+def write_sheet(options: Options, rows: dict, paths: dict[str, Path]) -> None:
+    """The first image of each class, a row for each way whose images are still there."""
+    kept = {name: np.load(path)["images"] for name, path in paths.items() if path.exists()}
+    shown = np.concatenate([made[:: options.num][:SHOWN] for made in kept.values()])
+    names = [f"{name}: {rows[name]['fd']['value']:.1f}" for name in kept]
+    title = "Fréchet distance of each way, EfficientNet-Lite0 features; the first image of each class"
+    pictures.write_sheet(options.out.with_suffix(".png"), shown, SHOWN, names, title)
 
 
 def main() -> None:
-    """Measure every row, print the table, write the sheet."""
+    """Measure every row that is missing, write them as they come, print the table."""
     jax.config.update("jax_num_cpu_devices", 2)
-    options = tyro.cli(Options)
-    features = judge()
-    train, test = (data.load(options.data, split, options.data_dir) for split in ("train", "test"))
-    real = features(balanced(test, PER_CLASS))
-    rows = {
-        "real, training images": {"distance": kernel_distance(features(balanced(train, PER_CLASS)), real)}
-    }
-    shown = [balanced(train, 1)]
-    for name, settings in ROWS.items():
-        images, seconds = sample(options, settings)
-        rows[name] = {"distance": kernel_distance(features(images), real), "seconds": seconds, **settings}
-        shown.append(images[::PER_CLASS][:SHOWN])
-        print(f"{name:32s} {rows[name]['distance']:7.1f}  {seconds * 1000:6.1f} ms", flush=True)
-    names = [f"{name}: {row['distance']:.1f}" for name, row in rows.items()]
-    title = "1000 KID to CIFAR-10 (JPEG copy) test images, EfficientNet-Lite0 features; a column a class"
-    pictures.write_sheet(options.out.with_suffix(".png"), np.concatenate(shown), SHOWN, names, title)
+    options, path = (asked := tyro.cli(Options)), asked.out.with_suffix(".json")
+    options.work.mkdir(parents=True, exist_ok=True)
+    rows = json.loads(path.read_text())["rows"] if path.exists() else {}
+    paths = {name: options.work / f"{index}.npz" for index, name in enumerate(ROWS)}
+    ground = ways.ground_of(options.classifier, data.load(options.data, "train", options.data_dir).examples)
+    judge = judge_of(data.load(options.data, "test", options.data_dir).examples[0])
     machine = f"{platform.machine()}, {jax.device_count()} cores"
-    content = json.dumps({"machine": machine, "images": 10 * PER_CLASS, "rows": rows}, indent=2) + "\n"
-    checkpoints.write(options.out.with_suffix(".json"), content.encode())
+    for name in (name for name in ROWS if name not in rows):
+        rows[name] = measured(ground, judge, ROWS[name], options, paths[name])
+        content = {"machine": machine, "classifier": options.classifier, "per_class": options.num}
+        checkpoints.write(path, (json.dumps(content | {"rows": rows}, indent=1) + "\n").encode())
+        print(table({name: rows[name]})[-1], flush=True)
+    print("\n".join(table(rows)))
+    write_sheet(options, rows, paths)
 
 
 if __name__ == "__main__":

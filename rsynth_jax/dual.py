@@ -1,13 +1,14 @@
 """Dual adversarial training: a robust classifier learns which images are its own, and paints better ones.
 
-    fakes = make_fakes(model, class_seeds, image_shape, step_size=0.2)
     step = jax.jit(make_dual_step(model, optimizer, adversary, loss, augment, game, ema_decay=0.99))
-    state, metrics = step(state, key, images, labels, fakes(variables, key, labels, num_steps))
+    state, metrics = step(class_seeds, state, key, images, labels)
 
-L = loss(f(x'), y) + weight * contrast(E(real), E(fake)), with E the log-sum-exp of the logits. Fakes are
-made by the sampler itself: so many steps up the logit of the label, from the class seeds. The number of
-steps starts at 1 and grows by 1 when real and fake are told apart well enough (DAT, ICLR 2026). Batch norm
-is frozen.
+L = loss(f(x'), y) + weight * contrast(E(real), E(fake)), with E the log-sum-exp of the logits (DAT, ICLR
+2026). Fakes are made by the sampler itself, T steps up the logit of the label from the class seeds, but not
+all at once: a batch of them is always in the making, and between two updates each climbs `stride` steps
+further, until it has climbed T and a new one takes its place. So an update costs `stride` steps, not T, and
+sees fakes of every age. T grows by a stride when finished fakes are told apart well enough. Batch norm is
+frozen.
 """
 
 from collections.abc import Callable
@@ -18,20 +19,18 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rsynth_jax import losses, objectives, seeds, synthesis, training
-from rsynth_jax.ascent import steepest
+from rsynth_jax import ascent, losses, objectives, seeds, training
 from rsynth_jax.attacks import Adversary
 from rsynth_jax.images import decode, random_flip
 from rsynth_jax.losses import RobustLoss
-from rsynth_jax.metrics import ranking
+from rsynth_jax.metrics.ranking import auc
 from rsynth_jax.models import bind
 from rsynth_jax.projections import box
 from rsynth_jax.seeds import Seeds
 from rsynth_jax.training import Augment, Variables
-from rsynth_jax.types import Key, Scalar
+from rsynth_jax.types import Images, Key, Labels, Scalar
 
 WINDOW = 8  # batches over which the AUC is averaged
-CHUNK = 5  # steps of the ascent a program: any number is so many of these, and single ones
 
 
 class Game(NamedTuple):
@@ -39,28 +38,43 @@ class Game(NamedTuple):
 
     Attributes:
       weight: of the contrast in the loss.
-      threshold: of the AUC, above which fakes get one step more.
-      most_steps: they ever get.
+      step_size: l2 length of a step of a fake's ascent.
+      stride: steps that a fake climbs between two updates.
+      most_steps: that it ever climbs in all, T.
+      threshold: of the AUC, above which T grows.
     """
 
     weight: float
-    threshold: float
+    step_size: float
+    stride: int
     most_steps: int
+    threshold: float
+
+
+class Fakes(NamedTuple):
+    """Fakes in the making: images (n, h, w, c) in [0, 1], and the classes they climb to, (n,)."""
+
+    images: Images
+    labels: Labels
 
 
 class DualState(NamedTuple):
-    """A `TrainState`, the steps fakes get now, and the AUC of the last batches, NaN where there was none."""
+    """A `TrainState` and the game's: the fakes, the steps T they climb, the last AUCs (NaN: none yet)."""
 
     step: jax.Array
     variables: Variables
     opt_state: optax.OptState
     ema: Variables
+    fakes: Fakes
     num_steps: jax.Array
     aucs: jax.Array
 
 
 class DualMetrics(NamedTuple):
-    """Of one batch: the loss, the accuracy on adversarial images, and how the game stands."""
+    """Of one batch: the loss, the accuracy on adversarial images, and how the game stands.
+
+    The AUC is of finished fakes, the evidence of fakes of all ages.
+    """
 
     loss: Scalar
     adversarial_accuracy: Scalar
@@ -70,42 +84,49 @@ class DualMetrics(NamedTuple):
     num_steps: Scalar
 
 
-def init_state(optimizer: optax.GradientTransformation, variables: Variables) -> DualState:
-    """The state before the first step, from a robust classifier's weights."""
+def init_state(
+    optimizer: optax.GradientTransformation, game: Game, shape: tuple[int, ...], variables: Variables
+) -> DualState:
+    """The state before the first step, from a robust classifier's weights; batches are (n, h, w, c)."""
     variables, ema = jax.tree.map(jnp.array, variables), jax.tree.map(jnp.array, variables)
-    aucs = jnp.full(WINDOW, jnp.nan)
-    zero, one = jnp.zeros((), jnp.int32), jnp.ones((), jnp.int32)
-    return DualState(zero, variables, optimizer.init(variables["params"]), ema, one, aucs)
+    fakes = Fakes(jnp.zeros(shape), jnp.zeros(shape[0], jnp.int32))  # all replaced in the first step
+    zero, aucs = jnp.zeros((), jnp.int32), jnp.full(WINDOW, jnp.nan)
+    opt_state = optimizer.init(variables["params"])
+    return DualState(zero, variables, opt_state, ema, fakes, zero + game.stride, aucs)
 
 
 def raised(game: Game, num_steps: jax.Array, aucs: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """One step more, and a new window, where the mean of a full window passes the threshold."""
+    """A stride more, and a new window, where the mean of a full window passes the threshold."""
     won = jnp.mean(aucs) > game.threshold  # NaN, while the window is not full, is not
-    more = jnp.minimum(num_steps + jnp.where(won, 1, 0), game.most_steps)
+    more = jnp.minimum(num_steps + jnp.where(won, game.stride, 0), game.most_steps)
     return more, jnp.where(won, jnp.nan, aucs)
 
 
-def make_fakes(model: nn.Module, class_seeds: Seeds, shape: tuple[int, int, int], step_size: float):
-    """(variables, key, labels, num_steps) -> images (n, h, w, c): the sampler, in evaluation mode."""
+def turns(game: Game, step: jax.Array, num_steps: jax.Array, num: int) -> tuple[jax.Array, jax.Array]:
+    """Which of the `num` places start a new fake at this step, and which finish theirs, bool (num,).
 
-    def task(classifier, start, label):
-        return synthesis.Task(start, objectives.logit(classifier, label), box())
+    Place i starts anew wherever step + i is a multiple of T / stride, so that fakes of every age are there.
+    """
+    life = num_steps // game.stride
+    turn = (step + jnp.arange(num)) % life
+    return (turn == 0) | (step == 0), turn == life - 1
 
-    begin, more = synthesis.programs(model, synthesis.steadily(task, steepest("l2", step_size)))
 
-    @jax.jit
-    def draw(class_seeds, key, labels):
-        keys = jax.random.split(key, len(labels))
-        return jax.vmap(lambda key, label: seeds.sample(key, class_seeds, label, shape))(keys, labels)
+def make_fakes(model: nn.Module, game: Game) -> Callable:
+    """(class_seeds, variables, key, fakes, labels, new) -> fakes a stride on; `new` ones from the seeds."""
 
-    def fakes(variables: Variables, key: Key, labels: jax.Array, num_steps: int):
-        inputs = draw(class_seeds, key, labels), labels
-        state = begin(variables, *inputs)
-        for chunk in [CHUNK] * (num_steps // CHUNK) + [1] * (num_steps % CHUNK):
-            state = more(chunk)(variables, state, *inputs)
-        return state.image
+    def further(class_seeds, variables, key, image, own, label, new) -> Fakes:
+        label = jnp.where(new, label, own)
+        start = jnp.where(new, seeds.sample(key, class_seeds, label, image.shape), image)
+        score, steps = objectives.logit(bind(model, variables), label), ascent.steepest("l2", game.step_size)
+        climb = ascent.projected_gradient_ascent(score, box(), steps)
+        return Fakes(ascent.run(climb, start, game.stride)[0], label)
 
-    return fakes
+    def advance(class_seeds: Seeds, variables: Variables, key: Key, fakes: Fakes, labels, new) -> Fakes:
+        keys, axes = jax.random.split(key, len(labels)), (None, None, 0, 0, 0, 0, 0)
+        return jax.vmap(further, axes)(class_seeds, variables, keys, *fakes, labels, new)
+
+    return advance
 
 
 def prepared(model: nn.Module, adversary: Adversary, augment: Augment) -> Callable:
@@ -130,8 +151,9 @@ def make_dual_step(
     game: Game,
     ema_decay: float,
 ) -> Callable:
-    """(state, key, images uint8 (n, h, w, c), labels (n,), fakes (n, h, w, c)) -> (state, metrics)."""
+    """(class_seeds, state, key, images uint8 (n, h, w, c), labels (n,)) -> (state, metrics)."""
     prepare = jax.vmap(prepared(model, adversary, augment), (None, 0, 0, 0))
+    advance = make_fakes(model, game)
 
     def batch_loss(params, batch_stats, clean, adversarial, real, fakes, labels):
         def logits(images):
@@ -142,17 +164,20 @@ def make_dual_step(
         value = loss(logits(clean), attacked, labels) + game.weight * losses.contrast(*evidence)
         return value, (training.accuracy(attacked, labels), *evidence)
 
-    def dual_step(state: DualState, key: Key, images, labels, fakes) -> tuple[DualState, DualMetrics]:
-        batch = *prepare(state.variables, jax.random.split(key, len(images)), images, labels), fakes
+    def dual_step(class_seeds: Seeds, state: DualState, key: Key, images, labels):
+        batch_key, fake_key = jax.random.split(key)
+        new, finished = turns(game, state.step, state.num_steps, len(images))
+        fakes = advance(class_seeds, state.variables, fake_key, state.fakes, labels, new)
+        batch = prepare(state.variables, jax.random.split(batch_key, len(images)), images, labels)
         params, batch_stats = state.variables["params"], state.variables["batch_stats"]
         (value, (correct, real, fake)), grads = jax.value_and_grad(batch_loss, has_aux=True)(
-            params, batch_stats, *jax.lax.stop_gradient(batch), labels
+            params, batch_stats, *jax.lax.stop_gradient((*batch, fakes.images)), labels
         )
         updates, opt_state = optimizer.update(grads, state.opt_state, params)
         variables = {"params": optax.apply_updates(params, updates), "batch_stats": batch_stats}
-        ema, apart = training.averaged(state.ema, variables, state.step, ema_decay), ranking.auc(real, fake)
+        ema, apart = training.averaged(state.ema, variables, state.step, ema_decay), auc(real, fake, finished)
         num_steps, aucs = raised(game, state.num_steps, jnp.append(state.aucs[1:], apart))
         metrics = DualMetrics(value, correct, apart, jnp.mean(real), jnp.mean(fake), state.num_steps)
-        return DualState(state.step + 1, variables, opt_state, ema, num_steps, aucs), metrics
+        return DualState(state.step + 1, variables, opt_state, ema, fakes, num_steps, aucs), metrics
 
     return dual_step

@@ -57,6 +57,11 @@ def random_flip(key: Key, image: Image) -> Image:
     return jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)
 
 
+def random_shift(key: Key, image: Image, reach: int) -> Image:
+    """Moved by up to `reach` pixels each way; what leaves on one side comes back on the other."""
+    return jnp.roll(image, jax.random.randint(key, (2,), -reach, reach + 1), axis=(0, 1))
+
+
 def grid(images: Images, columns: int, gap: int = 2) -> Image:
     """The images in rows of `columns`, apart by `gap` white pixels; missing ones stay white."""
     num, height, width, channels = images.shape

@@ -1,18 +1,23 @@
 """Where the image must stay: Euclidean projections onto convex sets, over `optax.projections`.
 
     stay = ball_in_box(center=photo, radius=15.0)
+    stay = dykstra(low_resolution(thumbnail, 4), ball_in_box(start, 15.0))
 
 Laws: p(p(x)) == p(x); p(x) lies in the set; |p(x) - p(y)| <= |x - y|. Each is for ONE image: a batch
 handed to an l2 ball without `vmap` would be projected jointly.
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from optax import projections as optax_projections
 
-from rsynth_jax.types import Image, Projection
+from rsynth_jax.images import downsample, upsample
+from rsynth_jax.types import Image, Mask, Projection, Scalar
+
+HALVINGS = 32  # of an interval of length about 1: to the last bit of float32
 
 
 def box(lower: float = 0.0, upper: float = 1.0) -> Projection:
@@ -41,19 +46,121 @@ def ball_in_box(center: Image, radius: float) -> Projection:
     """
     clip = box()
 
-    def at(image: Image, t) -> Image:
+    def at(image: Image, t: Scalar) -> Image:
         return clip(center + t * (image - center))
 
-    def halve(image: Image, ends):
+    def project(image: Image) -> Image:
+        def fits(t: Scalar) -> Scalar:
+            return jnp.linalg.norm((at(image, t) - center).ravel()) <= radius
+
+        zero, two = jnp.zeros((), image.dtype), jnp.full((), 2.0, image.dtype)  # the first middle is t = 1
+        return at(image, jnp.minimum(last(fits, zero, two), 1.0))
+
+    return project
+
+
+def last(fits: Callable, inside: jax.Array, outside: jax.Array) -> jax.Array:
+    """The largest t, elementwise, for which a monotone `fits` still holds: between `inside` and `outside`."""
+
+    def halve(_, ends):
         inside, outside = ends
         middle = (inside + outside) / 2
-        fits = jnp.linalg.norm((at(image, middle) - center).ravel()) <= radius
-        return jnp.where(fits, middle, inside), jnp.where(fits, outside, middle)
+        yes = fits(middle)
+        return jnp.where(yes, middle, inside), jnp.where(yes, outside, middle)
+
+    return jax.lax.fori_loop(0, HALVINGS, halve, (inside, outside))[0]
+
+
+def half_space(normal: Image, offset: float) -> Projection:
+    """{x : <normal, x> <= offset}."""
+    return lambda image: optax_projections.projection_halfspace(image, normal, offset)
+
+
+def hyperplane(normal: Image, offset: float) -> Projection:
+    """{x : <normal, x> = offset}."""
+    return lambda image: optax_projections.projection_hyperplane(image, normal, offset)
+
+
+def pixels(values: Image, where: Mask) -> Projection:
+    """{x : x = values on `where`}: known pixels stay known, to the last bit."""
+    return lambda image: jnp.where(where, values, image)
+
+
+def low_resolution(low: Image, factor: int) -> Projection:
+    """{x : the means of its factor x factor blocks are `low`}."""
+    return lambda image: image + upsample(low - downsample(image, factor), factor)
+
+
+def low_resolution_in_box(low: Image, factor: int) -> Projection:
+    """The exact projection onto `low_resolution` ∩ [0, 1]^d, for `low` in the box.
+
+    The nearest point of a block is clip(x + t) for the one t, a number a block and channel, that gives it
+    its mean; the mean never falls as t rises, so bisection finds it.
+    """
+    clip = box()
 
     def project(image: Image) -> Image:
-        ends = (jnp.zeros((), image.dtype), jnp.full((), 2.0, image.dtype))  # the first middle is t = 1
-        inside, _ = jax.lax.fori_loop(0, 32, lambda _, ends: halve(image, ends), ends)
-        return at(image, jnp.minimum(inside, 1.0))
+        def fits(t: Image) -> Image:
+            return downsample(clip(image + upsample(t, factor)), factor) <= low
+
+        lowest, highest = (jnp.full_like(low, end) for end in (-jnp.max(image), 1 - jnp.min(image)))
+        return clip(image + upsample(last(fits, lowest, highest), factor))
+
+    return project
+
+
+def resampled(low: Image, shape: tuple[int, int], method: str) -> Projection:
+    """{x of height and width `shape` : jax.image.resize(x, low.shape, method) = low}.
+
+    Of "linear", "cubic", "lanczos3" and "lanczos5", which low-pass first. A resize is R x C' with a matrix
+    for the rows and one for the columns, so the nearest point is x + R+ (low - R x C') C+'.
+    """
+    rows, columns = (resizing(*sides, method) for sides in zip(shape, low.shape[:2], strict=True))
+    back = jnp.linalg.pinv(rows), jnp.linalg.pinv(columns)
+
+    def through(matrices, image: Image) -> Image:
+        return jnp.einsum("ih,hwc,jw->ijc", matrices[0], image, matrices[1])
+
+    return lambda image: image + through(back, low - through((rows, columns), image))
+
+
+def resizing(length: int, shorter: int, method: str) -> jax.Array:
+    """The matrix (shorter, length) by which `jax.image.resize` resizes a column."""
+    return jax.image.resize(jnp.eye(length), (shorter, length), method)
+
+
+def low_frequencies(target: Image, cutoff: float) -> Projection:
+    """{x : its frequencies up to `cutoff` are `target`'s}; 0.5 a pixel, Nyquist's, is all along an axis."""
+    height, width, _ = target.shape
+    frequencies = jnp.hypot(jnp.fft.fftfreq(height)[:, None], jnp.fft.rfftfreq(width))
+    kept = (frequencies <= cutoff)[:, :, None]
+
+    def low(image: Image) -> Image:
+        spectrum = jnp.where(kept, jnp.fft.rfft2(image, axes=(0, 1)), 0)
+        return jnp.fft.irfft2(spectrum, (height, width), axes=(0, 1))
+
+    return lambda image: image + low(target - image)
+
+
+def dykstra(*projections: Projection, rounds: int = 50) -> Projection:
+    """The nearest point of the intersection of the sets, in the limit of many rounds (Boyle & Dykstra 1986).
+
+    Unlike `chain`, whose end is in the sets too where they are affine, but not the nearest. Each round asks
+    every projection once; the last one certainly holds. Balls, boxes and subspaces need some tens of rounds.
+    """
+
+    def whole(_, carry):
+        image, corrections = carry
+        left = []
+        for project, correction in zip(projections, corrections, strict=True):
+            wanted = image + correction
+            image = project(wanted)
+            left.append(wanted - image)
+        return image, tuple(left)
+
+    def project(image: Image) -> Image:
+        corrections = tuple(jnp.zeros_like(image) for _ in projections)
+        return jax.lax.fori_loop(0, rounds, whole, (image, corrections))[0]
 
     return project
 

@@ -33,8 +33,9 @@ class Recipe(NamedTuple):
       beta: weight of the divergence in TRADES.
       contrast: weight in dual training of telling real images from fakes.
       fake_step_size: length of a fake's step at 32 pixels; it grows with the side.
-      most_fake_steps: of a fake's ascent, which begins with one.
-      auc_threshold: above which fakes get one step more.
+      fake_stride: steps that a fake climbs between two updates.
+      most_fake_steps: that it climbs in all, once T has grown; a stride at first.
+      auc_threshold: above which T grows.
       norm: l2 or linf, of the training adversary.
       epsilon: its radius, in pixel values of [0, 1].
       step_size: of one of its steps.
@@ -62,6 +63,7 @@ class Recipe(NamedTuple):
     beta: float = 6.0
     contrast: float = 1.0
     fake_step_size: float = 0.2
+    fake_stride: int = 4
     most_fake_steps: int = 20
     auc_threshold: float = 0.7
     norm: str = "l2"
@@ -169,7 +171,10 @@ def check(recipe: Recipe) -> None:
     r = recipe
     checks.positive(epochs=r.epochs, batch_size=r.batch_size, num_steps=r.num_steps, step_size=r.step_size)
     checks.positive(learning_rate=r.learning_rate, seed_factor=r.seed_factor)
-    checks.positive(fake_step_size=r.fake_step_size, most_fake_steps=r.most_fake_steps)
+    checks.positive(fake_step_size=r.fake_step_size, fake_stride=r.fake_stride)
+    if not r.fake_stride <= r.most_fake_steps <= r.fake_stride * r.batch_size:
+        span = f"{r.fake_stride} ... {r.fake_stride * r.batch_size}, fake_stride to batch_size as many"
+        raise ValueError(f"most_fake_steps is {r.most_fake_steps}: give {span}")
     checks.not_negative(contrast=r.contrast)
     checks.share(seed_share=r.seed_share, auc_threshold=r.auc_threshold)
     checks.not_negative(epsilon=r.epsilon, beta=r.beta, weight_decay=r.weight_decay, seed=r.seed)
@@ -229,13 +234,13 @@ def trainer(
     if recipe.method != "dual":
         step = training.make_train_step(model, rule, *parts, recipe.ema_decay)
         return Trainer(functools.partial(training.init_state, rule), jax.jit(step, donate_argnums=0))
-    game = dual.Game(recipe.contrast, recipe.auc_threshold, recipe.most_fake_steps)
-    fakes = dual.make_fakes(model, class_seeds, shape, recipe.fake_step_size * shape[0] / 32)
-    update = jax.jit(dual.make_dual_step(model, rule, *parts, game, recipe.ema_decay), donate_argnums=0)
-
-    def step(state: dual.DualState, key: Key, images, labels):
-        fake_key, step_key = jax.random.split(key)
-        made = fakes(state.variables, fake_key, labels, int(state.num_steps))
-        return update(state, step_key, images, labels, made)
-
-    return Trainer(functools.partial(dual.init_state, rule), step)
+    game = dual.Game(
+        recipe.contrast,
+        recipe.fake_step_size * shape[0] / 32,
+        recipe.fake_stride,
+        recipe.most_fake_steps,
+        recipe.auc_threshold,
+    )
+    init = functools.partial(dual.init_state, rule, game, (recipe.batch_size, *shape))
+    step = jax.jit(dual.make_dual_step(model, rule, *parts, game, recipe.ema_decay), donate_argnums=1)
+    return Trainer(init, functools.partial(step, class_seeds))

@@ -88,6 +88,7 @@ WITHIN_A_LAYER = {
     ("rsynth_jax.attacks.attempts", "rsynth_jax.attacks.apgd"),
     ("rsynth_jax.attacks.attempts", "rsynth_jax.attacks.fab"),
     ("rsynth_jax.attacks.attempts", "rsynth_jax.attacks.square"),
+    ("rsynth_jax.projections", "rsynth_jax.images"),
     ("rsynth_jax.recipes", "rsynth_jax.dual"),
     ("rsynth_jax.watching", "rsynth_jax.console"),  # its clock
     ("rsynth_jax.console", "rsynth_jax.checkpoints"),  # its atomic write

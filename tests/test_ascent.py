@@ -8,7 +8,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from rsynth_jax import projections
-from rsynth_jax.ascent import Ascent, best_so_far, projected_gradient_ascent, run, steepest
+from rsynth_jax.ascent import Ascent, best_so_far, drawn, projected_gradient_ascent, run, steepest
 
 RNG = np.random.default_rng(2)
 WEIGHTS = RNG.normal(size=(4, 4, 3)).astype(np.float32)
@@ -160,3 +160,30 @@ def test_the_loop_is_unrolled_on_the_cpu_alone(platform, loops):
     climb = jax.jit(lambda start: run(overshooting(), start, 5))
     program = climb.trace(START).lower(lowering_platforms=(platform,)).as_text()
     assert ("stablehlo.while" in program) == loops
+
+
+def wandering(key):
+    """Adds a normal draw to the image at each step, whatever the objective."""
+    noise = optax.stateless(lambda updates, _: jax.random.normal(key, updates.shape))
+    return projected_gradient_ascent(plane, everywhere, noise)
+
+
+def test_a_drawn_ascent_draws_a_new_key_for_every_step():
+    images = [run(drawn(jax.random.key(0), wandering), START, n)[0] for n in range(7)]
+    moves = np.diff(images, axis=0)
+    assert_array_equal(images[0], START)
+    assert_allclose(np.corrcoef(moves.reshape(6, -1)), np.eye(6), atol=0.5)
+    assert 0.7 < moves.std() < 1.3
+
+
+def test_a_drawn_ascent_depends_on_its_key_alone():
+    def walk(seed):
+        return run(drawn(jax.random.key(seed), wandering), START, 3)[0]
+
+    assert_array_equal(walk(0), walk(0))
+    assert np.abs(walk(0) - walk(1)).max() > 0.1
+
+
+def test_an_ascent_that_draws_nothing_is_itself():
+    plain = projected_gradient_ascent(hill, projections.box(), steepest("l2", 0.2))
+    assert_allclose(run(drawn(jax.random.key(0), lambda _: plain), START, 5)[0], run(plain, START, 5)[0])

@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from rsynth_jax import attacks, dual, losses, objectives, synthesis
+from rsynth_jax import attacks, dual, losses, objectives, seeds, synthesis
 from rsynth_jax.ascent import steepest
 from rsynth_jax.attacks import Threat
 from rsynth_jax.projections import box
@@ -20,35 +22,54 @@ SHAPE = (16, 16, 3)
 IMAGES = RNG.integers(0, 256, (8, *SHAPE), np.uint8)
 LABELS = np.arange(8, dtype=np.int32)
 KEY = jax.random.key(0)
-GAME = dual.Game(weight=5.0, threshold=0.7, most_steps=3)
+GAME = dual.Game(weight=5.0, step_size=0.2, stride=2, most_steps=6, threshold=0.7)
 SEEDS = Seeds(RNG.random((10, 8, 8, 3), np.float32), 0.05 * RNG.random((10, 4, 8, 8, 3), np.float32))
 optax_dtypes = functools.partial(jax.numpy_dtype_promotion, "standard")  # optax itself mixes dtypes
 OPTIMIZER = optax.sgd(0.01, 0.9)
 
 
 @functools.cache
-def make_step(model):
+def make_step(model, game=GAME):
     adversary = attacks.pgd(Threat("l2", 0.5, 0.5, 1))
-    step = dual.make_dual_step(model, OPTIMIZER, adversary, losses.pgd(), lambda key, x: x, GAME, 0.9)
-    return jax.jit(step)
+    return jax.jit(
+        dual.make_dual_step(model, OPTIMIZER, adversary, losses.pgd(), lambda key, x: x, game, 0.9)
+    )
 
 
-def step(model, state, key, fakes):
+def begun(variables):
+    return dual.init_state(OPTIMIZER, GAME, (8, *SHAPE), variables)
+
+
+def step(model, state, key, game=GAME):
     with optax_dtypes():
-        return make_step(model)(state, key, IMAGES, LABELS, fakes)
+        return make_step(model, game)(SEEDS, state, key, IMAGES, LABELS)
 
 
-def test_fakes_get_a_step_more_when_a_full_window_is_above_the_threshold():
-    num_steps, aucs, seen = jnp.int32(1), jnp.full(dual.WINDOW, jnp.nan), []
+def test_fakes_climb_a_stride_more_when_a_full_window_is_above_the_threshold():
+    num_steps, aucs, seen = jnp.int32(2), jnp.full(dual.WINDOW, jnp.nan), []
     for _ in range(4 * dual.WINDOW):
         num_steps, aucs = dual.raised(GAME, num_steps, jnp.append(aucs[1:], 0.8))
         seen.append(int(num_steps))
-    assert seen == [1] * (dual.WINDOW - 1) + [2] * dual.WINDOW + [3] * (2 * dual.WINDOW + 1)
+    assert seen == [2] * (dual.WINDOW - 1) + [4] * dual.WINDOW + [6] * (2 * dual.WINDOW + 1)
 
 
-def test_fakes_get_no_more_steps_below_the_threshold():
-    num_steps, aucs = dual.raised(GAME, jnp.int32(1), jnp.full(dual.WINDOW, 0.69))
-    assert num_steps == 1 and (aucs == jnp.float32(0.69)).all()
+def test_fakes_climb_no_more_below_the_threshold():
+    num_steps, aucs = dual.raised(GAME, jnp.int32(2), jnp.full(dual.WINDOW, 0.69))
+    assert num_steps == 2 and (aucs == jnp.float32(0.69)).all()
+
+
+@given(life=st.integers(1, 6), num=st.integers(1, 12), first=st.integers(1, 50))
+def test_every_place_finishes_a_fake_of_full_age_and_then_starts_the_next(life, num, first):
+    game = GAME._replace(stride=3)
+    each = [dual.turns(game, jnp.int32(first + t), jnp.int32(3 * life + 1), num) for t in range(2 * life)]
+    new, finished = (np.stack(part) for part in zip(*each, strict=True))
+    assert_array_equal(new[1:], finished[:-1])
+    assert (new[:life].sum(axis=0) == 1).all() and (new[life:].sum(axis=0) == 1).all()
+
+
+def test_every_place_starts_a_fake_at_the_first_step():
+    new, _ = dual.turns(GAME, jnp.int32(0), jnp.int32(6), 8)
+    assert new.all()
 
 
 def test_the_contrast_equals_its_formula():
@@ -64,45 +85,47 @@ def test_the_evidence_is_the_log_sum_exp_of_the_logits(linear):
     )
 
 
-@pytest.mark.parametrize("num_steps", [0, 1, 6])
-def test_fakes_are_what_the_sampler_makes_in_as_many_steps(small, num_steps):
+def test_fakes_are_what_the_sampler_makes_in_as_many_steps(small):
     model, variables = small
-    fakes = dual.make_fakes(model, SEEDS, SHAPE, 0.2)
-    made = fakes(variables, KEY, LABELS, num_steps)
-    start = fakes(variables, KEY, LABELS, 0)
+    advance = jax.jit(dual.make_fakes(model, GAME))
+    fakes = dual.Fakes(jnp.zeros((8, *SHAPE)), jnp.zeros(8, jnp.int32))
+    for i in range(3):
+        fakes = advance(SEEDS, variables, KEY, fakes, (LABELS + i) % 10, np.full(8, i == 0))
 
     def task(classifier, start, label):
         return synthesis.Task(start, objectives.logit(classifier, label), box())
 
-    expected = synthesis.batched(model, task, steepest("l2", 0.2), num_steps)(variables, start, LABELS)
-    assert_allclose(made, expected, atol=1e-5)
-    assert made.min() >= 0 and made.max() <= 1
+    draw = jax.vmap(lambda key, label: seeds.sample(key, SEEDS, label, SHAPE))
+    starts = draw(jax.random.split(KEY, 8), LABELS)
+    expected = synthesis.batched(model, task, steepest("l2", 0.2), 6)(variables, starts, LABELS)
+    assert_array_equal(fakes.labels, LABELS)
+    assert_allclose(fakes.images, expected, atol=1e-5)
+    assert fakes.images.min() >= 0 and fakes.images.max() <= 1
 
 
 def test_a_step_moves_the_weights_and_leaves_batch_norm_alone(small):
     model, variables = small
-    before = dual.init_state(OPTIMIZER, variables)
-    state, metrics = step(model, before, KEY, RNG.random((8, *SHAPE), np.float32))
+    before = begun(variables)
+    state, metrics = step(model, before, KEY)
     moved = jax.tree.map(lambda a, b: bool((a != b).any()), before.variables, state.variables)
     assert all(jax.tree.leaves(moved["params"])) and not any(jax.tree.leaves(moved["batch_stats"]))
     assert state.step == 1 and all(np.isfinite(value) for value in metrics)
     assert_array_equal(np.isnan(state.aucs), [True] * (dual.WINDOW - 1) + [False])
+    assert_array_equal(state.fakes.labels, LABELS)
 
 
-def test_real_images_and_fakes_are_told_apart_in_the_end(small):
-    """Fixed fakes, so that the game can be won."""
+def test_real_images_and_fakes_that_stay_seeds_are_told_apart_in_the_end(small):
     model, variables = small
-    state, fakes, seen = dual.init_state(OPTIMIZER, variables), RNG.random((8, *SHAPE), np.float32), []
+    still, state, gaps = GAME._replace(weight=20.0, step_size=1e-6, stride=1), begun(variables), []
     for key in jax.random.split(KEY, 25):
-        state, metrics = step(model, state, key, fakes)
-        seen.append(float(metrics.real_evidence - metrics.fake_evidence))
-    assert seen[-1] > seen[0] + 0.5 and metrics.auc > 0.9
+        state, metrics = step(model, state, key, still)
+        gaps.append(float(metrics.real_evidence - metrics.fake_evidence))
+    assert gaps[-1] > gaps[0] + 0.5 and metrics.auc > 0.9 and metrics.num_steps > 1
 
 
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])
 def test_the_step_lowers_for_accelerators(small, platform):
     model, variables = small
-    state, fakes = dual.init_state(OPTIMIZER, variables), np.zeros((8, *SHAPE), np.float32)
     with optax_dtypes():
-        traced = make_step(model).trace(state, KEY, IMAGES, LABELS, fakes)
+        traced = make_step(model).trace(SEEDS, begun(variables), KEY, IMAGES, LABELS)
         assert "convolution" in traced.lower(lowering_platforms=(platform,)).as_text()

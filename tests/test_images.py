@@ -78,6 +78,13 @@ def test_crops_are_the_windows_of_the_zero_padded_image_and_every_window_occurs(
     assert {crop.tobytes() for crop in crops} == windows
 
 
+def test_shifts_are_the_rolled_images_within_reach_and_every_one_occurs():
+    keys = jax.random.split(jax.random.key(0), 200)
+    shifts = np.asarray(jax.vmap(lambda key: images.random_shift(key, IMAGE, 1))(keys))
+    rolled = {np.roll(IMAGE, (i, j), (0, 1)).tobytes() for i in (-1, 0, 1) for j in (-1, 0, 1)}
+    assert {shift.tobytes() for shift in shifts} == rolled
+
+
 def test_flips_are_the_image_and_its_mirror_and_both_occur():
     keys = jax.random.split(jax.random.key(0), 50)
     flips = np.asarray(jax.vmap(lambda key: images.random_flip(key, IMAGE))(keys))

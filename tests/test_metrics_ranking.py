@@ -27,7 +27,15 @@ def pairs(positive, negative) -> np.ndarray:
 def test_it_is_the_share_of_pairs_in_order_by_ranks_and_on_the_device(positive, negative):
     expected = pairs(positive, negative).mean()
     assert_allclose(auroc(positive, negative).value, expected, atol=1e-12)
-    assert_allclose(auc(jnp.asarray(positive), jnp.asarray(negative)), expected, rtol=1e-6)
+    every = jnp.ones(len(negative), bool)
+    assert_allclose(auc(jnp.asarray(positive), jnp.asarray(negative), every), expected, rtol=1e-6)
+
+
+def test_on_the_device_some_negatives_may_be_left_out():
+    positive, negative = RNG.integers(0, 5, 30).astype(np.float32), RNG.integers(-1, 4, 20).astype(np.float32)
+    where = RNG.random(20) < 0.5
+    found = auc(jnp.asarray(positive), jnp.asarray(negative), jnp.asarray(where))
+    assert_allclose(found, pairs(positive, negative[where]).mean(), rtol=1e-6)
 
 
 @given(positive=few, negative=few)

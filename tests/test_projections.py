@@ -3,14 +3,15 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
-from rsynth_jax import projections
+from rsynth_jax import images, projections
 
 SETS = {
     "box": lambda center, radius: projections.box(),
@@ -19,10 +20,27 @@ SETS = {
     "ball_in_box": projections.ball_in_box,
     "l2_ball, box": lambda c, r: projections.chain(projections.l2_ball(c, r), projections.box()),
     "box, l2_ball": lambda c, r: projections.chain(projections.box(), projections.l2_ball(c, r)),
+    "half_space": lambda c, r: projections.half_space(NORMAL, jnp.sum(c * NORMAL) + r),
+    "hyperplane": lambda c, r: projections.hyperplane(NORMAL, jnp.sum(c * NORMAL)),
+    "pixels": lambda c, r: projections.pixels(c, c[:, :, :1] > 0.5),
+    "low_resolution": lambda c, r: projections.low_resolution(images.downsample(c, 2), 2),
+    "low_resolution_in_box": lambda c, r: projections.low_resolution_in_box(images.downsample(c, 2), 2),
+    "resampled": lambda c, r: projections.resampled(jax.image.resize(c, LOW, "cubic"), (4, 2), "cubic"),
+    "low_frequencies": lambda c, r: projections.low_frequencies(c, 0.25),
+    "dykstra of ball, box": lambda c, r: projections.dykstra(
+        projections.l2_ball(c, r), projections.box(), rounds=200
+    ),
+    "dykstra of means, box": lambda c, r: projections.dykstra(
+        projections.low_resolution(images.downsample(c, 2), 2), projections.box(), rounds=200
+    ),
 }
-EXACT = ["box", "l2_ball", "linf_ball", "ball_in_box"]
-SHAPE = (3, 2, 2)
-images = arrays(np.float32, SHAPE, elements=st.floats(-2, 3, width=32))
+AROUND = ["l2_ball", "linf_ball", "ball_in_box", "half_space"]  # hold a ball around their center
+AFFINE = ["hyperplane", "pixels", "low_resolution", "resampled", "low_frequencies"]  # hold their center
+EXACT = ["box", *AROUND, *AFFINE, "low_resolution_in_box"]
+SHAPE, LOW = (4, 2, 2), (2, 1, 2)
+NORMAL = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
+NORMAL /= np.linalg.norm(NORMAL)
+photos = arrays(np.float32, SHAPE, elements=st.floats(-2, 3, width=32))
 centers = arrays(np.float32, SHAPE, elements=st.floats(0, 1, width=32))
 radii = st.floats(0.0625, 3, width=32)
 every_exact_set = pytest.mark.parametrize("name", EXACT)
@@ -33,63 +51,95 @@ def project(name, image, center, radius):
     return SETS[name](center, radius)(image)
 
 
-def inside_point(image, center, radius):
-    """A point of every one of the sets: towards the clipped image, well within the radius."""
+def inside_point(name, image, center, radius):
+    """A point of the set: towards the clipped image, well within the radius, where there is room around."""
+    if name in AFFINE or name == "low_resolution_in_box":
+        return center
     offset = np.clip(image, 0, 1) - center
     return center + offset * min(1, 0.99 * radius / max(np.linalg.norm(offset), 1e-9))
 
 
+def block_means(image):
+    return image.reshape(2, 2, 1, 2, 2).mean(axis=(1, 3))
+
+
+def low_pass(image):
+    frequencies = np.hypot(np.fft.fftfreq(4)[:, None], np.fft.fftfreq(2))
+    return np.fft.fft2(image, axes=(0, 1))[frequencies <= 0.25]
+
+
+OUTSIDE = {
+    "box": lambda x, c, r: np.abs(x - np.clip(x, 0, 1)),
+    "l2_ball": lambda x, c, r: np.linalg.norm((x - c).ravel()) - r,
+    "linf_ball": lambda x, c, r: np.abs(x - c) - r,
+    "half_space": lambda x, c, r: np.vdot(NORMAL, x - c) - r,
+    "hyperplane": lambda x, c, r: np.abs(np.vdot(NORMAL, x - c)),
+    "pixels": lambda x, c, r: np.abs(x - c) * (c[:, :, :1] > 0.5),
+    "low_resolution": lambda x, c, r: np.abs(block_means(x - c)),
+    "resampled": lambda x, c, r: np.abs(jax.image.resize(np.float32(x - c), LOW, "cubic")),
+    "low_frequencies": lambda x, c, r: np.abs(low_pass(x - c)),
+}
+
+
 def assert_inside(name, image, center, radius, tolerance=1e-5):
-    distance = {"l2_ball": np.linalg.norm, "linf_ball": np.max}.get(name, np.linalg.norm)
-    if "ball" in name:
-        assert distance(np.abs(np.float64(image) - center).ravel()) <= radius + tolerance
-    if "box" in name:
-        assert -tolerance <= image.min() and image.max() <= 1 + tolerance
+    """By how much a point violates each of the sets it must be in."""
+    named = {"ball_in_box": ("l2_ball", "box"), "low_resolution_in_box": ("low_resolution", "box")}
+    for part in named.get(name, name.split(", ")):
+        assert np.max(OUTSIDE[part](np.float64(image), np.float64(center), radius)) <= tolerance
 
 
 @every_exact_set
-@given(image=images, center=centers, radius=radii)
+@given(image=photos, center=centers, radius=radii)
 def test_a_projection_ends_inside_its_set(name, image, center, radius):
     assert_inside(name, np.asarray(project(name, image, center, radius)), center, radius)
 
 
 @every_exact_set
-@given(image=images, center=centers, radius=radii)
+@given(image=photos, center=centers, radius=radii)
 def test_a_projection_is_idempotent(name, image, center, radius):
     once = project(name, image, center, radius)
     assert_allclose(project(name, once, center, radius), once, atol=1e-6)
 
 
 @every_exact_set
-@given(image=images, center=centers, radius=radii)
+@given(image=photos, center=centers, radius=radii)
 def test_a_projection_leaves_the_points_of_its_set(name, image, center, radius):
-    point = inside_point(image, center, radius)
+    point = inside_point(name, image, center, radius)
     assert_allclose(project(name, point, center, radius), point, atol=1e-6)
 
 
 @every_exact_set
-@given(one=images, other=images, center=centers, radius=radii)
+@given(one=photos, other=photos, center=centers, radius=radii)
 def test_a_projection_is_non_expansive(name, one, other, center, radius):
     moved = np.asarray(project(name, one, center, radius) - project(name, other, center, radius))
     assert np.linalg.norm(moved.ravel()) <= np.linalg.norm((one - other).ravel()) + 1e-5
 
 
 @every_exact_set
-@given(image=images, other=images, center=centers, radius=radii)
+@given(image=photos, other=photos, center=centers, radius=radii)
 def test_a_projection_is_the_nearest_point(name, image, other, center, radius):
     """The variational inequality: <y - p(y), z - p(y)> <= 0 for every z of the set."""
     nearest = np.float64(project(name, image, center, radius))
-    point = inside_point(other, center, radius / 0.99)
-    assert np.vdot(image - nearest, point - nearest) <= 1e-4
+    for point in (inside_point(name, other, center, radius), project(name, other, center, radius)):
+        assert np.vdot(image - nearest, point - nearest) <= 1e-4
 
 
-@given(image=images, center=centers, radius=radii)
+@pytest.mark.parametrize(
+    ("name", "exact"), [("ball, box", "ball_in_box"), ("means, box", "low_resolution_in_box")]
+)
+@given(image=photos, center=centers, radius=radii)
+def test_dykstra_ends_at_the_nearest_point_of_the_intersection(name, exact, image, center, radius):
+    found = project(f"dykstra of {name}", image, center, radius)
+    assert_allclose(found, project(exact, image, center, radius), atol=2e-3)
+
+
+@given(image=photos, center=centers, radius=radii)
 def test_ball_in_box_is_never_farther_than_the_chain(image, center, radius):
     exact, chained = (project(name, image, center, radius) for name in ("ball_in_box", "l2_ball, box"))
     assert np.linalg.norm((image - exact).ravel()) <= np.linalg.norm((image - chained).ravel()) + 1e-5
 
 
-@given(image=images, center=centers, radius=radii)
+@given(image=photos, center=centers, radius=radii)
 def test_ball_in_box_equals_bisection_in_float64(image, center, radius):
     def at(t):
         return np.clip(np.float64(center) + t * (np.float64(image) - center), 0, 1)
@@ -104,13 +154,13 @@ def test_ball_in_box_equals_bisection_in_float64(image, center, radius):
 
 
 @pytest.mark.parametrize("name", ["l2_ball, box", "box, l2_ball"])
-@given(image=images, center=centers, radius=radii)
+@given(image=photos, center=centers, radius=radii)
 def test_a_chain_of_ball_and_box_is_feasible_in_either_order(name, image, center, radius):
     assert_inside(name, np.asarray(project(name, image, center, radius)), center, radius)
 
 
 @pytest.mark.parametrize("name", ["l2_ball", "linf_ball", "ball_in_box"])
-@given(image=images, center=centers)
+@given(image=photos, center=centers)
 def test_a_ball_of_radius_zero_is_its_center(name, image, center):
     for point in (image, center):
         assert_allclose(project(name, point, center, 0.0), center, atol=1e-6)
@@ -125,3 +175,12 @@ def test_a_chain_goes_from_left_to_right():
 def test_an_empty_chain_is_the_identity():
     image = np.float32([[[7.0]]])
     assert projections.chain()(image) == image
+
+
+@given(image=photos, center=centers)
+def test_known_pixels_are_known_to_the_last_bit(image, center):
+    where = center[:, :, :1] > 0.5
+    known = np.broadcast_to(where, SHAPE)
+    found = np.asarray(projections.pixels(center, where)(image))
+    assert_array_equal(found[known], center[known])
+    assert_array_equal(found[~known], image[~known])

@@ -22,6 +22,7 @@ from rsynth_jax import (
     console,
     data,
     datasets,
+    dual,
     evaluation,
     models,
     parallel,
@@ -126,6 +127,14 @@ def beginning(run: Run, key) -> training.Variables:
     return start.variables
 
 
+def placed(devices: parallel.Devices, state):
+    """The state on the devices: fakes of dual training are split as a batch is, all else is everywhere."""
+    everywhere = devices.replicate(state)
+    if not isinstance(state, dual.DualState):
+        return everywhere
+    return everywhere._replace(fakes=devices.split(state.fakes))
+
+
 def release(run: Run, state: training.TrainState) -> None:
     """Write the averaged weights as the run's classifier."""
     released = checkpoints.Release(
@@ -161,7 +170,7 @@ def fit(run: Run, interrupted: console.Interrupted) -> int:
     """Start or resume, loop, save, draw the curves, and say how it ended."""
     out = run.options.out
     init_key, _ = jax.random.split(jax.random.key(run.recipe.seed))
-    state = run.devices.replicate(run.trainer.init(beginning(run, init_key)))
+    state = placed(run.devices, run.trainer.init(beginning(run, init_key)))
     if run.options.resume:
         state = checkpoints.restore_state(out, state)
     console.report(out / "recipe.json", run.recipe._asdict())

@@ -5,17 +5,17 @@ estimate = auroc(evidence_of_real, evidence_of_noise)     # 1: all real ones abo
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from rsynth_jax import checks
 from rsynth_jax.metrics.estimates import Estimate, wilson
 from rsynth_jax.types import Scalar
 
 
-def auc(positive: Float[Array, " m"], negative: Float[Array, " n"]) -> Scalar:
-    """The chance that a positive is above a negative, a tie counting half; on the device, pair by pair."""
-    gap = positive[:, None] - negative[None, :]
-    return jnp.mean((jnp.sign(gap) + 1) / 2)
+def auc(positive: Float[Array, " m"], negative: Float[Array, " n"], where: Bool[Array, " n"]) -> Scalar:
+    """The chance that a positive is above a negative, of those `where`; a tie counts half. On the device."""
+    above = (jnp.sign(positive[:, None] - negative[None, :]) + 1) / 2
+    return jnp.mean(above, where=where[None, :])
 
 
 def share_below(values: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -1,0 +1,142 @@
+"""Ways up: what to climb, from which seeds, how fast, with what noise, and when to stop.
+
+    made = painted(ground, Way("logit", steps=20, step_size=0.4), per_class=200)
+
+Image i of every way starts from the same draw.
+"""
+
+import functools
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from rsynth_jax import (
+    ascent,
+    checkpoints,
+    datasets,
+    embedding,
+    images,
+    models,
+    objectives,
+    parallel,
+    seeds,
+    synthesis,
+)
+from rsynth_jax.projections import box
+
+BATCH = 100
+
+OBJECTIVES = {
+    "log p": objectives.log_prob,
+    "logit": objectives.logit,
+    "logit + log p": lambda c, y: objectives.add(objectives.logit(c, y), objectives.log_prob(c, y)),
+    "evidence": lambda c, _: objectives.evidence(c),
+}
+SCHEDULES = {"constant": lambda size, _: size, "cosine": optax.cosine_decay_schedule}
+
+
+class Way(NamedTuple):
+    """A way up.
+
+    Attributes:
+      objective: what to climb.
+      seeds: truncated (the classifier's own), or full: all of the covariance, at full resolution.
+      temperature: times a seed's distance from its class's mean.
+      schedule, step_size, steps: of the ascent.
+      momentum: decay of an average of the directions.
+      noise: standard deviation of what each step adds to each value (Langevin).
+      shift: pixels by which each step shifts its look at the image, at most.
+      stop: stay at the first image whose logit is the mean of its class's real images.
+    """
+
+    objective: str = "logit"
+    seeds: str = "truncated"
+    temperature: float = 1.0
+    schedule: str = "cosine"
+    step_size: float = 0.4
+    steps: int = 20
+    momentum: float = 0.0
+    noise: float = 0.0
+    shift: int = 0
+    stop: float = 0.0
+
+
+class Ground(NamedTuple):
+    """What every row stands on: a classifier, its seeds by name, the mean real logit of each class."""
+
+    release: checkpoints.Release
+    model: nn.Module
+    seeds: dict[str, seeds.Seeds]
+    real_logits: np.ndarray
+
+
+def ground_of(classifier: str, train: datasets.Arrays) -> Ground:
+    """The classifier of that name, both kinds of seeds, and the logits of real images."""
+    release = checkpoints.load(classifier)
+    model = models.create(release.config)
+    full = seeds.fit(*train, len(release.class_names), factor=1, share=1.0)
+    batches = embedding.in_batches(train.images[:10000], BATCH)
+    logits = embedding.embed(model, release.variables, batches, BATCH).logits
+    labels = train.labels[:10000]
+    own = np.array([logits[labels == k, k].mean() for k in range(len(release.class_names))])
+    return Ground(release, model, {"truncated": release.seeds, "full": full}, own)
+
+
+def noisy(key, deviation: float) -> optax.GradientTransformation:
+    """Adds noise to an update of one image."""
+    return optax.stateless(lambda update, _: update + deviation * jax.random.normal(key, update.shape))
+
+
+def climb_of(ground: Ground, way: Way) -> synthesis.ClimbFn:
+    """The way up as a start and an ascent of one image."""
+    size = SCHEDULES[way.schedule](way.step_size, way.steps)
+    direction = optax.chain(
+        ascent.DIRECTIONS["l2"](), optax.ema(way.momentum), optax.scale_by_learning_rate(size)
+    )
+
+    def climb(classifier, start, label, key):
+        score = OBJECTIVES[way.objective](classifier, label)
+
+        def step_of(key) -> ascent.Ascent:
+            look_key, noise_key = jax.random.split(key)
+            look = functools.partial(images.random_shift, look_key, reach=way.shift)
+            optimizer = optax.chain(direction, noisy(noise_key, way.noise))
+            return ascent.projected_gradient_ascent(objectives.precompose(score, look), box(), optimizer)
+
+        def reached(image):
+            own = objectives.logit(classifier, label)(image)
+            return (way.stop > 0) & (own >= jnp.asarray(ground.real_logits)[label])
+
+        return start, ascent.stop_when(reached, ascent.drawn(key, step_of))
+
+    return climb
+
+
+def starts_of(ground: Ground, way: Way):
+    """(keys, labels) -> the seeds of a row, at its temperature."""
+    gaussians, shape = ground.seeds[way.seeds], ground.release.image_shape
+    spread = gaussians._replace(components=way.temperature * gaussians.components)
+    draw = functools.partial(seeds.sample, shape=shape)
+    starts = jax.jit(jax.vmap(lambda spread, key, label: draw(key, spread, label), (None, 0, 0)))
+    return functools.partial(starts, spread)
+
+
+def painted(ground: Ground, way: Way, per_class: int) -> np.ndarray:
+    """`per_class` images of each class, a class after the other."""
+    starts, devices = starts_of(ground, way), parallel.over_devices(BATCH)
+    begin, more = synthesis.programs(ground.model, climb_of(ground, way))
+    chunk, variables = ascent.chunk(way.steps), devices.replicate(ground.release.variables)
+    labels = np.repeat(np.arange(len(ground.release.class_names)), per_class)
+    keys = jax.random.split(jax.random.key(0), (len(labels), 2))
+    done = []
+    for rows in np.split(np.arange(len(labels)), len(labels) // BATCH):
+        inputs = devices.split((starts(keys[rows, 0], labels[rows]), labels[rows], keys[rows, 1]))
+        states = begin(variables, *inputs)
+        for _ in range(way.steps // chunk):
+            states = more(chunk)(variables, states, *inputs)
+        done.append(np.asarray(jax.vmap(images.encode)(states.image)))
+    return np.concatenate(done)
