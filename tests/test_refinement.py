@@ -100,21 +100,15 @@ def test_a_folder_of_photographs_is_brought_to_the_classifier_s_size(folder, tmp
 # ---- what it writes
 
 
-def test_the_arrays_name_their_classes_and_the_sheet_shows_before_and_after(folder, tmp_path):
+def test_the_arrays_name_their_classes_and_the_sheet_shows_the_first_images(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(refinement, "COLUMNS", 3)
     found = refine(folder, tmp_path, sheet=tmp_path / "s.png")
     assert found["class_names"].tolist() == list(NAMES) and found["images"].dtype == np.uint8
-    both = np.concatenate([IMAGES, found["images"]])
+    both = np.concatenate([IMAGES[:3], found["images"][:3]])
     title = "logit, 2 steps of 0.2, l2 radius 1"
-    expected = refinement.pictures.sheet(both, 5, ["given", "refined"], title)
+    expected = refinement.pictures.sheet(both, 3, ["given", "refined"], title)
     with Pillow.open(tmp_path / "s.png") as picture:
         assert_array_equal(picture, expected)
-
-
-def test_a_sheet_of_many_shows_the_first(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(refinement, "COLUMNS", 2)
-    for num, name in ((5, "many.png"), (2, "few.png")):
-        refine(folder, tmp_path, num=num, batch_size=2, sheet=tmp_path / name)
-    assert (tmp_path / "many.png").read_bytes() == (tmp_path / "few.png").read_bytes()
 
 
 def test_the_json_holds_every_number_printed(folder, tmp_path, capsys):
