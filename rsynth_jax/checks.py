@@ -5,6 +5,7 @@ named("norm", "l3", BALLS)     # no norm named 'l3': give one of l2, linf
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,11 @@ def share(**numbers: float) -> None:
     for name, number in numbers.items():
         if not 0 < number <= 1:
             raise ValueError(f"{name} is {number}: give a share above 0, at most 1")
+
+
+def given(check: Callable[..., None], **numbers: float | None) -> None:
+    """`check` holds for every number that is not None."""
+    check(**{name: number for name, number in numbers.items() if number is not None})
 
 
 def named(kind: str, name: str, table: dict[str, Any]) -> Any:

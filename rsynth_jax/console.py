@@ -116,18 +116,22 @@ class Clock:
         self.since += seconds
 
 
+def label(asked: str, class_names: Sequence[str]) -> int:
+    """The label of one class given by name or number."""
+    labels = {str(label): label for label in range(len(class_names))}
+    labels |= {name: label for label, name in enumerate(class_names)}
+    if asked not in labels:
+        raise ValueError(f"no class {asked!r}: give a number, or one of {', '.join(class_names)}")
+    return labels[asked]
+
+
 def classes(asked: Sequence[str], class_names: Sequence[str]) -> list[int]:
     """The labels of classes given by name or number; "all" is every one of them."""
     if not asked:
         raise ValueError(f"no class given: give all, a number, or one of {', '.join(class_names)}")
     if list(asked) == ["all"]:
         return list(range(len(class_names)))
-    labels = {name: label for label, name in enumerate(class_names)}
-    labels |= {str(label): label for label in range(len(class_names)) if str(label) not in labels}
-    for word in asked:
-        if word not in labels:
-            raise ValueError(f"no class {word!r}: give all, a number, or one of {', '.join(class_names)}")
-    return [labels[word] for word in asked]
+    return [label(word, class_names) for word in asked]
 
 
 def bar(*columns: str) -> progress.Progress:

@@ -47,6 +47,15 @@ def square_bytes(image: np.ndarray, size: int) -> np.ndarray:
     return square(Pillow.fromarray(image.squeeze()), size)
 
 
+def read_image(file: Path, size: int | None) -> np.ndarray:
+    """The image of a file, as `square` has it. Raises ValueError, in one line, for damage."""
+    try:
+        with Pillow.open(file) as picture:
+            return square(picture, size)
+    except Exception as error:  # damage shows in many kinds: OSError, SyntaxError, struct.error ...
+        raise ValueError(f"cannot read the image {file}: {error}") from error
+
+
 def parse_split(split: str) -> tuple[str, slice]:
     """The name and the slice, in percent, of "train", "train[:90%]" or "train[90%:]"."""
     match = re.fullmatch(r"(\w+)(?:\[(?:(\d+)%)?:(?:(\d+)%)?\])?", split)
@@ -115,15 +124,7 @@ def from_files(folders: Sequence[Path], percent: slice, size: int | None) -> Seq
         files = sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES)
         ranked += [(rank, label, files[i]) for rank, i in enumerate(share(len(files), percent))]
 
-    def read(entry):
-        _, label, file = entry
-        try:
-            with Pillow.open(file) as picture:
-                return square(picture, size), label
-        except Exception as error:  # damage shows in many kinds: OSError, SyntaxError, struct.error ...
-            raise ValueError(f"cannot read the image {file}: {error}") from error
-
-    return Mapped(sorted(ranked), read)
+    return Mapped(sorted(ranked), lambda entry: (read_image(entry[2], size), entry[1]))
 
 
 def from_folder(path: Path, split: str, size: int | None) -> tuple[Sequence, tuple]:
@@ -140,15 +141,18 @@ def from_folder(path: Path, split: str, size: int | None) -> tuple[Sequence, tup
     return source, tuple(folder.name for folder in classes)
 
 
-def read_npz(path: Path, *needed: str) -> dict[str, np.ndarray]:
-    """The arrays of an .npz that are needed, and class_names. Raises ValueError, in one line, for damage."""
+def read_npz(path: Path, *needed: str, welcome: Sequence[str] = ("class_names",)) -> dict[str, np.ndarray]:
+    """The arrays of an .npz that are needed, and those that are welcome, where they are there.
+
+    Raises ValueError, in one line, for damage.
+    """
     if not path.is_file():
         raise ValueError(f"no file {path}: give an .npz")
     try:
         with zipfile.ZipFile(path):  # or else a pickle, or a single array
             pass
         with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in (*needed, *({"class_names"} & set(file)))}
+            return {name: file[name] for name in (*needed, *(name for name in welcome if name in file))}
     except KeyError as error:
         missing = error.args[0].split()[0]
         raise ValueError(f"{path} has no array {missing}: name them {' and '.join(needed)}") from error

@@ -23,6 +23,7 @@ from rsynth_jax import ascent, losses, objectives, seeds, training
 from rsynth_jax.attacks import Adversary
 from rsynth_jax.images import decode, random_flip
 from rsynth_jax.losses import RobustLoss
+from rsynth_jax.metrics.ranking import auc
 from rsynth_jax.models import bind
 from rsynth_jax.projections import box
 from rsynth_jax.seeds import Seeds
@@ -92,12 +93,6 @@ def init_state(
     zero, aucs = jnp.zeros((), jnp.int32), jnp.full(WINDOW, jnp.nan)
     opt_state = optimizer.init(variables["params"])
     return DualState(zero, variables, opt_state, ema, fakes, zero + game.stride, aucs)
-
-
-def auc(real: jax.Array, fake: jax.Array, where: jax.Array) -> Scalar:
-    """The chance that a real one is above a fake one, of those fakes `where`; a tie counts half."""
-    above = (jnp.sign(real[:, None] - fake[None, :]) + 1) / 2
-    return jnp.mean(above, where=where[None, :])
 
 
 def raised(game: Game, num_steps: jax.Array, aucs: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -153,3 +153,11 @@ def add(*objectives: Objective) -> Objective:
 def precompose(objective: Objective, transform: Projection) -> Objective:
     """The objective of the transformed image: transform first, then judge."""
     return lambda image: objective(transform(image))
+
+
+# The ways towards a class, by name: (classifier, label) -> Objective.
+TOWARDS = {
+    "log-prob": log_prob,
+    "logit": logit,
+    "sum": lambda classifier, label: add(logit(classifier, label), log_prob(classifier, label)),
+}

@@ -5,7 +5,7 @@ write_sheet("cats.png", images, columns=8, row_names=["cat", "dog"], title="logi
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -21,6 +21,7 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
 SIDE = 80  # pixels: smaller images are enlarged by a whole factor to at least this
+BINS = 60  # of histograms
 GAP, MARGIN, LINE, FONT = 4, 12, 30, 15
 INK, PAPER = (30, 30, 30), (255, 255, 255)
 
@@ -61,6 +62,12 @@ def sheet(images: Bytes, columns: int, row_names: Sequence[str], title: str) -> 
     return page
 
 
+def titles(objective: str, num_steps: int, step_size: float, num_frames: int) -> list[str]:
+    """The titles of sheets at equal stages of a climb, the start the first and the end the last."""
+    done = [num_steps * i // max(num_frames - 1, 1) for i in range(num_frames)]
+    return [f"{objective}, {n} of {num_steps} steps of {step_size:g}" for n in done]
+
+
 def write_sheet(path: Path, images: Bytes, columns: int, row_names: Sequence[str], title: str) -> None:
     """Write a sheet as a PNG."""
     content = io.BytesIO()
@@ -92,6 +99,29 @@ def write_curves(path: Path, log: Path) -> None:
         axis.set(title=title, xlabel="step")
         if logged:
             axis.legend()
+    write_figure(path, figure)
+
+
+def write_histograms(path: Path, values: Mapping[str, np.ndarray], xlabel: str) -> None:
+    """The distributions of sets of numbers, a row a set, each over the first one's outline."""
+    height = 1 + 0.8 * len(values)
+    figure, axes = plt.subplots(
+        len(values), figsize=(8, height), sharex=True, squeeze=False, layout="constrained"
+    )
+    edges = np.histogram_bin_edges(np.concatenate(list(values.values())), BINS)
+    first = next(iter(values.values()))
+    for axis, (name, numbers) in zip(axes[:, 0], values.items(), strict=True):
+        axis.hist(numbers, edges, density=True, color="tab:blue")
+        axis.hist(first, edges, density=True, histtype="step", color="tab:orange")
+        axis.set(yticks=[])
+        axis.set_title(name, loc="left", fontsize=10)
+        axis.spines[["top", "right", "left"]].set_visible(False)
+    axes[-1, 0].set(xlabel=xlabel)
+    write_figure(path, figure)
+
+
+def write_figure(path: Path, figure: plt.Figure) -> None:
+    """Write a figure as a PNG, and close it."""
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=100)
     plt.close(figure)

@@ -78,17 +78,13 @@ def programs(model: nn.Module, climb_fn: ClimbFn) -> Programs:
 
 
 def stages(
-    model: nn.Module,
-    task_fn: TaskFn,
-    optimizer: optax.GradientTransformation,
-    num_steps: int,
-    most: int = ascent.CHUNK,
+    model: nn.Module, climb_fn: ClimbFn, num_steps: int, most: int = ascent.CHUNK
 ) -> Callable[..., Iterator[Images]]:
     """(variables, *batches) -> the images at the start, then after each chunk of steps.
 
     Chunks are of equal length, at most `most`, so that one compiled program serves all of them.
     """
-    begin, more = programs(model, steadily(task_fn, optimizer))
+    begin, more = programs(model, climb_fn)
     chunk = ascent.chunk(num_steps, most)
 
     def climb(variables, *batches) -> Iterator[Images]:
@@ -110,5 +106,5 @@ def batched(
     model: nn.Module, task_fn: TaskFn, optimizer: optax.GradientTransformation, num_steps: int
 ) -> Callable[..., Images]:
     """(variables, *batches) -> the images after `num_steps`; compiles once."""
-    climb = stages(model, task_fn, optimizer, num_steps)
+    climb = stages(model, steadily(task_fn, optimizer), num_steps)
     return lambda variables, *batches: functools.reduce(lambda _, images: images, climb(variables, *batches))

@@ -1,4 +1,4 @@
-"""The door to images without labels, decoded one by one where they are indexed.
+"""The door to images whose labels may be missing, decoded one by one where they are indexed.
 
 images = load("photos/")
 first = images[0]  # uint8 (h, w, c)
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rsynth_jax import data
+from rsynth_jax import checkpoints, data, embedding, models
 from rsynth_jax.data import Mapped
 
 KINDS = ("tfds", "folder", "npz")
@@ -36,29 +36,84 @@ def from_npz(path: Path, split: str, size: int | None) -> Sequence:
     return chosen if size is None else Mapped(chosen, lambda image: data.square_bytes(image, size))
 
 
+def from_file(path: Path, split: str, size: int | None) -> Sequence:
+    """The one image of a file, which has no splits."""
+    if split != "all":
+        raise ValueError(f"{path} is one image: it has no split {split!r}")
+    return [data.read_image(path, size)]
+
+
+READERS = {"folder": from_folder, "npz": from_npz, "file": from_file}
+
+
+def parsed(spec: str, split: str | None) -> tuple[str, str, str]:
+    """The kind, the place and the split that `load` is asked for."""
+    kind, _, place = spec.partition(":")
+    if kind not in KINDS:
+        suffix, place = Path(spec).suffix.lower(), spec
+        kind = "npz" if suffix == ".npz" else "file" if suffix in data.SUFFIXES else "folder"
+    if not place:
+        raise ValueError(f"cannot read {spec!r}: write an image, a folder, an .npz, or tfds:NAME")
+    return kind, place, split or ("test" if kind == "tfds" else "all")
+
+
 def load(
     spec: str, split: str | None = None, data_dir: str | None = None, image_size: int | None = None
 ) -> Sequence:
-    """The images that `spec` names: tfds:NAME, folder:PATH, npz:FILE, or the bare path of a folder or .npz.
+    """The images that `spec` names: tfds:NAME, folder:PATH, npz:FILE, or a bare path, of one image too.
 
     Args:
-      split: by default test of TFDS, and all there is of a folder or an .npz.
+      split: by default test of TFDS, and all there is of anything else.
       data_dir, image_size: as in `data.load`.
 
     Raises ValueError, in one line, for what cannot be found or read.
     """
-    kind, _, place = spec.partition(":")
-    if kind not in KINDS:
-        kind, place = ("npz" if spec.endswith(".npz") else "folder"), spec
-    split = split or ("test" if kind == "tfds" else "all")
-    if not place:
-        raise ValueError(f"cannot read {spec!r}: write a folder, an .npz, or tfds:NAME")
-    path = Path(place).expanduser()
+    kind, place, split = parsed(spec, split)
     if kind == "tfds":
         pairs, _ = data.from_tfds(place, split, data_dir, image_size)
         images = Mapped(pairs, lambda pair: pair[0])
     else:
-        images = (from_npz if kind == "npz" else from_folder)(path, split, image_size)
+        images = READERS[kind](Path(place).expanduser(), split, image_size)
     if not len(images):
         raise ValueError(f"{spec} has no images in split {split!r}")
     return images
+
+
+def labels(spec: str, class_names: Sequence[str], split: str | None = None) -> np.ndarray | None:
+    """The labels that an .npz has, (n,), as numbers among `class_names`; None where it has none.
+
+    They go by name where the .npz has class_names of its own. Raises ValueError for a class that is unknown.
+    """
+    kind, place, split = parsed(spec, split)
+    name, percent = data.parse_split(split)
+    path, array = Path(place).expanduser(), "labels" if name == "all" else f"{name}_labels"
+    file = data.read_npz(path, welcome=(array, "class_names")) if kind == "npz" else {}
+    if array not in file:
+        return None
+    found, names = file[array], [str(name) for name in file.get("class_names", class_names)]
+    if found.ndim != 1 or found.dtype.kind not in "iu" or not np.isin(found, range(len(names))).all():
+        raise ValueError(f"{path}: {array} must be integers (n,) in 0 ... {len(names) - 1}")
+    unknown = [names[label] for label in np.unique(found) if names[label] not in class_names]
+    if unknown:
+        known = ", ".join(class_names)
+        raise ValueError(f"{path} has images of {', '.join(unknown)}: the classes are {known}")
+    numbers = [list(class_names).index(names[label]) for label in found[data.share(len(found), percent)]]
+    return np.array(numbers, np.int32)
+
+
+def decoded(
+    release: checkpoints.Release,
+    spec: str,
+    split: str | None = None,
+    data_dir: str | None = None,
+    image_size: int | None = None,
+    num: int | None = None,
+) -> np.ndarray:
+    """The first `num` images, or all, in memory: uint8 (n, h, w, 3), for a classifier to work on.
+
+    Of the classifier's own size unless told otherwise. Raises ValueError where it takes no such images.
+    """
+    images = load(spec, split, data_dir, image_size or release.image_shape[0])
+    found = np.stack([images[i] for i in range(min(len(images), num or len(images)))])
+    embedding.colors(models.create(release.config), release.variables, found.shape[1:])
+    return found

@@ -19,23 +19,16 @@ from rsynth_jax import (
     checkpoints,
     checks,
     console,
-    images,
+    expedition,
     models,
-    objectives,
-    parallel,
     pictures,
     seeds,
     synthesis,
 )
 from rsynth_jax.ascent import DIRECTIONS
+from rsynth_jax.objectives import TOWARDS
 from rsynth_jax.projections import box, chain, l2_ball
 from rsynth_jax.synthesis import Task
-
-OBJECTIVES = {
-    "log-prob": objectives.log_prob,
-    "logit": objectives.logit,
-    "sum": lambda c, label: objectives.add(objectives.logit(c, label), objectives.log_prob(c, label)),
-}
 
 COLUMNS = 16  # of a sheet at most: the rest is in the .npz
 GIF_CHUNK = 2  # steps between two frames of an animation
@@ -45,7 +38,7 @@ SCHEDULES = {"constant": lambda size, _: size, "cosine": optax.cosine_decay_sche
 
 def generation(classifier, start, label, *, objective, radius):
     """From a draw of the class's Gaussian, climb towards the class, at most `radius` away."""
-    return Task(start, OBJECTIVES[objective](classifier, label), chain(l2_ball(start, radius), box()))
+    return Task(start, TOWARDS[objective](classifier, label), chain(l2_ball(start, radius), box()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +88,7 @@ def check(options: Options) -> None:
     checks.positive(num=o.num, radius=o.radius, step_size=o.step_size, batch_size=o.batch_size)
     checks.not_negative(steps=o.steps, seed=o.seed)
     checks.below_one(momentum=o.momentum)
-    checks.named("objective", o.objective, OBJECTIVES)
+    checks.named("objective", o.objective, TOWARDS)
     checks.named("schedule", o.schedule, SCHEDULES)
     checkpoints.writable(o.out, o.npz, o.gif, o.json)
 
@@ -112,7 +105,7 @@ def sampler(options: Options, model):
         return generation(classifier, start, label, objective=options.objective, radius=options.radius)
 
     chunk = GIF_CHUNK if options.gif else ascent.CHUNK
-    return synthesis.stages(model, task, optimizer, options.steps, chunk)
+    return synthesis.stages(model, synthesis.steadily(task, optimizer), options.steps, chunk)
 
 
 def draws(options: Options, release, labels: np.ndarray):
@@ -139,15 +132,15 @@ def generate(options: Options) -> int:
     labels = np.repeat(chosen, options.num)
     climb = sampler(options, models.create(release.config))
     draw, began = draws(options, release, labels), time.perf_counter()
-    devices = parallel.over_devices(options.batch_size)
-    variables, batches = devices.replicate(release.variables), []
-    num_batches = -(-len(labels) // options.batch_size)
     with console.bar() as bar:
-        for batch in bar.track(range(num_batches), description="climbing"):
-            rows = np.arange(batch * options.batch_size, (batch + 1) * options.batch_size) % len(labels)
-            stages = climb(variables, *devices.split((draw(rows), labels[rows])))
-            batches.append([np.asarray(jax.vmap(images.encode)(stage)) for stage in stages])
-    frames = [np.concatenate(stage)[: len(labels)] for stage in zip(*batches, strict=True)]
+        frames = expedition.frames(
+            climb,
+            release.variables,
+            lambda rows: (draw(rows), labels[rows]),
+            len(labels),
+            options.batch_size,
+            functools.partial(bar.track, description="climbing"),
+        )
     seconds = time.perf_counter() - began
     return write(options, release, labels, frames, seconds)
 
@@ -155,8 +148,7 @@ def generate(options: Options) -> int:
 def write(options: Options, release, labels, frames, seconds: float) -> int:
     """The sheet, the other files asked for, and the closing line."""
     names = [release.class_names[label] for label in labels[:: options.num]]
-    done = [options.steps * i // max(len(frames) - 1, 1) for i in range(len(frames))]
-    titles = [f"{options.objective}, {n} of {options.steps} steps of {options.step_size:g}" for n in done]
+    titles = pictures.titles(options.objective, options.steps, options.step_size, len(frames))
     columns = min(options.num, COLUMNS)
     shown = [frame[np.arange(len(labels)) % options.num < columns] for frame in frames]
     pictures.write_sheet(options.out, shown[-1], columns, names, titles[-1])
@@ -177,22 +169,12 @@ def write(options: Options, release, labels, frames, seconds: float) -> int:
 
 def numbers_of(options: Options, release, labels, frames) -> dict:
     """What happened to each image and on average: log p before and after, l2 distance moved."""
-
-    @jax.jit
-    @functools.partial(jax.vmap, in_axes=(None, 0, 0))
-    def log_prob(variables, image, label):
-        classifier = models.bind(models.create(release.config), variables)
-        return objectives.log_prob(classifier, label)(images.decode(image))
-
-    start, end = (np.asarray(log_prob(release.variables, f, labels)) for f in (frames[0], frames[-1]))
-    moved = np.linalg.norm((frames[-1] / 255.0 - frames[0] / 255.0).reshape(len(labels), -1), axis=1)
-    columns = {"log_prob_start": start, "log_prob": end, "l2_moved": moved}
-    each = [
-        {"class": release.class_names[label], "index": i % options.num}
-        | {name: float(column[i]) for name, column in columns.items()}
-        for i, label in enumerate(labels)
+    ends = frames[0], frames[-1], labels, options.batch_size
+    found = expedition.outcome(models.create(release.config), release.variables, *ends)
+    described = [
+        {"class": release.class_names[label], "index": i % options.num} for i, label in enumerate(labels)
     ]
-    return {name: float(column.mean()) for name, column in columns.items()} | {"images": each}
+    return expedition.numbers(found, described)
 
 
 def main() -> None:

@@ -78,8 +78,7 @@ def check(options: Options) -> None:
     """Raise ValueError for a flag that makes no sense."""
     o = options
     checks.positive(batch_size=o.batch_size, num_neighbors=o.num_neighbors)
-    given = {name: getattr(o, name) for name in ("num", "image_size")}
-    checks.positive(**{name: number for name, number in given.items() if number is not None})
+    checks.given(checks.positive, num=o.num, image_size=o.image_size)
     checks.not_negative(seed=o.seed)
     checkpoints.writable(o.reference, o.neighbors, o.json)
 

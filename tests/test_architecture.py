@@ -33,6 +33,7 @@ LAYER = {
     "rsynth_jax.metrics.moments": 1,
     "rsynth_jax.metrics.neighbors": 1,
     "rsynth_jax.metrics.paired": 1,
+    "rsynth_jax.metrics.ranking": 1,
     "rsynth_jax.models": 1,
     "rsynth_jax.models.alexnet": 1,
     "rsynth_jax.models.efficientnet": 1,
@@ -53,6 +54,7 @@ LAYER = {
     "rsynth_jax.attacks.fab": 3,
     "rsynth_jax.attacks.square": 3,
     "rsynth_jax.synthesis": 3,
+    "rsynth_jax.expedition": 3,
     "rsynth_jax.siege": 4,
     "rsynth_jax.evaluation": 5,
     "rsynth_jax.embedding": 2,
@@ -75,6 +77,7 @@ WITHIN_A_LAYER = {
     ("rsynth_jax.metrics.inception_score", "rsynth_jax.metrics.estimates"),
     ("rsynth_jax.metrics.kernel", "rsynth_jax.metrics.estimates"),
     ("rsynth_jax.metrics.neighbors", "rsynth_jax.metrics.estimates"),
+    ("rsynth_jax.metrics.ranking", "rsynth_jax.metrics.estimates"),
     ("rsynth_jax.models", "rsynth_jax.models.preact_resnet"),
     ("rsynth_jax.models", "rsynth_jax.models.resnet"),
     ("rsynth_jax.models.alexnet", "rsynth_jax.models.layers"),
@@ -93,6 +96,7 @@ WITHIN_A_LAYER = {
     ("rsynth_jax.extractors", "rsynth_jax.checkpoints"),  # a classifier is an extractor
     ("rsynth_jax.pictures", "rsynth_jax.checkpoints"),  # its atomic write
     ("rsynth_jax.extractors", "rsynth_jax.weights"),
+    ("rsynth_jax.unlabelled", "rsynth_jax.checkpoints"),  # what a classifier can work on
     ("rsynth_jax.unlabelled", "rsynth_jax.data"),  # its readers
 }
 

@@ -10,7 +10,7 @@ import jax
 import pytest
 
 from rsynth_jax import console
-from rsynth_jax.console import classes
+from rsynth_jax.console import classes, label
 
 NAMES = ("airplane", "cat", "7", "0")
 
@@ -129,6 +129,12 @@ def test_a_signal_is_noted_and_does_not_interrupt(handlers, number):
     assert interrupted.signal is None
     os.kill(os.getpid(), number)
     assert interrupted.signal == number
+
+
+def test_one_class_is_named_or_numbered_and_is_not_all():
+    assert [label(word, NAMES) for word in ("cat", "1", "7", "0")] == [1, 1, 2, 3]
+    with pytest.raises(ValueError, match="no class 'all': give a number, or one of"):
+        label("all", NAMES)
 
 
 def test_classes_are_named_or_numbered_and_a_name_wins():

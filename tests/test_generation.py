@@ -12,6 +12,7 @@ from PIL import Image as Pillow
 from tiny import refused
 
 from rsynth_jax import console, models
+from rsynth_jax.objectives import TOWARDS
 from synth import generation
 from synth.generation import Options
 
@@ -107,11 +108,11 @@ def test_more_steps_climb_higher_and_stay_within_the_radius(classifier, tmp_path
         assert image["l2_moved"] <= 0.5 + np.sqrt(768) / 255  # bytes round by half of 1 / 255 at each end
 
 
-@pytest.mark.parametrize("objective", generation.OBJECTIVES)
+@pytest.mark.parametrize("objective", TOWARDS)
 def test_every_objective_raises_itself(classifier, objective, tmp_path):
     release = generation.checkpoints.load(classifier)
     bound = models.bind(models.create(release.config), release.variables)
-    score = generation.OBJECTIVES[objective](bound, 1)
+    score = TOWARDS[objective](bound, 1)
     start = generate(classifier, tmp_path, num=1, steps=0, batch_size=1)
     before = score(of(start, 1)[0].astype(np.float32) / 255)
     end = generate(

@@ -104,6 +104,25 @@ def test_stages_that_look_alike_keep_their_frames(tmp_path):
         assert picture.n_frames == 4
 
 
+def test_titles_count_the_steps_of_equal_stages():
+    assert pictures.titles("logit", 20, 0.2, 3) == [f"logit, {n} of 20 steps of 0.2" for n in (0, 10, 20)]
+    assert pictures.titles("logit", 0, 0.2, 1) == ["logit, 0 of 0 steps of 0.2"]
+
+
+def test_histograms_are_a_row_a_set_over_the_outline_of_the_first(tmp_path):
+    left, right = {"a": np.full(50, 0.0)}, {"b": np.full(30, 300.0)}
+    pictures.write_histograms(tmp_path / "one.png", left, "evidence")
+    pictures.write_histograms(tmp_path / "two.png", left | right, "evidence")
+    with Pillow.open(tmp_path / "one.png") as one, Pillow.open(tmp_path / "two.png") as two:
+        assert one.format == "PNG" and one.size == (800, 180) and two.size == (800, 260)
+        drawn = np.asarray(two.convert("RGB"), int)
+    blue, orange = (np.abs(drawn - color).max(axis=2) < 40 for color in ((31, 119, 180), (255, 127, 14)))
+    top, bottom = slice(0, 110), slice(130, 240)
+    assert blue[top, :400].any() and not blue[top, 400:].any()
+    assert blue[bottom, 400:].any() and not blue[bottom, :400].any()
+    assert orange[top, :400].any() and orange[bottom, :400].any()
+
+
 STEP = {"loss": 1.0, "clean_accuracy": 0.5, "adversarial_accuracy": 0.25, "learning_rate": 0.1}
 EPOCH = {"test_clean": 0.5, "test_adversarial": 0.25}
 

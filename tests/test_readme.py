@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from rsynth_jax import console
-from synth import generation, scoring
-from train import evaluate, train
+from synth import generation, refinement, scoring, translation
+from train import detect, evaluate, train
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -19,6 +19,9 @@ PROGRAMS = {
     "rsynth-evaluate": evaluate,
     "rsynth-generate": generation,
     "rsynth-score": scoring,
+    "rsynth-refine": refinement,
+    "rsynth-translate": translation,
+    "rsynth-detect": detect,
 }
 COMMANDS = re.findall(r"^(rsynth-.+)$", README, re.MULTILINE) + re.findall(r"`(rsynth-\S+ .+?)`", README)
 

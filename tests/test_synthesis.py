@@ -40,6 +40,10 @@ def task(classifier, start, label) -> Task:
     return Task(start, objectives.log_prob(classifier, label), stay)
 
 
+def steadily(step_size: float) -> synthesis.ClimbFn:
+    return synthesis.steadily(task, steepest("l2", step_size))
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def alone(optimizer, num_steps, start, label):
     _, objective, stay = task(models.bind(MODEL, VARIABLES), start, label)
@@ -65,7 +69,7 @@ def test_a_batch_equals_the_loop_over_its_images(optimizer):
     ("num_steps", "chunk", "chunks"), [(6, 2, 3), (6, 4, 2), (7, 4, 7), (4, 10, 1), (20, 10, 2)]
 )
 def test_there_is_a_stage_for_the_start_and_one_for_every_chunk(num_steps, chunk, chunks):
-    climb = synthesis.stages(MODEL, task, steepest("l2", 0.2), num_steps, chunk)
+    climb = synthesis.stages(MODEL, steadily(0.2), num_steps, chunk)
     stages = list(climb(VARIABLES, STARTS, LABELS))
     assert len(stages) == 1 + chunks
     assert_array_equal(stages[0], STARTS)
@@ -74,7 +78,7 @@ def test_there_is_a_stage_for_the_start_and_one_for_every_chunk(num_steps, chunk
 
 
 def test_a_stage_is_the_ascent_of_so_many_steps():
-    stages = list(synthesis.stages(MODEL, task, steepest("l2", 0.1), 6, 2)(VARIABLES, STARTS, LABELS))
+    stages = list(synthesis.stages(MODEL, steadily(0.1), 6, 2)(VARIABLES, STARTS, LABELS))
     assert_allclose(stages[1], one_by_one(steepest("l2", 0.1), 2), atol=1e-5)
 
 
@@ -83,15 +87,35 @@ def test_a_prime_number_of_steps_is_climbed_in_full():
     assert_allclose(images, one_by_one(steepest("l2", 0.01), 13), atol=1e-5)
 
 
+def test_a_climb_may_stop_where_it_likes():
+    """Each at the first image whose logit passes the bar, so no stage after it moves it."""
+
+    def cautious(classifier, start, label):
+        start, plain = steadily(0.1)(classifier, start, label)
+        return start, ascent.stop_when(
+            lambda image: objectives.log_prob(classifier, label)(image) > -1, plain
+        )
+
+    stages = np.stack(list(synthesis.stages(MODEL, cautious, 6, 1)(VARIABLES, STARTS, LABELS)))
+    plain = np.stack(list(synthesis.stages(MODEL, steadily(0.1), 6, 1)(VARIABLES, STARTS, LABELS)))
+    classifier = models.bind(MODEL, VARIABLES)
+    score = jax.vmap(lambda image, label: objectives.log_prob(classifier, label)(image))
+    reached = np.stack([score(stage, LABELS) > -1 for stage in plain])
+    stop = np.where(reached.any(axis=0), reached.argmax(axis=0), 6)
+    assert len(set(stop.tolist())) > 2
+    for i, last in enumerate(stop):
+        assert_allclose(stages[:, i], plain[np.minimum(np.arange(7), last), i], atol=1e-5)
+
+
 def test_no_steps_yield_the_projected_start_alone():
     outside = 3 * STARTS - 1
-    stages = list(synthesis.stages(MODEL, task, steepest("l2", 0.2), 0)(VARIABLES, outside, LABELS))
+    stages = list(synthesis.stages(MODEL, steadily(0.2), 0)(VARIABLES, outside, LABELS))
     assert len(stages) == 1
     assert_array_equal(stages[0], np.clip(outside, 0, 1))
 
 
 def test_every_stage_stays_in_the_ball_and_in_the_box():
-    for stage in synthesis.stages(MODEL, task, steepest("l2", 0.5), 6, 1)(VARIABLES, STARTS, LABELS):
+    for stage in synthesis.stages(MODEL, steadily(0.5), 6, 1)(VARIABLES, STARTS, LABELS):
         moved = np.asarray(stage - STARTS).reshape(16, -1)
         assert np.linalg.norm(moved, axis=1).max() <= RADIUS + 1e-5
         assert stage.min() >= 0 and stage.max() <= 1

@@ -37,8 +37,9 @@ class Linear(nn.Module):
 
 @contextlib.contextmanager
 def network():
-    """Meanwhile there is an architecture "tiny", of one block; optax may mix dtypes, as it does itself."""
-    with mock.patch.dict(models.ARCHITECTURES, tiny=ONE_BLOCK), jax.numpy_dtype_promotion("standard"):
+    """Meanwhile there are "tiny", of one block, and "linear"; optax may mix dtypes, as it does itself."""
+    others = {"tiny": ONE_BLOCK, "linear": lambda **config: Linear()}
+    with mock.patch.dict(models.ARCHITECTURES, others), jax.numpy_dtype_promotion("standard"):
         yield
 
 
