@@ -31,9 +31,9 @@ COLUMNS = {"fd": "FD", "kid_x1000": "KID x 1000", "precision": "precision", "rec
 
 ROWS = {
     "base: logit, 20 steps of 0.4, cosine": Way(),
-    "the paper's: log p, 60 of 0.5": Way("log p", schedule="constant", step_size=0.5, steps=60),
-    "log p": Way("log p"),
-    "logit + log p": Way("logit + log p"),
+    "the paper's: log p, 60 of 0.5": Way("log-prob", schedule="constant", step_size=0.5, steps=60),
+    "log p": Way("log-prob"),
+    "logit + log p": Way("sum"),
     "evidence, of no class": Way("evidence"),
     "seeds with all of the covariance": Way(seeds="full"),
     "temperature 0.8": Way(temperature=0.8),

@@ -19,23 +19,18 @@ from rsynth_jax import (
     checkpoints,
     datasets,
     embedding,
+    expedition,
     images,
     models,
     objectives,
-    parallel,
     seeds,
     synthesis,
 )
+from rsynth_jax.objectives import TOWARDS
 from rsynth_jax.projections import box
 
 BATCH = 100
 
-OBJECTIVES = {
-    "log p": objectives.log_prob,
-    "logit": objectives.logit,
-    "logit + log p": lambda c, y: objectives.add(objectives.logit(c, y), objectives.log_prob(c, y)),
-    "evidence": lambda c, _: objectives.evidence(c),
-}
 SCHEDULES = {"constant": lambda size, _: size, "cosine": optax.cosine_decay_schedule}
 
 
@@ -99,7 +94,7 @@ def climb_of(ground: Ground, way: Way) -> synthesis.ClimbFn:
     )
 
     def climb(classifier, start, label, key):
-        score = OBJECTIVES[way.objective](classifier, label)
+        score = TOWARDS[way.objective](classifier, label)
 
         def step_of(key) -> ascent.Ascent:
             look_key, noise_key = jax.random.split(key)
@@ -127,16 +122,11 @@ def starts_of(ground: Ground, way: Way):
 
 def painted(ground: Ground, way: Way, per_class: int) -> np.ndarray:
     """`per_class` images of each class, a class after the other."""
-    starts, devices = starts_of(ground, way), parallel.over_devices(BATCH)
-    begin, more = synthesis.programs(ground.model, climb_of(ground, way))
-    chunk, variables = ascent.chunk(way.steps), devices.replicate(ground.release.variables)
+    starts, climb = starts_of(ground, way), synthesis.stages(ground.model, climb_of(ground, way), way.steps)
     labels = np.repeat(np.arange(len(ground.release.class_names)), per_class)
     keys = jax.random.split(jax.random.key(0), (len(labels), 2))
-    done = []
-    for rows in np.split(np.arange(len(labels)), len(labels) // BATCH):
-        inputs = devices.split((starts(keys[rows, 0], labels[rows]), labels[rows], keys[rows, 1]))
-        states = begin(variables, *inputs)
-        for _ in range(way.steps // chunk):
-            states = more(chunk)(variables, states, *inputs)
-        done.append(np.asarray(jax.vmap(images.encode)(states.image)))
-    return np.concatenate(done)
+
+    def rows_of(rows: np.ndarray) -> tuple:
+        return starts(keys[rows, 0], labels[rows]), labels[rows], keys[rows, 1]
+
+    return expedition.frames(climb, ground.release.variables, rows_of, len(labels), BATCH)[-1]

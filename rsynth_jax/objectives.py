@@ -160,4 +160,5 @@ TOWARDS = {
     "log-prob": log_prob,
     "logit": logit,
     "sum": lambda classifier, label: add(logit(classifier, label), log_prob(classifier, label)),
+    "evidence": lambda classifier, _: evidence(classifier),
 }

@@ -61,7 +61,7 @@ class Options:
     out: Path = Path("generated.png")
     """The sheet, a PNG with a row a class, of up to 16 images each."""
     objective: str = "logit"
-    """log-prob (the paper's), logit, or sum of both."""
+    """log-prob (the paper's), logit, sum of both, or evidence (of any class)."""
     radius: float = 30.0
     """Largest l2 distance from the start, in pixel values of [0, 1] (paper: 30 at 32 pixels, 40 at 224)."""
     steps: int = 20

@@ -69,7 +69,7 @@ class Options:
     until: Annotated[float | None, arg(metavar="P")] = None
     """Stop each image where the probability of the class reaches this; by default take every step."""
     objective: str = "log-prob"
-    """log-prob, logit, or sum of both."""
+    """log-prob, logit, sum of both, or evidence (of any class)."""
     radius: float = 6.0
     """Largest l2 distance from the given image, in pixel values of [0, 1]; grow it with the side."""
     steps: int = 40
