@@ -51,6 +51,7 @@ def besiege(name, batch_size, standing=STANDING, **options):
     return siege.besiege(programs(name), VARIABLES, key, VICTIMS, standing, batch_size, **options)
 
 
+@functools.cache
 def alone(name):
     """Every attempt at every image, one at a time and to its end."""
     attack, classifier = ATTACKS[name], bind(MODEL, VARIABLES)
