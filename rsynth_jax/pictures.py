@@ -68,6 +68,13 @@ def titles(objective: str, num_steps: int, step_size: float, num_frames: int) ->
     return [f"{objective}, {n} of {num_steps} steps of {step_size:g}" for n in done]
 
 
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Write one image uint8 (h, w, 3) as a PNG, pixel by pixel."""
+    content = io.BytesIO()
+    Pillow.fromarray(image).save(content, format="PNG")
+    checkpoints.write(path, content.getvalue())
+
+
 def write_sheet(path: Path, images: Bytes, columns: int, row_names: Sequence[str], title: str) -> None:
     """Write a sheet as a PNG."""
     content = io.BytesIO()

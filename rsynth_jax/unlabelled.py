@@ -79,6 +79,17 @@ def load(
     return images
 
 
+def names(spec: str, split: str | None, num: int) -> tuple[str, ...]:
+    """What to call the first `num` images: their files' names, or their numbers where they have no files."""
+    kind, place, split = parsed(spec, split)
+    if kind == "file":
+        return (Path(place).stem,)
+    if kind == "folder":
+        entries = from_folder(Path(place).expanduser(), split, None).source.source
+        return tuple(file.stem for _, _, file in entries[:num])
+    return tuple(f"{i:04d}" for i in range(num))
+
+
 def labels(spec: str, class_names: Sequence[str], split: str | None = None) -> np.ndarray | None:
     """The labels that an .npz has, (n,), as numbers among `class_names`; None where it has none.
 

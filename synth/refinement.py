@@ -23,6 +23,7 @@ from rsynth_jax import (
     models,
     objectives,
     pictures,
+    studio,
     synthesis,
     unlabelled,
 )
@@ -85,19 +86,6 @@ def check(options: Options) -> None:
     checkpoints.writable(o.out, o.sheet, o.json)
 
 
-def labels_of(options: Options, release, given: np.ndarray) -> np.ndarray:
-    """The class of each image: the one asked for, else its own, else what the classifier sees."""
-    if options.label is not None:
-        return np.full(len(given), console.label(options.label, release.class_names), np.int32)
-    labels = unlabelled.labels(options.given, release.class_names, options.split)
-    if labels is None:
-        model = models.create(release.config)
-        return expedition.seen(model, release.variables, given, options.batch_size)
-    if len(labels) < len(given):
-        raise ValueError(f"{options.given} has {len(labels)} labels for {len(given)} images")
-    return labels[: len(given)]
-
-
 def refined(options: Options, release, given: np.ndarray, labels: np.ndarray, track: Callable = iter):
     """The images uint8 (n, h, w, c) after the ascent; `track` wraps the loop over batches."""
     task = functools.partial(refinement, radius=options.radius)
@@ -117,7 +105,7 @@ def refine(options: Options) -> int:
     release, began = checkpoints.load(options.classifier), time.perf_counter()
     o = options
     given = unlabelled.decoded(release, o.given, o.split, o.data_dir, o.image_size, o.num)
-    labels = labels_of(options, release, given)
+    labels = studio.labels_of(options, release, given)
     with console.bar() as bar:
         track = functools.partial(bar.track, description="refining")
         better = refined(options, release, given, labels, track)

@@ -66,6 +66,7 @@ LAYER = {
     "rsynth_jax.data": DOOR,
     "rsynth_jax.extractors": DOOR,
     "rsynth_jax.pictures": DOOR,
+    "rsynth_jax.studio": DOOR,
     "rsynth_jax.watching": DOOR,
     "rsynth_jax.weights": DOOR,
     "rsynth_jax.unlabelled": DOOR,
@@ -97,6 +98,10 @@ WITHIN_A_LAYER = {
     ("rsynth_jax.pictures", "rsynth_jax.checkpoints"),  # its atomic write
     ("rsynth_jax.extractors", "rsynth_jax.weights"),
     ("rsynth_jax.unlabelled", "rsynth_jax.checkpoints"),  # what a classifier can work on
+    ("rsynth_jax.studio", "rsynth_jax.checkpoints"),
+    ("rsynth_jax.studio", "rsynth_jax.console"),
+    ("rsynth_jax.studio", "rsynth_jax.pictures"),
+    ("rsynth_jax.studio", "rsynth_jax.unlabelled"),
     ("rsynth_jax.unlabelled", "rsynth_jax.data"),  # its readers
 }
 

@@ -1,0 +1,99 @@
+"""The inpainting program: what is known stays to the last bit, and the hole is filled within the radius."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+from numpy.testing import assert_array_equal
+from PIL import Image as Pillow
+from tiny import refused
+
+from rsynth_jax import ascent, images, objectives
+from synth import inpainting
+from synth.inpainting import Options
+
+NAMES = ("airplane", "cat", "dog")
+IMAGES = np.random.default_rng(0).integers(0, 256, (3, *tiny.SHAPE), np.uint8)
+RNG = np.random.default_rng(1)
+
+
+def climbed(classifier, image, hole, radius):
+    start, score, stay = inpainting.inpainting(
+        classifier, image, 2, hole, objective="log-prob", radius=radius
+    )
+    climb = ascent.projected_gradient_ascent(score, stay, ascent.steepest("l2", 0.5))
+    return start, np.asarray(ascent.run(climb, start, 6)[0])
+
+
+def test_known_pixels_stay_and_the_hole_moves_up_within_ball_and_box(linear):
+    image, hole = RNG.random((4, 4, 3), np.float32), RNG.random((4, 4, 1)) < 0.5
+    start, found = climbed(linear, image, hole, radius=0.4)
+    known = np.broadcast_to(~hole, image.shape)
+    assert_array_equal(start, images.fill(image, hole))
+    assert_array_equal(found[known], image[known])
+    assert 0.39 < np.linalg.norm(found - start) <= 0.4 + 1e-6 and found.min() >= 0 and found.max() <= 1
+    score = objectives.log_prob(linear, 2)
+    assert score(found) > score(start)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inpainting")
+    mask = np.zeros(tiny.SHAPE[:2], np.uint8)
+    mask[:, 10:] = 255
+    for name, values in {"mask": mask, "none": 0 * mask, "all": 0 * mask + 255, "small": mask[:8]}.items():
+        Pillow.fromarray(values).save(folder / f"{name}.png")
+    np.savez(folder / "a.npz", images=IMAGES)
+    with tiny.network():
+        tiny.release(folder / "c.safetensors", NAMES, "linear")
+        yield folder
+
+
+def inpaint(folder: Path, out: Path, **changed) -> dict:
+    asked = {"classifier": str(folder / "c.safetensors"), "steps": 4, "label": "dog"} | changed
+    asked = {"given": str(folder / "a.npz")} | asked
+    asked |= {"out": out / "s.png", "npz": out / "t.npz", "json": out / "n.json"}
+    assert inpainting.inpaint(Options(**asked)) == 0
+    return json.loads((out / "n.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("mask", "hole"), [(None, np.s_[4:12, 4:12]), ("mask.png", np.s_[:, 10:])], ids=["square", "mask"]
+)
+def test_every_known_byte_is_as_it_was(folder, tmp_path, mask, hole):
+    n = inpaint(folder, tmp_path, mask=mask and folder / mask)
+    with np.load(tmp_path / "t.npz", allow_pickle=False) as file:
+        changed = (file["images"] != IMAGES).any(axis=(0, 3))
+    missing = np.zeros(tiny.SHAPE[:2], bool)
+    missing[hole] = True
+    assert_array_equal(changed, missing)
+    assert n["known_error"] == 0 and n["p"] > n["p_start"]
+
+
+@pytest.mark.parametrize(
+    ("mask", "said"),
+    [
+        ("none.png", "has no hole: white is the hole"),
+        ("all.png", "has no known pixel"),
+        ("small.png", "is 8 x 16, the images are 16 x 16"),
+        ("nowhere.png", "cannot read the image .*nowhere.png"),
+    ],
+)
+def test_a_mask_that_makes_no_sense_is_refused_and_nothing_is_written(folder, tmp_path, mask, said):
+    with refused(match=said):
+        inpaint(folder, tmp_path, mask=folder / mask)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_class_is_guessed_from_what_is_known(folder, tmp_path):
+    """What was in the hole does not matter."""
+    guesses = []
+    for filling in (0, 255):
+        given = IMAGES.copy()
+        given[:, 4:12, 4:12] = filling
+        np.savez(tmp_path / "g.npz", images=given)
+        n = inpaint(folder, tmp_path, given=str(tmp_path / "g.npz"), label=None)
+        guesses.append([image["to"] for image in n["images"]])
+    assert guesses[0] == guesses[1]

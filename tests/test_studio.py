@@ -1,0 +1,133 @@
+"""What programs share that start from given images: who is painted what, what is written and refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+from numpy.testing import assert_array_equal
+from PIL import Image as Pillow
+from tiny import refused
+
+from rsynth_jax import pictures, studio, synthesis
+from rsynth_jax.ascent import steepest
+from rsynth_jax.objectives import log_prob
+from rsynth_jax.projections import box
+from rsynth_jax.studio import Options
+
+NAMES = ("airplane", "cat", "dog")
+IMAGES = np.random.default_rng(0).integers(0, 256, (5, *tiny.SHAPE), np.uint8)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def network():
+    with tiny.network():
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A classifier, an .npz of images, and the first two of them as photographs in a folder."""
+    folder = tmp_path_factory.mktemp("studio")
+    tiny.release(folder / "c.safetensors", NAMES, "linear")
+    np.savez(folder / "a.npz", images=IMAGES)
+    (folder / "photos").mkdir()
+    for name, image in zip(("one", "two"), IMAGES, strict=False):
+        Pillow.fromarray(image).save(folder / "photos" / f"{name}.png")
+    return folder
+
+
+def climb(classifier, image, label):
+    return synthesis.steadily(task, steepest("l2", 0.2))(classifier, image, label)
+
+
+def task(classifier, image, label):
+    return synthesis.Task(image, log_prob(classifier, label), box())
+
+
+def work(folder: Path, out: Path, given: str = "a.npz", extra=None, **changed) -> dict:
+    """The numbers of a run in four steps, three images at a time, unless told otherwise."""
+    asked = {"label": "dog", "classifier": str(folder / "c.safetensors"), "steps": 4, "batch_size": 3}
+    asked |= {"out": out / "s.png", "npz": out / "t.npz", "json": out / "n.json"} | changed
+    options = Options(str(folder / given), **asked)
+    subject = studio.read(options)
+    assert studio.publish(options, subject, studio.paint(options, subject, climb), extra or {}) == 0
+    return json.loads((out / "n.json").read_text())
+
+
+def arrays(out: Path) -> dict[str, np.ndarray]:
+    with np.load(out / "t.npz", allow_pickle=False) as file:
+        return dict(file)
+
+
+def test_the_sheet_has_given_start_result_and_difference_of_the_first_images(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(studio, "ROWS", 3)
+    n = work(folder, tmp_path)
+    result = arrays(tmp_path)["images"][:3]
+    grey = np.uint8(np.clip(128 + result.astype(int) - IMAGES[:3], 0, 255))
+    cells = np.stack([IMAGES[:3], IMAGES[:3], result, grey], axis=1).reshape(-1, *tiny.SHAPE)
+    rows = [
+        f"{i:04d}: {image['from']} -> dog, p {np.exp(image['log_prob']):.2f}, l2 {image['l2_moved']:.1f}"
+        for i, image in enumerate(n["images"][:3])
+    ]
+    title = "given, start, log-prob, 4 of 4 steps of 0.2, difference"
+    with Pillow.open(tmp_path / "s.png") as picture:
+        assert_array_equal(picture, pictures.sheet(cells, 4, rows, title))
+
+
+def test_an_image_does_not_depend_on_those_beside_it(folder, tmp_path):
+    work(folder, tmp_path)
+    every = arrays(tmp_path)["images"].astype(int)
+    work(folder, tmp_path, num=2, batch_size=8)
+    assert np.abs(arrays(tmp_path)["images"] - every[:2]).max() <= 1
+
+
+def test_a_folder_is_painted_and_each_result_bears_the_name_of_its_file(folder, tmp_path):
+    n = work(folder, tmp_path, "photos", each=True, gif=tmp_path / "a.gif")
+    found = arrays(tmp_path)
+    assert [image["name"] for image in n["images"]] == ["one", "two"] and found["labels"].tolist() == [2, 2]
+    assert_array_equal(found["given"], IMAGES[:2])
+    assert found["class_names"].tolist() == list(NAMES)
+    for name, image in zip(("one", "two"), found["images"], strict=True):
+        with Pillow.open(tmp_path / "s" / f"{name}.png") as picture:
+            assert_array_equal(picture, image)
+    with Pillow.open(tmp_path / "a.gif") as picture:
+        assert picture.format == "GIF" and picture.n_frames == 3
+
+
+def test_without_a_class_each_image_is_painted_what_is_seen_in_it(folder, tmp_path):
+    n = work(folder, tmp_path, label=None)
+    assert all(image["to"] == image["from"] for image in n["images"])
+
+
+def test_the_json_holds_every_number_printed(folder, tmp_path, capsys):
+    n = work(folder, tmp_path, extra={"known_error": np.arange(5)})
+    assert capsys.readouterr().out == (
+        f"{tmp_path / 's.png'}: 5 images in {n['seconds']:.1f} s; {n['share']:.0%} end in their class, "
+        f"mean p {n['p_start']:.2f} -> {n['p']:.2f}, l2 moved {n['l2_moved']:.2f}, known error 2\n"
+    )
+    low, high = n["interval"]
+    assert 0 <= low <= n["share"] <= high <= 1
+    assert n["p"] == pytest.approx(np.mean([np.exp(image["log_prob"]) for image in n["images"]]))
+    assert [image["known_error"] for image in n["images"]] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"radius": 0.0}, "radius is 0"),
+        ({"steps": 0}, "steps is 0"),
+        ({"step_size": float("nan")}, "step_size is nan"),
+        ({"batch_size": -1}, "batch_size is -1"),
+        ({"num": 0}, "num is 0"),
+        ({"objective": "loss"}, "'loss'.*log-prob, logit, sum"),
+        ({"label": "unicorn"}, "no class 'unicorn'.*airplane, cat, dog"),
+        ({"given": "nowhere.png"}, "cannot read the image .*nowhere.png"),
+        ({"image_size": 24}, "takes no images of 24 x 24 x 3"),
+    ],
+)
+def test_a_mistake_is_refused_in_one_line_and_nothing_is_written(folder, tmp_path, changed, said):
+    with refused(match=said):
+        work(folder, tmp_path, **changed)
+    assert list(tmp_path.iterdir()) == []
