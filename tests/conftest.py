@@ -1,5 +1,7 @@
 """Eight simulated devices and strict dtypes for every test, and the classifiers that several files share."""
 
+import os
+
 import hypothesis
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,7 @@ import pytest
 from rsynth_jax import models
 from rsynth_jax.types import Classifier
 
+os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"  # tests compile much and compute little
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 

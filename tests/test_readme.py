@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rsynth_jax import console
-from synth import generation, inpainting, refinement, scoring, superresolution, translation
+from synth import generation, inpainting, refinement, scoring, sketching, superresolution, translation
 from train import detect, evaluate, train
 
 ROOT = Path(__file__).parents[1]
@@ -21,6 +21,7 @@ PROGRAMS = {
     "rsynth-score": scoring,
     "rsynth-inpaint": inpainting,
     "rsynth-refine": refinement,
+    "rsynth-sketch": sketching,
     "rsynth-superresolve": superresolution,
     "rsynth-translate": translation,
     "rsynth-detect": detect,
