@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 
 from rsynth_jax import console
-from synth import generation, inpainting, refinement, scoring, sketching, superresolution, translation
+from synth import (
+    generation,
+    inpainting,
+    painting,
+    refinement,
+    scoring,
+    sketching,
+    superresolution,
+    translation,
+)
 from train import detect, evaluate, train
 
 ROOT = Path(__file__).parents[1]
@@ -20,6 +29,7 @@ PROGRAMS = {
     "rsynth-generate": generation,
     "rsynth-score": scoring,
     "rsynth-inpaint": inpainting,
+    "rsynth-paint": painting,
     "rsynth-refine": refinement,
     "rsynth-sketch": sketching,
     "rsynth-superresolve": superresolution,
