@@ -15,7 +15,7 @@ RNG = np.random.default_rng(7)
 IMAGES = RNG.integers(0, 256, (16, 16, 16, 3), np.uint8)
 LABELS = np.arange(16, dtype=np.int32) % 10
 KEY = jax.random.key(0)
-TINY = tiny.ONE_BLOCK(num_classes=10)  # quick to compile, for the laws that hold for any network
+TINY = tiny.ONE_BLOCK(num_classes=10)  # quick to compile
 OPTIMIZER = optax.sgd(0.05, momentum=0.9)
 
 
@@ -29,14 +29,19 @@ def negative(key, classifier, image, label):
 
 
 @pytest.fixture(scope="module")
-def fresh():
-    """The state before the first step of `TINY`."""
-    return training.init_state(OPTIMIZER, TINY.init(jax.random.key(0, impl="rbg"), jnp.zeros((1, 16, 16, 3))))
+def small():
+    return TINY, TINY.init(jax.random.key(0, impl="rbg"), jnp.zeros((1, 16, 16, 3)))
+
+
+@pytest.fixture(scope="module")
+def fresh(small):
+    """The state before the first step, to be donated."""
+    return training.init_state(OPTIMIZER, small[1])
 
 
 @pytest.fixture(scope="module")
 def start(small):
-    """The state before the first step of `small`."""
+    """The state before the first step."""
     _, variables = small
     return training.TrainState(jnp.array(0), variables, OPTIMIZER.init(variables["params"]), variables)
 
