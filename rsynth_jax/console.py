@@ -116,6 +116,13 @@ class Clock:
         self.since += seconds
 
 
+def skipped(messages: Sequence[str]) -> int:
+    """Say what was left out and why; the exit status, 1 where anything was."""
+    for message in messages:
+        print(f"skipped: {message}", file=sys.stderr)
+    return 1 if messages else 0
+
+
 def label(asked: str, class_names: Sequence[str]) -> int:
     """The label of one class given by name or number."""
     labels = {str(label): label for label in range(len(class_names))}

@@ -80,12 +80,16 @@ class Options:
 
 
 class Subject(NamedTuple):
-    """What is painted on: a classifier, n images with their names, the class that each climbs to."""
+    """What is painted on: a classifier, n images with their names, the class that each climbs to.
+
+    And why others could not be read.
+    """
 
     release: checkpoints.Release
     images: Bytes
     names: tuple[str, ...]
     labels: np.ndarray
+    skipped: tuple[str, ...]
 
 
 class Painted(NamedTuple):
@@ -111,9 +115,9 @@ def read(options: Options, known: Callable[[Bytes], Bytes] = lambda images: imag
     """
     check(options)
     o, release = options, checkpoints.load(options.classifier)
-    images = unlabelled.decoded(release, o.given, o.split, o.data_dir, o.image_size, o.num)
-    names = unlabelled.names(o.given, o.split, len(images))
-    return Subject(release, images, names, labels_of(options, release, known(images)))
+    given = unlabelled.decoded(release, o.given, o.split, o.data_dir, o.image_size, o.num)
+    labels = labels_of(options, release, known(given.images))
+    return Subject(release, given.images, given.names, labels, given.skipped)
 
 
 def labels_of(options: Options, release: checkpoints.Release, given: Bytes) -> np.ndarray:
@@ -132,7 +136,7 @@ def labels_of(options: Options, release: checkpoints.Release, given: Bytes) -> n
 def paint(options: Options, subject: Subject, climb_fn: synthesis.ClimbFn, *inputs: np.ndarray) -> Painted:
     """Carry out `climb_fn(classifier, image, label, *inputs of that image)` on all of them."""
     began, chunk = time.perf_counter(), GIF_CHUNK if options.gif else ascent.CHUNK
-    release, given, _, labels = subject
+    release, given, _, labels, _ = subject
     climb = synthesis.stages(models.create(release.config), climb_fn, options.steps, chunk)
 
     def rows_of(rows: np.ndarray) -> tuple:
@@ -158,7 +162,7 @@ def rows(given: Bytes, frames: list[Bytes]) -> list[Bytes]:
 
 def publish(options: Options, subject: Subject, painted: Painted, extra: dict[str, np.ndarray]) -> int:
     """The sheet, the other files asked for, and the closing line. `extra` has more numbers of each image."""
-    (release, _, _, labels), frames = subject, painted.frames
+    (release, _, _, labels, skipped), frames = subject, painted.frames
     model, size = models.create(release.config), options.batch_size
     found = expedition.outcome(model, release.variables, frames[0], frames[-1], labels, size)
     numbers = numbers_of(subject, found, extra) | {"seconds": painted.seconds}
@@ -170,7 +174,7 @@ def publish(options: Options, subject: Subject, painted: Painted, extra: dict[st
         f"their class, mean p {numbers['p_start']:.2f} -> {numbers['p']:.2f}, "
         f"l2 moved {numbers['l2_moved']:.2f}{more}"
     )
-    return 0
+    return console.skipped(skipped)
 
 
 def numbers_of(subject: Subject, found: expedition.Outcome, extra: dict[str, np.ndarray]) -> dict:
@@ -199,7 +203,7 @@ def captions(each: list[dict]) -> list[str]:
 
 def write(options: Options, subject: Subject, painted: Painted, row_names: list[str]) -> None:
     """The sheet; single images, animation and arrays where they are asked for."""
-    o, (release, given, names, labels), frames = options, subject, painted.frames
+    o, (release, given, names, labels, _), frames = options, subject, painted.frames
     titles = pictures.titles(o.objective, o.steps, o.step_size, len(frames))
     titles = [f"given, start, {title}, difference" for title in titles]
     sheets = rows(given, frames)

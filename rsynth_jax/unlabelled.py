@@ -6,6 +6,7 @@ first = images[0]  # uint8 (h, w, c)
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -79,14 +80,27 @@ def load(
     return images
 
 
+class Given(NamedTuple):
+    """Images in memory, uint8 (n, h, w, 3), what to call each, and why others could not be read."""
+
+    images: np.ndarray
+    names: tuple[str, ...]
+    skipped: tuple[str, ...]
+
+
 def names(spec: str, split: str | None, num: int) -> tuple[str, ...]:
-    """What to call the first `num` images: their files' names, or their numbers where they have no files."""
+    """What to call the first `num` images, each its own: by their files, else by their numbers."""
     kind, place, split = parsed(spec, split)
     if kind == "file":
         return (Path(place).stem,)
     if kind == "folder":
-        entries = from_folder(Path(place).expanduser(), split, None).source.source
-        return tuple(file.stem for _, _, file in entries[:num])
+        root = Path(place).expanduser()
+        files = [file for _, _, file in from_folder(root, split, None).source.source[:num]]
+        inside = ["" if file.parent.name in (root.name, split) else f"{file.parent.name}-" for file in files]
+        stems = [prefix + file.stem for prefix, file in zip(inside, files, strict=True)]
+        return tuple(
+            stems if len(set(stems)) == len(files) else (str(i) + "-" + s for i, s in enumerate(stems))
+        )
     return tuple(f"{i:04d}" for i in range(num))
 
 
@@ -119,12 +133,23 @@ def decoded(
     data_dir: str | None = None,
     image_size: int | None = None,
     num: int | None = None,
-) -> np.ndarray:
-    """The first `num` images, or all, in memory: uint8 (n, h, w, 3), for a classifier to work on.
+) -> Given:
+    """The first `num` images, or all, in memory, for a classifier to work on.
 
-    Of the classifier's own size unless told otherwise. Raises ValueError where it takes no such images.
+    Of the classifier's own size unless told otherwise. A file that cannot be read is left out and told of.
+    Raises ValueError where no image can be read, and where the classifier takes no such images.
     """
     images = load(spec, split, data_dir, image_size or release.image_shape[0])
-    found = np.stack([images[i] for i in range(min(len(images), num or len(images)))])
-    embedding.colors(models.create(release.config), release.variables, found.shape[1:])
-    return found
+    called = names(spec, split, min(len(images), num or len(images)))
+    found, skipped = [], []
+    for i, name in enumerate(called):
+        try:
+            found.append((images[i], name))
+        except ValueError as error:
+            skipped.append(str(error))
+    if not found:
+        raise ValueError(skipped[0])
+    arrays, called = zip(*found, strict=True)
+    given = np.stack(arrays)
+    embedding.colors(models.create(release.config), release.variables, given.shape[1:])
+    return Given(given, called, tuple(skipped))

@@ -104,15 +104,16 @@ def refine(options: Options) -> int:
     check(options)
     release, began = checkpoints.load(options.classifier), time.perf_counter()
     o = options
-    given = unlabelled.decoded(release, o.given, o.split, o.data_dir, o.image_size, o.num)
+    given, _, skipped = unlabelled.decoded(release, o.given, o.split, o.data_dir, o.image_size, o.num)
     labels = studio.labels_of(options, release, given)
     with console.bar() as bar:
         track = functools.partial(bar.track, description="refining")
         better = refined(options, release, given, labels, track)
-    return write(options, release, given, better, labels, time.perf_counter() - began)
+    write(options, release, given, better, labels, time.perf_counter() - began)
+    return console.skipped(skipped)
 
 
-def write(options: Options, release, given, better, labels, seconds: float) -> int:
+def write(options: Options, release, given, better, labels, seconds: float) -> None:
     """The arrays, the sheet if asked for, and the closing line."""
     names = np.array(release.class_names)
     checkpoints.write_arrays(options.out, {"images": better, "labels": labels, "class_names": names})
@@ -130,7 +131,6 @@ def write(options: Options, release, given, better, labels, seconds: float) -> i
         f"mean log p {numbers['log_prob_start']:.2f} -> {numbers['log_prob']:.2f}, "
         f"l2 moved {numbers['l2_moved']:.2f}"
     )
-    return 0
 
 
 def main() -> None:

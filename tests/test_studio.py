@@ -96,6 +96,30 @@ def test_a_folder_is_painted_and_each_result_bears_the_name_of_its_file(folder, 
         assert picture.format == "GIF" and picture.n_frames == 3
 
 
+def test_a_damaged_file_is_named_and_left_out_and_the_others_are_done(folder, tmp_path, capsys):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in ("one", "two"):
+        (photos / f"{name}.png").write_bytes((folder / "photos" / f"{name}.png").read_bytes())
+    (photos / "damaged.png").write_bytes(b"no picture")
+    options = Options(str(photos), classifier=str(folder / "c.safetensors"), steps=1, out=tmp_path / "s.png")
+    subject = studio.read(options)
+    assert subject.names == ("one", "two")
+    assert studio.publish(options, subject, studio.paint(options, subject, climb), {}) == 1
+    errors = capsys.readouterr().err.splitlines()
+    assert [
+        line for line in errors if line.startswith("skipped: cannot read the image") and "damaged" in line
+    ]
+
+
+def test_files_of_one_name_in_several_folders_keep_apart(folder, tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        Pillow.fromarray(IMAGES[0]).save(tmp_path / name / "1.png")
+    options = Options(str(tmp_path), classifier=str(folder / "c.safetensors"))
+    assert studio.read(options).names == ("cat-1", "dog-1")
+
+
 def test_without_a_class_each_image_is_painted_what_is_seen_in_it(folder, tmp_path):
     n = work(folder, tmp_path, label=None)
     assert all(image["to"] == image["from"] for image in n["images"])

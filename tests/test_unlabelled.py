@@ -158,7 +158,7 @@ def test_images_are_decoded_up_to_a_number_and_at_the_classifier_s_size(tmp_path
     np.savez(tmp_path / "a.npz", images=IMAGES)
     with tiny.network():
         release = tiny.release(tmp_path / "c.safetensors", tuple("abc"), "linear")
-        found = unlabelled.decoded(release, str(tmp_path / "a.npz"), num=num)
+        found = unlabelled.decoded(release, str(tmp_path / "a.npz"), num=num).images
     side = tiny.SHAPE[0]
     assert_array_equal(found, [data.square_bytes(image, side) for image in IMAGES[:expected]])
 
