@@ -12,7 +12,6 @@ import dataclasses
 import io
 import json
 import platform
-from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -21,11 +20,11 @@ import tyro
 from PIL import Image as Pillow
 from scipy import ndimage
 
-from rsynth_jax import checkpoints, data, embedding, expedition, extractors, models, pictures
+from benchmarks.judging import BATCH, Judge, judge_of
+from rsynth_jax import checkpoints, data, expedition, models, pictures
 from rsynth_jax.metrics import frechet
 from synth import refinement
 
-BATCH = 50
 SHOWN = 12  # images a row of the sheet
 SIGMA, QUALITY = 1.0, 10  # pixels; of Pillow's JPEG
 
@@ -71,22 +70,11 @@ DAMAGES = {
 }
 
 
-def judge_of() -> Callable[[np.ndarray], np.ndarray]:
-    """images -> their features."""
-    extractor = extractors.load("efficientnet-lite0")
-
-    def features(images):
-        batches = embedding.in_batches(images, BATCH)
-        return embedding.embed(extractor.model, extractor.variables, batches, BATCH).features
-
-    return features
-
-
-def measured(features: Callable, others: np.ndarray, real: np.ndarray, stages: dict) -> dict:
-    """The Fréchet distance to the others of each stage, and its mean l2 distance to the real images."""
+def measured(judge: Judge, real: np.ndarray, stages: dict) -> dict:
+    """Of each stage the Fréchet distance to the judge's images, and the mean l2 distance to the real ones."""
     row = {}
     for name, images in stages.items():
-        row[f"fd_{name}"] = frechet.frechet_estimate(features(images), others)._asdict()
+        row[f"fd_{name}"] = frechet.frechet_estimate(judge.features(images), judge.real)._asdict()
         gaps = (images / 255.0 - real / 255.0).reshape(len(real), -1)
         row[f"l2_{name}"] = float(np.linalg.norm(gaps, axis=1).mean())
     return row
@@ -112,19 +100,18 @@ def main() -> None:
     options = tyro.cli(Options)
     release, asked = checkpoints.load(options.classifier), refinement.Options("", options.classifier)
     images, _ = data.load(options.data, "test", options.data_dir).examples
-    real, features, rows, shown = images[: options.num], judge_of(), {}, {}
-    others = features(images[options.num :])
+    real, judge, rows, shown = images[: options.num], judge_of(images[options.num :]), {}, {}
     for name, damage in DAMAGES.items():
         before = damage(real)
         labels = expedition.seen(models.create(release.config), release.variables, before, BATCH)
         after = refinement.refined(asked, release, before, labels)
-        rows[name] = measured(features, others, real, {"before": before, "after": after})
+        rows[name] = measured(judge, real, {"before": before, "after": after})
         shown |= {name: before[:SHOWN], f"{name}, refined": after[:SHOWN]}
     title = "test images, damaged and refined: the first, nothing picked"
     sheet = np.concatenate(list(shown.values()))
     pictures.write_sheet(options.out.with_suffix(".png"), sheet, SHOWN, list(shown), title)
     content = {"machine": platform.machine(), "classifier": options.classifier, "num": len(real)}
-    content |= {"others": len(others), "radius": asked.radius, "steps": asked.steps}
+    content |= {"others": len(judge.real), "radius": asked.radius, "steps": asked.steps}
     content |= {"step_size": asked.step_size, "rows": rows}
     checkpoints.write(options.out.with_suffix(".json"), (json.dumps(content, indent=1) + "\n").encode())
     print("\n".join(table(rows)))

@@ -44,7 +44,7 @@ ROWS = {
     "noise 0.02": Way(noise=0.02),
     "shift 1": Way(shift=1),
     "shift 2": Way(shift=2),
-    "stop at the real logit": Way(stop=1.0),
+    "stop at the real logit": Way(stop=0.0),
     "10 steps of 0.4": Way(steps=10),
     "10 steps of 0.8": Way(steps=10, step_size=0.8),
     "15 steps of 0.6": Way(steps=15, step_size=0.6),

@@ -6,6 +6,7 @@ Image i of every way starts from the same draw.
 """
 
 import functools
+import math
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -45,7 +46,7 @@ class Way(NamedTuple):
       momentum: decay of an average of the directions.
       noise: standard deviation of what each step adds to each value (Langevin).
       shift: pixels by which each step shifts its look at the image, at most.
-      stop: stay at the first image whose logit is the mean of its class's real images.
+      stop: stay at the first image whose logit is above its class's real images' mean by this.
     """
 
     objective: str = "logit"
@@ -57,7 +58,7 @@ class Way(NamedTuple):
     momentum: float = 0.0
     noise: float = 0.0
     shift: int = 0
-    stop: float = 0.0
+    stop: float = math.inf
 
 
 class Ground(NamedTuple):
@@ -104,7 +105,7 @@ def climb_of(ground: Ground, way: Way) -> synthesis.ClimbFn:
 
         def reached(image):
             own = objectives.logit(classifier, label)(image)
-            return (way.stop > 0) & (own >= jnp.asarray(ground.real_logits)[label])
+            return own >= jnp.asarray(ground.real_logits)[label] + way.stop
 
         return start, ascent.stop_when(reached, ascent.drawn(key, step_of))
 
