@@ -40,8 +40,8 @@ GIF_CHUNK = 2  # steps between two frames of an animation
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
-    """The flags that all of them have."""
+class Given:
+    """The flags that say what to climb from, towards what, and how far."""
 
     given: Positional[Annotated[str, arg(metavar="A")]]
     """The images: one image file, a folder, an .npz with the array images, or tfds:NAME."""
@@ -49,8 +49,6 @@ class Options:
     """A bundled classifier by name, a .safetensors file, or a training run."""
     label: Annotated[str | None, arg(name="class", metavar="CLASS")] = None
     """The class to paint, by name or number; by default an .npz's own labels, else what is seen in it."""
-    out: Path = Path("painted.png")
-    """The sheet, a PNG with a row an image, of up to 16: as given, the start, the result, the difference."""
     split: Annotated[str | None, arg(metavar="SPLIT")] = None
     """Which of A: train, test, train[:50%] ...; by default test of TFDS, all of anything else."""
     data_dir: Annotated[str | None, arg(metavar="DIR")] = None
@@ -59,8 +57,6 @@ class Options:
     """Resize the central square of every image to this side; by default the classifier's."""
     num: Annotated[int | None, arg(metavar="N")] = None
     """Only the first so many."""
-    objective: str = "log-prob"
-    """log-prob (the paper's), logit, sum of both, or evidence (of any class)."""
     radius: float = 6.0
     """Largest l2 distance from the start, in pixel values of [0, 1]; grow it with the side."""
     steps: int = 40
@@ -69,14 +65,24 @@ class Options:
     """l2 length of a step."""
     batch_size: int = 40
     """Images computed together; changes the speed, and the images by no more than rounding."""
+    json: Annotated[Path | None, arg(metavar="FILE")] = None
+    """Also write every number printed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(Given):
+    """Those of a program that shows its work on a sheet."""
+
+    out: Path = Path("painted.png")
+    """The sheet, a PNG with a row an image, of up to 16: as given, the start, the result, the difference."""
+    objective: str = "log-prob"
+    """log-prob (the paper's), logit, sum of both, or evidence (of any class)."""
     each: FlagCreatePairsOff[bool] = False
     """Also write every result as a PNG of its own, in a folder beside OUT that bears its name."""
     npz: Annotated[Path | None, arg(metavar="FILE")] = None
     """Also write the images as arrays: images uint8 (n, h, w, c), labels, class_names, and given."""
     gif: Annotated[Path | None, arg(metavar="FILE")] = None
     """Also write an animation of the ascent."""
-    json: Annotated[Path | None, arg(metavar="FILE")] = None
-    """Also write every number printed."""
 
 
 class Subject(NamedTuple):
@@ -99,28 +105,33 @@ class Painted(NamedTuple):
     seconds: float
 
 
-def check(options: Options) -> None:
-    """Raise ValueError for a flag that makes no sense."""
+def check(options: Given) -> None:
+    """Raise ValueError for a flag of all of them that makes no sense."""
     o = options
     checks.positive(radius=o.radius, steps=o.steps, step_size=o.step_size, batch_size=o.batch_size)
     checks.given(checks.positive, num=o.num, image_size=o.image_size)
-    checks.named("objective", o.objective, TOWARDS)
-    checkpoints.writable(o.out, o.npz, o.gif, o.json)
 
 
 def read(options: Options, known: Callable[[Bytes], Bytes] = lambda images: images) -> Subject:
+    """The flags checked, then `subject`."""
+    check(options)
+    checks.named("objective", options.objective, TOWARDS)
+    checkpoints.writable(options.out, options.npz, options.gif, options.json)
+    return subject(options, known)
+
+
+def subject(options: Given, known: Callable[[Bytes], Bytes] = lambda images: images) -> Subject:
     """The classifier, the images, and the class of each: asked for, else its own, else what is seen in it.
 
     `known` makes of the images what there is to see.
     """
-    check(options)
     o, release = options, checkpoints.load(options.classifier)
     given = unlabelled.decoded(release, o.given, o.split, o.data_dir, o.image_size, o.num)
     labels = labels_of(options, release, known(given.images))
     return Subject(release, given.images, given.names, labels, given.skipped)
 
 
-def labels_of(options: Options, release: checkpoints.Release, given: Bytes) -> np.ndarray:
+def labels_of(options: Given, release: checkpoints.Release, given: Bytes) -> np.ndarray:
     """The class of each image."""
     if options.label is not None:
         return np.full(len(given), console.label(options.label, release.class_names), np.int32)

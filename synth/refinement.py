@@ -12,11 +12,10 @@ from typing import Annotated
 
 import jax
 import numpy as np
-from tyro.conf import Positional, arg
+from tyro.conf import arg
 
 from rsynth_jax import (
     checkpoints,
-    checks,
     console,
     expedition,
     images,
@@ -25,7 +24,6 @@ from rsynth_jax import (
     pictures,
     studio,
     synthesis,
-    unlabelled,
 )
 from rsynth_jax.ascent import steepest
 from rsynth_jax.projections import ball_in_box
@@ -39,8 +37,8 @@ def refinement(classifier, image, label, *, radius):
     return Task(image, objectives.logit(classifier, label), ball_in_box(image, radius))
 
 
-@dataclasses.dataclass(frozen=True)
-class Options:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(studio.Given):
     """rsynth-refine: images made to look more like what they show, by a few small steps.
 
     For generated or damaged images of any source (BIGRoC, Ganz and Elad 2022). Each climbs the logit of its
@@ -48,42 +46,20 @@ class Options:
     labels, else what the classifier itself sees.
     """
 
-    given: Positional[Annotated[str, arg(metavar="A")]]
-    """The images: a folder, an .npz with the array images, an image, or tfds:NAME."""
-    classifier: str = "cifar10"
-    """A bundled classifier by name, a .safetensors file, or a training run."""
-    label: Annotated[str | None, arg(name="class", metavar="CLASS")] = None
-    """What all of them show, by name or number."""
     out: Path = Path("refined.npz")
     """The refined images: images uint8 (n, h, w, c), labels, class_names."""
-    split: Annotated[str | None, arg(metavar="SPLIT")] = None
-    """Which of A: train, test, train[:50%] ...; by default test of TFDS, all of anything else."""
-    data_dir: Annotated[str | None, arg(metavar="DIR")] = None
-    """Where TFDS data sets lie; TFDS's own default otherwise."""
-    image_size: Annotated[int | None, arg(metavar="PIXELS")] = None
-    """Resize the central square of every image to this side; by default the classifier's."""
-    num: Annotated[int | None, arg(metavar="N")] = None
-    """Only the first so many."""
     radius: float = 1.0
     """Largest l2 distance from the given image, in pixel values of [0, 1]; grow it with the side."""
     steps: int = 5
     """Steps of the ascent."""
-    step_size: float = 0.2
-    """l2 length of a step."""
-    batch_size: int = 40
-    """Images computed together; changes the speed, and the images by no more than rounding."""
     sheet: Annotated[Path | None, arg(metavar="FILE")] = None
     """Also write a sheet, a PNG: the first images, before and after."""
-    json: Annotated[Path | None, arg(metavar="FILE")] = None
-    """Also write every number printed."""
 
 
 def check(options: Options) -> None:
     """Raise ValueError for a flag that makes no sense."""
-    o = options
-    checks.positive(radius=o.radius, steps=o.steps, step_size=o.step_size, batch_size=o.batch_size)
-    checks.given(checks.positive, num=o.num, image_size=o.image_size)
-    checkpoints.writable(o.out, o.sheet, o.json)
+    studio.check(options)
+    checkpoints.writable(options.out, options.sheet, options.json)
 
 
 def refined(options: Options, release, given: np.ndarray, labels: np.ndarray, track: Callable = iter):
@@ -102,10 +78,8 @@ def refined(options: Options, release, given: np.ndarray, labels: np.ndarray, tr
 def refine(options: Options) -> int:
     """Load, climb, write."""
     check(options)
-    release, began = checkpoints.load(options.classifier), time.perf_counter()
-    o = options
-    given, _, skipped = unlabelled.decoded(release, o.given, o.split, o.data_dir, o.image_size, o.num)
-    labels = studio.labels_of(options, release, given)
+    began = time.perf_counter()
+    release, given, _, labels, skipped = studio.subject(options)
     with console.bar() as bar:
         track = functools.partial(bar.track, description="refining")
         better = refined(options, release, given, labels, track)
