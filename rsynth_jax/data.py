@@ -10,11 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image as Pillow
 
+from rsynth_jax import photos
 from rsynth_jax.datasets import Arrays, Dataset, gather
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 MEMORY = 4 << 30  # bytes of decoded images that may stay in memory
 
 
@@ -29,31 +28,6 @@ class Mapped:
 
     def __getitem__(self, index):
         return self.transform(self.source[index])
-
-
-def square(picture: Pillow.Image, size: int | None) -> np.ndarray:
-    """RGB bytes; with `size`, the central square resized to size x size (Lanczos)."""
-    picture = picture.convert("RGB")
-    if size is not None:
-        side = min(picture.size)
-        left, top = (picture.width - side) // 2, (picture.height - side) // 2
-        box = (left, top, left + side, top + side)
-        picture = picture.resize((size, size), Pillow.Resampling.LANCZOS, box)
-    return np.asarray(picture)
-
-
-def square_bytes(image: np.ndarray, size: int) -> np.ndarray:
-    """`square` of an image (h, w, c) already decoded."""
-    return square(Pillow.fromarray(image.squeeze()), size)
-
-
-def read_image(file: Path, size: int | None) -> np.ndarray:
-    """The image of a file, as `square` has it. Raises ValueError, in one line, for damage."""
-    try:
-        with Pillow.open(file) as picture:
-            return square(picture, size)
-    except Exception as error:  # damage shows in many kinds: OSError, SyntaxError, struct.error ...
-        raise ValueError(f"cannot read the image {file}: {error}") from error
 
 
 def parse_split(split: str) -> tuple[str, slice]:
@@ -111,7 +85,7 @@ def from_tfds(name: str, split: str, data_dir: str | None, size: int | None) -> 
         example = sources[rank][i]
         image = example["image"]
         if size is not None:
-            image = square_bytes(image, size)
+            image = photos.square_bytes(image, size)
         return image, int(example["label"])
 
     return Mapped(entries, read), tuple(features["label"].names)
@@ -121,10 +95,10 @@ def from_files(folders: Sequence[Path], percent: slice, size: int | None) -> Seq
     """The images of folders, one of each in turn, with the folder's number as label."""
     ranked = []
     for label, folder in enumerate(folders):
-        files = sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES)
+        files = sorted(f for f in folder.iterdir() if f.suffix.lower() in photos.SUFFIXES)
         ranked += [(rank, label, files[i]) for rank, i in enumerate(share(len(files), percent))]
 
-    return Mapped(sorted(ranked), lambda entry: (read_image(entry[2], size), entry[1]))
+    return Mapped(sorted(ranked), lambda entry: (photos.read_image(entry[2], size), entry[1]))
 
 
 def from_folder(path: Path, split: str, size: int | None) -> tuple[Sequence, tuple]:
@@ -136,7 +110,7 @@ def from_folder(path: Path, split: str, size: int | None) -> tuple[Sequence, tup
     classes = sorted(folder for folder in root.iterdir() if folder.is_dir())
     source = from_files(classes, percent, size)
     if not len(source):
-        kinds = ", ".join(sorted(SUFFIXES))
+        kinds = ", ".join(sorted(photos.SUFFIXES))
         raise ValueError(f"no images in {root}: it must hold one folder a class, with files {kinds}")
     return source, tuple(folder.name for folder in classes)
 
@@ -183,7 +157,7 @@ def resized(arrays: Arrays, size: int | None) -> Sequence:
     pairs = list(zip(arrays.images, arrays.labels, strict=True))
     if size is None:
         return pairs
-    return Mapped(pairs, lambda pair: (square_bytes(pair[0], size), pair[1]))
+    return Mapped(pairs, lambda pair: (photos.square_bytes(pair[0], size), pair[1]))
 
 
 def load(

@@ -44,7 +44,10 @@ class Given:
     """The flags that say what to climb from, towards what, and how far."""
 
     given: Positional[Annotated[str, arg(metavar="A")]]
-    """The images: one image file, a folder, an .npz with the array images, or tfds:NAME."""
+    """The images: one image file, a folder, an .npz with the array images, or tfds:NAME.
+
+    Files are turned as their EXIF says; what is transparent in them shows white.
+    """
     classifier: str = "cifar10"
     """A bundled classifier by name, a .safetensors file, or a training run."""
     label: Annotated[str | None, arg(name="class", metavar="CLASS")] = None
@@ -54,7 +57,7 @@ class Given:
     data_dir: Annotated[str | None, arg(metavar="DIR")] = None
     """Where TFDS data sets lie; TFDS's own default otherwise."""
     image_size: Annotated[int | None, arg(metavar="PIXELS")] = None
-    """Resize the central square of every image to this side; by default the classifier's."""
+    """Resize the central square of every image to this side (Lanczos); by default the classifier's."""
     num: Annotated[int | None, arg(metavar="N")] = None
     """Only the first so many."""
     radius: float = 6.0

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rsynth_jax import checkpoints, data, embedding, models
+from rsynth_jax import checkpoints, data, embedding, models, photos
 from rsynth_jax.data import Mapped
 
 KINDS = ("tfds", "folder", "npz")
@@ -34,14 +34,14 @@ def from_npz(path: Path, split: str, size: int | None) -> Sequence:
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3):
         raise ValueError(f"{path}: {array} must be uint8 (n, h, w, c) with 1 or 3 channels")
     chosen = images[data.share(len(images), percent)]
-    return chosen if size is None else Mapped(chosen, lambda image: data.square_bytes(image, size))
+    return chosen if size is None else Mapped(chosen, lambda image: photos.square_bytes(image, size))
 
 
 def from_file(path: Path, split: str, size: int | None) -> Sequence:
     """The one image of a file, which has no splits."""
     if split != "all":
         raise ValueError(f"{path} is one image: it has no split {split!r}")
-    return [data.read_image(path, size)]
+    return [photos.read_image(path, size)]
 
 
 READERS = {"folder": from_folder, "npz": from_npz, "file": from_file}
@@ -52,7 +52,7 @@ def parsed(spec: str, split: str | None) -> tuple[str, str, str]:
     kind, _, place = spec.partition(":")
     if kind not in KINDS:
         suffix, place = Path(spec).suffix.lower(), spec
-        kind = "npz" if suffix == ".npz" else "file" if suffix in data.SUFFIXES else "folder"
+        kind = "npz" if suffix == ".npz" else "file" if suffix in photos.SUFFIXES else "folder"
     if not place:
         raise ValueError(f"cannot read {spec!r}: write an image, a folder, an .npz, or tfds:NAME")
     return kind, place, split or ("test" if kind == "tfds" else "all")

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from tyro.conf import arg
 
-from rsynth_jax import console, data, images, studio, synthesis
+from rsynth_jax import console, images, photos, studio, synthesis
 from rsynth_jax.ascent import steepest
 from rsynth_jax.objectives import TOWARDS
 from rsynth_jax.projections import ball_in_box, chain, pixels
@@ -34,8 +34,9 @@ def inpainting(classifier, image, label, hole, *, objective, radius):
 class Options(studio.Options):
     """rsynth-inpaint: a hole in an image filled, so that the whole looks like its class.
 
-    The hole is where --mask is brighter than mid grey, the same for all images, or the square in their
-    middle. It begins with the mean color of the rest. Every known pixel stays as it is, to the last bit.
+    The hole is where --mask is brighter than mid grey, cropped and resized as the images are, the same for
+    all, or the square in their middle. It begins with the mean color of the rest. Every known pixel stays as
+    it is, to the last bit.
     """
 
     mask: Annotated[Path | None, arg(metavar="FILE")] = None
@@ -57,14 +58,11 @@ def square(height: int, width: int) -> np.ndarray:
     return hole
 
 
-def hole_of(mask: Path | None, height: int, width: int) -> np.ndarray:
-    """The hole, bool (h, w, 1). Raises ValueError for a mask of another size, and for none or all of it."""
+def hole_of(mask: Path | None, side: int) -> np.ndarray:
+    """The hole, bool (side, side, 1). Raises ValueError for none or all of it."""
     if mask is None:
-        return square(height, width)
-    hole = data.read_image(mask, None).mean(axis=-1, keepdims=True) > 127.5
-    if hole.shape[:2] != (height, width):
-        found = " x ".join(map(str, hole.shape[:2]))
-        raise ValueError(f"{mask} is {found}, the images are {height} x {width}: give a mask of their size")
+        return square(side, side)
+    hole = photos.read_mask(mask, side) > 0.5
     if hole.all() or not hole.any():
         raise ValueError(f"{mask} has {'no known pixel' if hole.all() else 'no hole'}: white is the hole")
     return hole
@@ -72,7 +70,7 @@ def hole_of(mask: Path | None, height: int, width: int) -> np.ndarray:
 
 def filled(mask: Path | None, given: np.ndarray) -> np.ndarray:
     """The images uint8 (n, h, w, 3) as the ascent begins with them: all that is known of them."""
-    hole = hole_of(mask, *given.shape[1:3])
+    hole = hole_of(mask, given.shape[1])
 
     @jax.vmap
     def fill(image):
@@ -84,7 +82,7 @@ def filled(mask: Path | None, given: np.ndarray) -> np.ndarray:
 def inpaint(options: Options) -> int:
     """Load, climb, write."""
     subject = studio.read(options, functools.partial(filled, options.mask))
-    hole = hole_of(options.mask, *subject.images.shape[1:3])
+    hole = hole_of(options.mask, subject.images.shape[1])
     holes = np.broadcast_to(hole, (len(subject.images), *hole.shape))
     task = functools.partial(inpainting, objective=options.objective, radius=options.radius)
     climb_fn = synthesis.steadily(task, steepest("l2", options.step_size))

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from tyro.conf import arg
 
-from rsynth_jax import console, data, models, objectives, studio, synthesis
+from rsynth_jax import console, models, objectives, photos, studio, synthesis
 from rsynth_jax.ascent import steepest
 from rsynth_jax.objectives import TOWARDS
 from rsynth_jax.projections import ball_in_box, chain, pixels
@@ -34,8 +34,9 @@ def painting(classifier, image, number, where, *, score, radius):
 class Options(studio.Options):
     """rsynth-paint: classes and features painted into an image, stroke after stroke, each under a mask.
 
-    A stroke is MASK:CLASS or MASK:feature=K: MASK an image, white where to paint; CLASS a name or a number; K
-    the number of a unit of the penultimate layer. Each stroke begins where the one before it ended.
+    A stroke is MASK:CLASS or MASK:feature=K: MASK an image, white where to paint, cropped and resized as the
+    images are; CLASS a name or a number; K the number of a unit of the penultimate layer. Each stroke begins
+    where the one before it ended.
     """
 
     stroke: Annotated[tuple[str, ...], arg(metavar="MASK:WHAT ...")]
@@ -56,12 +57,12 @@ class Stroke(NamedTuple):
     score: Callable
 
 
-def stroke_of(options: Options, release, words: str) -> Stroke:
-    """MASK:WHAT read. Raises ValueError for a class or a unit that is not there."""
+def stroke_of(options: Options, release, words: str, side: int) -> Stroke:
+    """MASK:WHAT read, for images of this side. Raises ValueError for a class or a unit that is not there."""
     mask, _, what = words.rpartition(":")
     if not mask or not what:
         raise ValueError(f"cannot read the stroke {words!r}: write MASK:CLASS or MASK:feature=K")
-    where = data.read_image(Path(mask), None).mean(axis=-1, keepdims=True) > 127.5
+    where = photos.read_mask(Path(mask), side) > 0.5
     if not where.any():
         raise ValueError(f"{mask} is black: white is where to paint")
     kind, _, unit = what.rpartition("=")
@@ -85,11 +86,8 @@ def paint(options: Options) -> int:
     if not options.stroke:
         raise ValueError("nothing to paint: give --stroke MASK:CLASS or MASK:feature=K")
     begun = subject = studio.read(options)
-    num, height, width, _ = subject.images.shape
-    strokes = [stroke_of(options, subject.release, words) for words in options.stroke]
-    for words, stroke in zip(options.stroke, strokes, strict=True):
-        if stroke.where.shape[:2] != (height, width):
-            raise ValueError(f"the mask of {words} is not {height} x {width}, as the images are")
+    num, side, *_ = subject.images.shape
+    strokes = [stroke_of(options, subject.release, words, side) for words in options.stroke]
     frames, seconds = [subject.images], 0.0
     for stroke in strokes:
         task = functools.partial(painting, score=stroke.score, radius=options.radius)

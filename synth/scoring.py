@@ -14,7 +14,17 @@ import numpy as np
 from rich.progress import Progress
 from tyro.conf import Positional, arg
 
-from rsynth_jax import checkpoints, checks, console, data, embedding, extractors, pictures, unlabelled
+from rsynth_jax import (
+    checkpoints,
+    checks,
+    console,
+    data,
+    embedding,
+    extractors,
+    photos,
+    pictures,
+    unlabelled,
+)
 from rsynth_jax.embedding import Embedding
 from rsynth_jax.extractors import Extractor
 from rsynth_jax.metrics import frechet, inception_score, kernel, neighbors
@@ -55,7 +65,7 @@ class Options:
     data_dir: Annotated[str | None, arg(metavar="DIR")] = None
     """Where TFDS data sets lie; TFDS's own default otherwise."""
     image_size: Annotated[int | None, arg(metavar="PIXELS")] = None
-    """Resize the central square of every image to this side."""
+    """Resize the central square of every image to this side (Lanczos)."""
     num: Annotated[int | None, arg(metavar="N")] = None
     """Only the first so many of A and of B."""
     features: Annotated[str, arg(metavar="NETWORK")] = "efficientnet-lite0"
@@ -157,7 +167,7 @@ def write_neighbors(
     usual = float(np.median(np.sqrt(neighbors.radii(b, 1))))
     side = min(images[0].shape[:2])
     rows = [[images[i], *(reals[j] for j in row)] for i, row in enumerate(indices)]
-    cells = np.stack([data.square_bytes(image, side) for row in rows for image in row])
+    cells = np.stack([photos.square_bytes(image, side) for row in rows for image in row])
     names = [f"{i}: {row[0]:.3g}" for i, row in enumerate(distances)]
     title = f"A, then the {SHOWN} of B nearest; distance to the first (between neighbours in B: {usual:.3g})"
     pictures.write_sheet(options.neighbors, cells, 1 + SHOWN, names, title)

@@ -65,6 +65,7 @@ LAYER = {
     "rsynth_jax.console": DOOR,
     "rsynth_jax.data": DOOR,
     "rsynth_jax.extractors": DOOR,
+    "rsynth_jax.photos": DOOR,
     "rsynth_jax.pictures": DOOR,
     "rsynth_jax.studio": DOOR,
     "rsynth_jax.watching": DOOR,
@@ -94,6 +95,7 @@ WITHIN_A_LAYER = {
     ("rsynth_jax.recipes", "rsynth_jax.dual"),
     ("rsynth_jax.watching", "rsynth_jax.console"),  # its clock
     ("rsynth_jax.console", "rsynth_jax.checkpoints"),  # its atomic write
+    ("rsynth_jax.data", "rsynth_jax.photos"),
     ("rsynth_jax.extractors", "rsynth_jax.checkpoints"),  # a classifier is an extractor
     ("rsynth_jax.pictures", "rsynth_jax.checkpoints"),  # its atomic write
     ("rsynth_jax.extractors", "rsynth_jax.weights"),
@@ -103,6 +105,7 @@ WITHIN_A_LAYER = {
     ("rsynth_jax.studio", "rsynth_jax.pictures"),
     ("rsynth_jax.studio", "rsynth_jax.unlabelled"),
     ("rsynth_jax.unlabelled", "rsynth_jax.data"),  # its readers
+    ("rsynth_jax.unlabelled", "rsynth_jax.photos"),
 }
 
 PROGRAM_FOLDERS = {"train", "synth", "rsynth_jax_train", "rsynth_jax_synth"}

@@ -70,15 +70,6 @@ def test_a_jpeg_is_read(tmp_path):
     assert_allclose(data.load(f"folder:{tmp_path}", "all").examples.images[0], 100, atol=2)
 
 
-@pytest.mark.parametrize("channels", [(), (4,), (2,)], ids=["gray", "RGBA", "gray and alpha"])
-def test_gray_and_transparent_files_come_out_rgb(tmp_path, channels):
-    image = noise(8, 8, *channels)
-    write(tmp_path / "cat" / "one.png", image)
-    read = data.load(f"folder:{tmp_path}", "all").examples.images[0]
-    gray = image if not channels else image[..., 0]
-    assert_array_equal(read, image[..., :3] if channels == (4,) else np.stack([gray] * 3, axis=-1))
-
-
 def test_image_size_crops_the_centre_and_resizes_it(tmp_path):
     image = np.zeros((8, 16, 3), np.uint8)
     image[:, 4:8], image[:, 8:12] = 50, 200  # the central square; the rest is black

@@ -9,7 +9,7 @@ from numpy.testing import assert_array_equal
 from PIL import Image as Pillow
 from tiny import refused
 
-from rsynth_jax import data, unlabelled
+from rsynth_jax import photos, unlabelled
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (6, 8, 10, 3), np.uint8)
@@ -160,7 +160,7 @@ def test_images_are_decoded_up_to_a_number_and_at_the_classifier_s_size(tmp_path
         release = tiny.release(tmp_path / "c.safetensors", tuple("abc"), "linear")
         found = unlabelled.decoded(release, str(tmp_path / "a.npz"), num=num).images
     side = tiny.SHAPE[0]
-    assert_array_equal(found, [data.square_bytes(image, side) for image in IMAGES[:expected]])
+    assert_array_equal(found, [photos.square_bytes(image, side) for image in IMAGES[:expected]])
 
 
 def test_images_that_the_classifier_does_not_take_are_refused(tmp_path):

@@ -48,7 +48,7 @@ class Options:
     data_dir: Annotated[str | None, arg(metavar="DIR")] = None
     """Where TFDS data sets lie; TFDS's own default otherwise."""
     image_size: Annotated[int | None, arg(metavar="PIXELS")] = None
-    """Resize the central square of every image to this side; by default the classifier's."""
+    """Resize the central square of every image to this side (Lanczos); by default the classifier's."""
     num: int = 1000
     """Only the first so many of each set."""
     seed: int = 0

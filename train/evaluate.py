@@ -56,7 +56,7 @@ class Options:
     data_dir: Annotated[str | None, arg(metavar="DIR")] = None
     """Where TFDS data sets lie; TFDS's own default otherwise."""
     image_size: Annotated[int | None, arg(metavar="PIXELS")] = None
-    """Resize the central square of every image to this side."""
+    """Resize the central square of every image to this side (Lanczos)."""
     split: str = "test"
     """Which images; all is a folder or file without splits."""
     num: int = 1000

@@ -55,7 +55,7 @@ class Options:
     data_dir: Annotated[str | None, arg(metavar="DIR")] = None
     """Where TFDS data sets lie; TFDS's own default otherwise."""
     image_size: Annotated[int | None, arg(metavar="PIXELS")] = None
-    """Resize the central square of every image to this side."""
+    """Resize the central square of every image to this side (Lanczos)."""
     train_split: str = "train"
     """Split to train on; train[:90%] is a share, all is a folder or file without splits."""
     test_split: str = "test"
