@@ -1,43 +1,79 @@
-"""rsynth-superresolve: an image with more pixels, whose means over blocks are the image that was given.
+"""rsynth-superresolve: an image with more pixels that, lowered again, is the image that was given.
 
-rsynth-superresolve small.png --factor 4 --class cat --out large.png
+rsynth-superresolve small.png --factor 4 --forward bicubic --class cat --out large.png
 """
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from rsynth_jax import checkpoints, checks, console, images, seeds, studio, synthesis
+from rsynth_jax import checkpoints, checks, console, images, studio, synthesis
 from rsynth_jax.ascent import steepest
 from rsynth_jax.objectives import TOWARDS
-from rsynth_jax.projections import ball_in_box, chain, low_resolution_in_box
+from rsynth_jax.projections import ball_in_box, chain, low_resolution_in_box, resampled_in_box
 from rsynth_jax.synthesis import Task
 
 
-def superresolution(classifier, low, label, *, factor, objective, radius):
-    """From the bicubic upsampling, climb towards `label`; the means of the blocks stay `low`, exactly.
+class Forward(NamedTuple):
+    """How an image comes to have fewer pixels.
 
-    The paper only holds the result near its start. The center of the ball has those means, so that the
-    projection onto them, which comes last, moves nothing out of the ball.
+    Attributes:
+      lower: (image, factor) -> the image with so many times fewer rows and columns.
+      consistent: (low, factor) -> the projection onto the images in the box that `lower` makes `low`.
     """
-    height, width, channels = low.shape
-    means = low_resolution_in_box(low, factor)
-    start = means(jax.image.resize(low, (factor * height, factor * width, channels), "cubic"))
-    return Task(start, TOWARDS[objective](classifier, label), chain(ball_in_box(start, radius), means))
+
+    lower: Callable
+    consistent: Callable
+
+
+def resampling(method: str) -> Forward:
+    """As `jax.image.resize` lowers, which low-passes first: but for rounding, as Pillow's filter does."""
+
+    def lower(image, factor):
+        height, width, channels = image.shape
+        return jax.image.resize(image, (height // factor, width // factor, channels), method)
+
+    def consistent(low, factor):
+        return resampled_in_box(low, (factor * low.shape[0], factor * low.shape[1]), method)
+
+    return Forward(lower, consistent)
+
+
+FORWARD = {
+    "block": Forward(images.downsample, low_resolution_in_box),
+    "bicubic": resampling("cubic"),
+    "lanczos": resampling("lanczos3"),
+}
+
+
+def superresolution(classifier, low, label, *, factor, forward, objective, radius):
+    """From the bicubic upsampling, climb towards `label`; what `forward` makes of it stays `low`.
+
+    The paper only holds the result near its start. The center of the ball is consistent with `low`, so that
+    the projection onto all that is, which comes last, moves nothing out of the ball.
+    """
+    consistent = FORWARD[forward].consistent(low, factor)
+    start = consistent(images.upsample(low, factor, "cubic"))
+    return Task(start, TOWARDS[objective](classifier, label), chain(ball_in_box(start, radius), consistent))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options(studio.Options):
-    """rsynth-superresolve: an image with more pixels, whose means over blocks are the image that was given.
+    """rsynth-superresolve: an image with more pixels that, lowered again, is the image that was given.
 
     Images are first brought to the classifier's side over --factor, or to --image-size: give small ones.
     """
 
     factor: int = 4
     """How many times as high and as wide."""
+    forward: str = "block"
+    """How the given image was lowered: block (means over blocks), bicubic or lanczos (as Pillow and others
+    resize, with a low-pass). The result lowered so again is the given one."""
     out: Path = Path("superresolved.png")
     """The sheet, a PNG with a row an image, of up to 16: as given, the start, the result, the difference."""
     radius: float = 4.0
@@ -62,14 +98,21 @@ def small_side(options: Options) -> int:
     return options.image_size or side // options.factor
 
 
+def errors(options: Options, large: np.ndarray, small: np.ndarray) -> np.ndarray:
+    """The largest gap in [0, 1] between each image, as written and lowered again, and the given one."""
+    lower = functools.partial(FORWARD[options.forward].lower, factor=options.factor)
+    gaps = jax.vmap(lambda image, low: lower(images.decode(image)) - images.decode(low))(large, small)
+    return np.abs(gaps).max(axis=(1, 2, 3))
+
+
 def superresolve(options: Options) -> int:
     """Load, climb, write."""
+    checks.named("forward", options.forward, FORWARD)
     factor, side = options.factor, small_side(options)
     enlarge = functools.partial(enlarged, factor)
     small = studio.read(dataclasses.replace(options, image_size=side), enlarge)
-    task = functools.partial(
-        superresolution, factor=factor, objective=options.objective, radius=options.radius
-    )
+    asked = {"forward": options.forward, "objective": options.objective, "radius": options.radius}
+    task = functools.partial(superresolution, factor=factor, **asked)
 
     def climb_fn(classifier, _, label, low):
         climb = synthesis.steadily(task, steepest("l2", options.step_size))
@@ -77,8 +120,8 @@ def superresolve(options: Options) -> int:
 
     subject = small._replace(images=enlarge(small.images))
     painted = studio.paint(options, subject, climb_fn, small.images)
-    error = np.abs(seeds.block_means(painted.frames[-1], factor) - small.images / 255).max(axis=(1, 2, 3))
-    return studio.publish(options, subject, painted, {"consistency_error": error})
+    extra = {"consistency_error": errors(options, painted.frames[-1], small.images)}
+    return studio.publish(options, subject, painted, extra)
 
 
 def main() -> None:

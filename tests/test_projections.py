@@ -184,3 +184,54 @@ def test_known_pixels_are_known_to_the_last_bit(image, center):
     found = np.asarray(projections.pixels(center, where)(image))
     assert_array_equal(found[known], center[known])
     assert_array_equal(found[~known], image[~known])
+
+
+@functools.cache
+def lowered_sets(method):
+    """Images to project, points of the sets they go onto, and the projection of a batch, compiled."""
+    rng = np.random.default_rng(0)
+    points = rng.random((40, 8, 12, 1), np.float32)
+    points[:10] = points[:10] > 0.5  # of these the low image is hard to reach
+    outside = points + rng.normal(size=points.shape).astype(np.float32) * rng.choice(
+        [0.1, 1, 3], (40, 1, 1, 1)
+    )
+    low = jax.jit(jax.vmap(lambda point: jax.image.resize(point, (2, 3, 1), method)))
+
+    @jax.jit
+    @jax.vmap
+    def project(image, low):
+        return projections.resampled_in_box(low, (8, 12), method)(image)
+
+    return np.float32(outside), points, low, project
+
+
+every_filter = pytest.mark.parametrize("method", ["cubic", "lanczos3"])
+
+
+@every_filter
+def test_the_resampled_in_the_box_are_in_the_box_exactly_and_lowered_to_what_they_should_be(method):
+    outside, points, low, project = lowered_sets(method)
+    found = np.asarray(project(outside, low(points)))
+    assert found.min() >= 0 and found.max() <= 1
+    assert_allclose(low(found), low(points), atol=1e-4)
+    assert_allclose(project(found, low(points)), found, atol=1e-4)
+    assert_allclose(project(points, low(points)), points, atol=1e-6)
+
+
+@every_filter
+def test_the_resampled_in_the_box_is_the_nearest_point_and_moves_no_two_images_apart(method):
+    outside, points, low, project = lowered_sets(method)
+    found = np.float64(project(outside, low(points)))
+    angles = np.sum((outside - found) * (points - found), axis=(1, 2, 3))
+    assert angles.max() <= 1e-2
+    other = np.float32(outside[::-1])
+    apart = np.linalg.norm((found - project(other, low(points))).reshape(40, -1), axis=1)
+    assert (apart <= np.linalg.norm((outside - other).reshape(40, -1), axis=1) + 1e-3).all()
+
+
+def test_what_no_image_can_be_lowered_to_ends_in_the_box_all_the_same():
+    low = np.float32([[0, 1], [1, 0]])[:, :, None] * 3 - 1
+    found = jax.jit(projections.resampled_in_box(low, (8, 8), "lanczos3"))(
+        np.full((8, 8, 1), 0.5, np.float32)
+    )
+    assert np.isfinite(found).all() and found.min() >= 0 and found.max() <= 1
