@@ -1,14 +1,16 @@
 """What can be done to one image with arrays alone.
 
 thumbnail = downsample(image, 4)
-start = fill(image, hole)
+start = membrane(image, mask)
 """
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, UInt8
 
-from rsynth_jax.types import Image, Images, Key, Mask
+from rsynth_jax.types import Image, Images, Key, Mask, Weights
+
+ROUNDS = 1000  # of conjugate gradients at most: they stop at a residual of 1e-5 of the first
 
 
 def decode(image: UInt8[Array, "h w c"]) -> Image:
@@ -43,6 +45,31 @@ def fill(image: Image, hole: Mask) -> Image:
         jnp.sum(known, dtype=image.dtype), 1
     )
     return jnp.where(hole, mean, image)
+
+
+def neighbors(image: Image) -> Image:
+    """The mean of every pixel's four neighbours; at an edge the pixel itself stands for the missing one."""
+    wide = jnp.pad(image, ((1, 1), (1, 1), (0, 0)), mode="edge")
+    return (wide[:-2, 1:-1] + wide[2:, 1:-1] + wide[1:-1, :-2] + wide[1:-1, 2:]) / 4
+
+
+def membrane(image: Image, missing: Weights) -> Image:
+    """The image with what is missing stretched between what is known, as a soap film over a frame.
+
+    It solves x = (1 - w) image + w neighbors(x), w = `missing`: the image where w is 0, Laplace's equation
+    where it is 1, so that no extremum lies inside, and a blend between. With x = fill + s z and s^2 = w,
+    (1 - s neighbors s) z = s (neighbors(fill) - fill) is symmetric: conjugate gradients solve it.
+    """
+    filled, root = fill(image, missing >= 1), jnp.sqrt(missing)
+    slope = root * (neighbors(filled) - filled)
+    film, _ = jax.scipy.sparse.linalg.cg(lambda z: z - root * neighbors(root * z), slope, maxiter=ROUNDS)
+    return jnp.clip(filled + root * film, 0, 1)
+
+
+def blends(image: Image, missing: Weights) -> tuple[Image, Image]:
+    """The least and the greatest of (1 - w) image + w y over all y in [0, 1], w = `missing`: a box."""
+    least = image - missing * image
+    return least, least + missing
 
 
 def random_crop(key: Key, image: Image, padding: int) -> Image:

@@ -17,10 +17,11 @@ from optax import projections as optax_projections
 from rsynth_jax.images import downsample, upsample
 from rsynth_jax.types import Image, Mask, Projection, Scalar
 
+Bound = float | Image  # one for all values, or one for each
 HALVINGS = 32  # of an interval of length about 1: to the last bit of float32
 
 
-def box(lower: float = 0.0, upper: float = 1.0) -> Projection:
+def box(lower: Bound = 0.0, upper: Bound = 1.0) -> Projection:
     """Every value in [lower, upper]; by default the set of images."""
     return lambda image: optax_projections.projection_box(image, lower, upper)
 
@@ -36,15 +37,17 @@ def linf_ball(center: Image, radius: float) -> Projection:
     return lambda image: center + optax_projections.projection_linf_ball(image - center, radius)
 
 
-def ball_in_box(center: Image, radius: float) -> Projection:
-    """The exact projection onto {x : |x - center|_2 <= radius} ∩ [0, 1]^d, for a center in the box.
+def ball_in_box(center: Image, radius: float, lower: Bound = 0.0, upper: Bound = 1.0) -> Projection:
+    """The exact projection onto {x : |x - center|_2 <= radius, lower <= x <= upper}, for a center in the box.
+
+    A pixel whose bounds are one value keeps it, to the last bit.
 
     The conditions of Karush, Kuhn and Tucker give x(t) = clip(center + t (image - center)) with the
     largest t in [0, 1] that stays in the ball; |x(t) - center| never falls as t rises, so bisection
     finds t, here to the last bit of float32. `chain(l2_ball, box)` ends in the same set, not at its
     nearest point.
     """
-    clip = box()
+    clip = box(lower, upper)
 
     def at(image: Image, t: Scalar) -> Image:
         return clip(center + t * (image - center))

@@ -15,6 +15,7 @@ Scalar = Float[Array, ""]
 Image = Float[Array, "h w c"]  # values in [0, 1]
 Images = Float[Array, "n h w c"]
 Mask = Bool[Array, "h w 1"]  # broadcasts over the channels
+Weights = Float[Array, "h w 1"]  # in [0, 1]: a mask with soft edges
 Label = Int[Array, ""]
 Labels = Int[Array, " n"]
 Logits = Float[Array, " k"]

@@ -15,18 +15,19 @@ from tyro.conf import arg
 from rsynth_jax import console, images, photos, studio, synthesis
 from rsynth_jax.ascent import steepest
 from rsynth_jax.objectives import TOWARDS
-from rsynth_jax.projections import ball_in_box, chain, pixels
+from rsynth_jax.projections import ball_in_box
 from rsynth_jax.synthesis import Task
 
 
-def inpainting(classifier, image, label, hole, *, objective, radius):
-    """Fill `hole` so that the whole looks like `label`; the known pixels stay themselves, exactly.
+def inpainting(classifier, image, label, missing, *, objective, radius):
+    """Fill what is missing so that the whole looks like `label`; where nothing is, pixels stay, exactly.
 
-    The paper only penalises their change. Here the set is {x : x = image outside the hole} ∩ ball ∩ box,
-    and the chain is the exact projection onto it, as the start is `image` outside the hole.
+    `missing` is 0 where a pixel is known, 1 in the hole; between them the result is a blend of the pixel with
+    something, so much of it. The paper only penalises the change of the known; here the set is the ball
+    around the start within the box of all blends, and its projection is exact.
     """
-    start = images.fill(image, hole)
-    stay = chain(pixels(image, ~hole), ball_in_box(start, radius))
+    start = images.membrane(image, missing)
+    stay = ball_in_box(start, radius, *images.blends(image, missing))
     return Task(start, TOWARDS[objective](classifier, label), stay)
 
 
@@ -34,9 +35,9 @@ def inpainting(classifier, image, label, hole, *, objective, radius):
 class Options(studio.Options):
     """rsynth-inpaint: a hole in an image filled, so that the whole looks like its class.
 
-    The hole is where --mask is brighter than mid grey, cropped and resized as the images are, the same for
-    all, or the square in their middle. It begins with the mean color of the rest. Every known pixel stays as
-    it is, to the last bit.
+    The hole is where --mask is white, cropped and resized as the images are, the same for all, or the square
+    in their middle. Grey is a soft edge, a blend of old and new; where the mask is black every pixel stays as
+    it is, to the last bit. The hole begins as a membrane stretched between the pixels around it.
     """
 
     mask: Annotated[Path | None, arg(metavar="FILE")] = None
@@ -51,43 +52,50 @@ class Options(studio.Options):
     """l2 length of a step (paper: 0.1 at 224 pixels)."""
 
 
-def square(height: int, width: int) -> np.ndarray:
-    """The hole in the middle that is half as high and half as wide, bool (h, w, 1)."""
-    hole = np.zeros((height, width, 1), bool)
-    hole[height // 4 : height - height // 4, width // 4 : width - width // 4] = True
+def square(side: int) -> np.ndarray:
+    """The hole in the middle that is half as high and half as wide, float32 (side, side, 1)."""
+    hole = np.zeros((side, side, 1), np.float32)
+    hole[side // 4 : side - side // 4, side // 4 : side - side // 4] = 1
     return hole
 
 
-def hole_of(mask: Path | None, side: int) -> np.ndarray:
-    """The hole, bool (side, side, 1). Raises ValueError for none or all of it."""
+def missing_of(mask: Path | None, side: int) -> np.ndarray:
+    """How much of each pixel is missing, float32 (side, side, 1). Raises ValueError for none or all."""
     if mask is None:
-        return square(side, side)
-    hole = photos.read_mask(mask, side) > 0.5
-    if hole.all() or not hole.any():
-        raise ValueError(f"{mask} has {'no known pixel' if hole.all() else 'no hole'}: white is the hole")
-    return hole
+        return square(side)
+    missing = photos.read_mask(mask, side)
+    if missing.all() or not missing.any():
+        what = "no known pixel: black is known" if missing.all() else "no hole: white is the hole"
+        raise ValueError(f"{mask} has {what}")
+    return missing
 
 
 def filled(mask: Path | None, given: np.ndarray) -> np.ndarray:
     """The images uint8 (n, h, w, 3) as the ascent begins with them: all that is known of them."""
-    hole = hole_of(mask, given.shape[1])
+    missing = missing_of(mask, given.shape[1])
 
+    @jax.jit
     @jax.vmap
     def fill(image):
-        return images.encode(images.fill(images.decode(image), hole))
+        return images.encode(images.membrane(images.decode(image), missing))
 
     return np.asarray(fill(given))
+
+
+def inpainted(options: Options, subject: studio.Subject, missing: np.ndarray) -> studio.Painted:
+    """The climb."""
+    task = functools.partial(inpainting, objective=options.objective, radius=options.radius)
+    climb_fn = synthesis.steadily(task, steepest("l2", options.step_size))
+    each = np.broadcast_to(missing, (len(subject.images), *missing.shape))
+    return studio.paint(options, subject, climb_fn, each)
 
 
 def inpaint(options: Options) -> int:
     """Load, climb, write."""
     subject = studio.read(options, functools.partial(filled, options.mask))
-    hole = hole_of(options.mask, subject.images.shape[1])
-    holes = np.broadcast_to(hole, (len(subject.images), *hole.shape))
-    task = functools.partial(inpainting, objective=options.objective, radius=options.radius)
-    climb_fn = synthesis.steadily(task, steepest("l2", options.step_size))
-    painted = studio.paint(options, subject, climb_fn, holes)
-    change = np.abs(painted.frames[-1].astype(int) - subject.images) * ~hole
+    missing = missing_of(options.mask, subject.images.shape[1])
+    painted = inpainted(options, subject, missing)
+    change = np.abs(painted.frames[-1].astype(int) - subject.images) * (missing == 0)
     return studio.publish(options, subject, painted, {"known_error": change.max(axis=(1, 2, 3))})
 
 

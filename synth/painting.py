@@ -14,19 +14,20 @@ import jax.numpy as jnp
 import numpy as np
 from tyro.conf import arg
 
-from rsynth_jax import console, models, objectives, photos, studio, synthesis
+from rsynth_jax import console, images, models, objectives, photos, studio, synthesis
 from rsynth_jax.ascent import steepest
 from rsynth_jax.objectives import TOWARDS
-from rsynth_jax.projections import ball_in_box, chain, pixels
+from rsynth_jax.projections import ball_in_box
 from rsynth_jax.synthesis import Task
 
 
 def painting(classifier, image, number, where, *, score, radius):
     """Climb `score(classifier, number)` where the mask is, at most `radius` away; the rest stays, exactly.
 
-    The paper only penalises the change of the rest.
+    Where the mask is between 0 and 1, so much of the result is new. The paper only penalises the change of
+    the rest.
     """
-    stay = chain(pixels(image, ~where), ball_in_box(image, radius))
+    stay = ball_in_box(image, radius, *images.blends(image, where))
     return Task(image, score(classifier, number), stay)
 
 
@@ -34,9 +35,9 @@ def painting(classifier, image, number, where, *, score, radius):
 class Options(studio.Options):
     """rsynth-paint: classes and features painted into an image, stroke after stroke, each under a mask.
 
-    A stroke is MASK:CLASS or MASK:feature=K: MASK an image, white where to paint, cropped and resized as the
-    images are; CLASS a name or a number; K the number of a unit of the penultimate layer. Each stroke begins
-    where the one before it ended.
+    A stroke is MASK:CLASS or MASK:feature=K: MASK an image, white where to paint, grey at a soft edge,
+    cropped and resized as the images are; CLASS a name or a number; K the number of a unit of the penultimate
+    layer. Each stroke begins where the one before it ended.
     """
 
     stroke: Annotated[tuple[str, ...], arg(metavar="MASK:WHAT ...")]
@@ -50,7 +51,7 @@ class Options(studio.Options):
 
 
 class Stroke(NamedTuple):
-    """Where to paint, bool (h, w, 1); what, by its number; its score, (classifier, number) -> Objective."""
+    """Where to paint, 0 to 1 (h, w, 1); what, by its number; its score, (classifier, number) -> Objective."""
 
     where: np.ndarray
     number: int
@@ -62,7 +63,7 @@ def stroke_of(options: Options, release, words: str, side: int) -> Stroke:
     mask, _, what = words.rpartition(":")
     if not mask or not what:
         raise ValueError(f"cannot read the stroke {words!r}: write MASK:CLASS or MASK:feature=K")
-    where = photos.read_mask(Path(mask), side) > 0.5
+    where = photos.read_mask(Path(mask), side)
     if not where.any():
         raise ValueError(f"{mask} is black: white is where to paint")
     kind, _, unit = what.rpartition("=")
@@ -97,7 +98,7 @@ def paint(options: Options) -> int:
         painted = studio.paint(options, numbered, climb_fn, wheres)
         frames, seconds = frames + painted.frames[1:], seconds + painted.seconds
         subject = subject._replace(images=frames[-1])
-    untouched = ~np.any([stroke.where for stroke in strokes], axis=0)
+    untouched = np.all([stroke.where == 0 for stroke in strokes], axis=0)
     change = np.abs(frames[-1].astype(int) - begun.images) * untouched
     extra = {"known_error": change.max(axis=(1, 2, 3))}
     return studio.publish(options, begun, studio.Painted(frames, seconds), extra)

@@ -19,23 +19,18 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (3, *tiny.SHAPE), np.uint8)
 RNG = np.random.default_rng(1)
 
 
-def climbed(classifier, image, hole, radius):
-    start, score, stay = inpainting.inpainting(
-        classifier, image, 2, hole, objective="log-prob", radius=radius
-    )
+def test_known_pixels_stay_and_the_hole_moves_up_within_ball_and_blends(linear):
+    image, missing = RNG.random((4, 4, 3), np.float32), np.float32(RNG.choice([0, 0.25, 1], (4, 4, 1)))
+    start, score, stay = inpainting.inpainting(linear, image, 2, missing, objective="log-prob", radius=0.4)
     climb = ascent.projected_gradient_ascent(score, stay, ascent.steepest("l2", 0.5))
-    return start, np.asarray(ascent.run(climb, start, 6)[0])
-
-
-def test_known_pixels_stay_and_the_hole_moves_up_within_ball_and_box(linear):
-    image, hole = RNG.random((4, 4, 3), np.float32), RNG.random((4, 4, 1)) < 0.5
-    start, found = climbed(linear, image, hole, radius=0.4)
-    known = np.broadcast_to(~hole, image.shape)
-    assert_array_equal(start, images.fill(image, hole))
+    found = np.asarray(ascent.run(climb, start, 6)[0])
+    known = np.broadcast_to(missing == 0, image.shape)
+    assert_array_equal(start, images.membrane(image, missing))
     assert_array_equal(found[known], image[known])
-    assert 0.39 < np.linalg.norm(found - start) <= 0.4 + 1e-6 and found.min() >= 0 and found.max() <= 1
-    score = objectives.log_prob(linear, 2)
-    assert score(found) > score(start)
+    new = (found - (1 - missing) * image)[~known] / np.broadcast_to(missing, image.shape)[~known]
+    assert new.min() >= -1e-5 and new.max() <= 1 + 1e-5
+    assert 0.39 < np.linalg.norm(found - start) <= 0.4 + 1e-6
+    assert objectives.log_prob(linear, 2)(found) > score(start)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +38,10 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inpainting")
     mask = np.zeros(tiny.SHAPE[:2], np.uint8)
     mask[:, 10:] = 255
-    for name, values in {"mask": mask, "none": 0 * mask, "all": 0 * mask + 255}.items():
+    soft = mask.copy()
+    soft[:, 8:10] = [51, 102]
+    masks = {"mask": mask, "soft": soft, "none": 0 * mask, "all": 0 * mask + 255}
+    for name, values in masks.items():
         Pillow.fromarray(values).save(folder / f"{name}.png")
     np.savez(folder / "a.npz", images=IMAGES)
     with tiny.network():
@@ -60,16 +58,19 @@ def inpaint(folder: Path, out: Path, **changed) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("mask", "hole"), [(None, np.s_[4:12, 4:12]), ("mask.png", np.s_[:, 10:])], ids=["square", "mask"]
+    ("mask", "hole"), [(None, np.s_[4:12, 4:12]), ("soft.png", np.s_[:, 8:])], ids=["square", "soft mask"]
 )
 def test_every_known_byte_is_as_it_was(folder, tmp_path, mask, hole):
     n = inpaint(folder, tmp_path, mask=mask and folder / mask)
     with np.load(tmp_path / "t.npz", allow_pickle=False) as file:
-        changed = (file["images"] != IMAGES).any(axis=(0, 3))
+        found = file["images"].astype(int)
+    changed = (found != IMAGES).any(axis=(0, 3))
     missing = np.zeros(tiny.SHAPE[:2], bool)
     missing[hole] = True
     assert_array_equal(changed, missing)
     assert n["known_error"] == 0 and n["p"] > n["p_start"]
+    if mask is not None:
+        assert np.abs(found - IMAGES)[:, :, 8:10].max(axis=(0, 1, 3)).tolist() <= [52, 103]
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ LEFT, RIGHT = np.s_[:, :6], np.s_[:, 12:]
 
 
 def test_a_stroke_moves_up_under_its_mask_and_leaves_the_rest(linear):
-    image, where = np.random.default_rng(1).random((4, 4, 3), np.float32), np.zeros((4, 4, 1), bool)
-    where[:2] = True
+    image, where = np.random.default_rng(1).random((4, 4, 3), np.float32), np.zeros((4, 4, 1), np.float32)
+    where[:2] = 1
     start, score, stay = painting.painting(linear, image, 3, where, score=objectives.activation, radius=0.3)
     climb = ascent.projected_gradient_ascent(score, stay, ascent.steepest("l2", 0.2))
     found = np.asarray(ascent.run(climb, start, 4)[0])

@@ -18,6 +18,7 @@ SETS = {
     "l2_ball": projections.l2_ball,
     "linf_ball": projections.linf_ball,
     "ball_in_box": projections.ball_in_box,
+    "ball_in_blends": lambda c, r: projections.ball_in_box(c, r, *images.blends(c, NEW)),
     "l2_ball, box": lambda c, r: projections.chain(projections.l2_ball(c, r), projections.box()),
     "box, l2_ball": lambda c, r: projections.chain(projections.box(), projections.l2_ball(c, r)),
     "half_space": lambda c, r: projections.half_space(NORMAL, jnp.sum(c * NORMAL) + r),
@@ -34,10 +35,17 @@ SETS = {
         projections.low_resolution(images.downsample(c, 2), 2), projections.box(), rounds=200
     ),
 }
-AROUND = ["l2_ball", "linf_ball", "ball_in_box", "half_space"]  # hold a ball around their center
+AROUND = [
+    "l2_ball",
+    "linf_ball",
+    "ball_in_box",
+    "ball_in_blends",
+    "half_space",
+]  # hold a ball
 AFFINE = ["hyperplane", "pixels", "low_resolution", "resampled", "low_frequencies"]  # hold their center
 EXACT = ["box", *AROUND, *AFFINE, "low_resolution_in_box"]
 SHAPE, LOW = (4, 2, 2), (2, 1, 2)
+NEW = np.float32([[0, 0.25], [0.5, 1], [1, 0.75], [0, 1]])[:, :, None]  # a share of each pixel
 NORMAL = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
 NORMAL /= np.linalg.norm(NORMAL)
 photos = arrays(np.float32, SHAPE, elements=st.floats(-2, 3, width=32))
@@ -55,7 +63,7 @@ def inside_point(name, image, center, radius):
     """A point of the set: towards the clipped image, well within the radius, where there is room around."""
     if name in AFFINE or name == "low_resolution_in_box":
         return center
-    offset = np.clip(image, 0, 1) - center
+    offset = (np.clip(image, 0, 1) - center) * (NEW if name == "ball_in_blends" else 1)
     return center + offset * min(1, 0.99 * radius / max(np.linalg.norm(offset), 1e-9))
 
 
@@ -70,6 +78,7 @@ def low_pass(image):
 
 OUTSIDE = {
     "box": lambda x, c, r: np.abs(x - np.clip(x, 0, 1)),
+    "blends": lambda x, c, r: np.abs(x - np.clip(x, c - NEW * c, c - NEW * c + NEW)),
     "l2_ball": lambda x, c, r: np.linalg.norm((x - c).ravel()) - r,
     "linf_ball": lambda x, c, r: np.abs(x - c) - r,
     "half_space": lambda x, c, r: np.vdot(NORMAL, x - c) - r,
@@ -84,6 +93,7 @@ OUTSIDE = {
 def assert_inside(name, image, center, radius, tolerance=1e-5):
     """By how much a point violates each of the sets it must be in."""
     named = {"ball_in_box": ("l2_ball", "box"), "low_resolution_in_box": ("low_resolution", "box")}
+    named |= {"ball_in_blends": ("l2_ball", "blends")}
     for part in named.get(name, name.split(", ")):
         assert np.max(OUTSIDE[part](np.float64(image), np.float64(center), radius)) <= tolerance
 
