@@ -44,8 +44,13 @@ class Options(studio.Options):
     """An image of the hole: white where pixels are missing. By default a square, a quarter of the area."""
     out: Path = Path("inpainted.png")
     """The sheet, a PNG with a row an image, of up to 16: as given, the start, the result, the difference."""
-    radius: float = 4.0
-    """Largest l2 distance from the start, in pixel values of [0, 1] (paper: 21.6 at 224 pixels)."""
+    objective: str = "logit"
+    """log-prob (the paper's), logit, sum of both, or evidence (of any class)."""
+    radius: float = 1.5
+    """Largest l2 distance from the start, in pixel values of [0, 1] (paper: 21.6 at 224 pixels).
+
+    More shows more of the class, and strays farther from what was there.
+    """
     steps: int = 40
     """Steps of the ascent (paper: 720)."""
     step_size: float = 0.1

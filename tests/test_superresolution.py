@@ -27,7 +27,7 @@ def test_what_lowers_stays_and_the_rest_moves_up_within_ball_and_box(linear, for
         linear, low, 2, factor=2, forward=forward, objective="log-prob", radius=0.3
     )
     climb = ascent.projected_gradient_ascent(score, stay, ascent.steepest("l2", 0.2))
-    found = np.asarray(jax.jit(lambda start: ascent.run(climb, start, 6)[0])(start))
+    found = np.asarray(jax.jit(lambda start: ascent.run(climb, start, 3)[0])(start))
     assert_allclose(superresolution.FORWARD[forward].lower(found, 2), low, atol=1e-4)
     assert 0.05 < np.linalg.norm(found - start) <= 0.3 + 1e-5 and found.min() >= 0 and found.max() <= 1
     assert objectives.log_prob(linear, 2)(found) > objectives.log_prob(linear, 2)(start)
@@ -68,14 +68,13 @@ def test_the_means_of_what_is_written_are_the_given_image(folder, tmp_path):
     assert n["consistency_error"] <= 0.51 / 255
 
 
-@pytest.mark.parametrize("forward", FILTERS)
-def test_pillow_lowers_what_is_written_to_the_given_image(folder, tmp_path, forward):
+def test_pillow_lowers_what_is_written_to_the_given_image(folder, tmp_path):
     with np.load(folder / "a.npz") as file:
         muted = np.uint8(64 + file["images"] / 2)
     np.savez(tmp_path / "m.npz", images=muted)
-    n = superresolve(folder, tmp_path, given=str(tmp_path / "m.npz"), forward=forward)
+    n = superresolve(folder, tmp_path, given=str(tmp_path / "m.npz"), forward="lanczos", steps=1)
     with np.load(tmp_path / "t.npz", allow_pickle=False) as file:
-        lowered = [Pillow.fromarray(image).resize((8, 8), FILTERS[forward]) for image in file["images"]]
+        lowered = [Pillow.fromarray(image).resize((8, 8), FILTERS["lanczos"]) for image in file["images"]]
     assert np.abs(np.stack(lowered).astype(int) - muted).max() <= 1
     assert all(0 < image["consistency_error"] < 0.5 / 255 for image in n["images"])
 

