@@ -153,7 +153,7 @@ def main() -> None:
     blank = np.where(missing > 0, np.uint8(255), real)
     shown = np.stack([real, blank, *found.values()], 1)[:SHOWN].reshape(-1, *real.shape[1:])
     names = [f"{i}: {release.class_names[label]}" for i, label in enumerate(seen[:SHOWN])]
-    title = "real, the hole, " + ", ".join(WAYS)
+    title = " | ".join(["real", "the hole", *WAYS])
     pictures.write_sheet(options.out.with_suffix(".png"), shown, len(found) + 2, names, title)
     kept = {
         name: {key: estimates.mean(each)._asdict() for key, each in row.items()} for name, row in rows.items()
