@@ -7,6 +7,7 @@
 Images leave as bytes, and every figure is of those bytes: of what is written, not of what was computed.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -15,10 +16,29 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from rsynth_jax import embedding, parallel
+from rsynth_jax import embedding, parallel, seeds
 from rsynth_jax.images import encode
+from rsynth_jax.projections import box
+from rsynth_jax.types import Images, Key
 
 Bytes = UInt8[np.ndarray, "n h w c"]
+
+
+def draws(
+    key: Key, class_seeds: seeds.Seeds, shape: tuple[int, int, int]
+) -> Callable[[np.ndarray, np.ndarray], Images]:
+    """(labels (n,), numbers (n, m)) -> starts: row r by its class's Gaussian and (key, *numbers[r]) alone."""
+
+    @jax.jit
+    def starts(class_seeds, labels, numbers):
+        def draw(label, numbers):
+            return box()(
+                seeds.sample(functools.reduce(jax.random.fold_in, numbers, key), class_seeds, label, shape)
+            )
+
+        return jax.vmap(draw)(labels, numbers)
+
+    return functools.partial(starts, class_seeds)
 
 
 def frames(
@@ -62,11 +82,21 @@ class Outcome(NamedTuple):
     l2_moved: Float[np.ndarray, " n"]
 
 
-def logits(model: nn.Module, variables: Any, images: Sequence, batch_size: int) -> np.ndarray:
-    """What the network makes of images uint8 (n, h, w, c): logits (n, k)."""
+def embedded(
+    model: nn.Module,
+    variables: Any,
+    images: Sequence,
+    batch_size: int,
+    track: Callable[[range], Iterable[int]] = iter,
+) -> embedding.Embedding:
+    """What the network makes of images uint8 (n, h, w, c), in batches no larger than there are images."""
     batch_size = min(batch_size, len(images))
-    batches = embedding.in_batches(images, batch_size)
-    return embedding.embed(model, variables, batches, batch_size).logits
+    return embedding.embed(model, variables, embedding.in_batches(images, batch_size, track), batch_size)
+
+
+def logits(model: nn.Module, variables: Any, images: Sequence, batch_size: int) -> np.ndarray:
+    """Of images uint8 (n, h, w, c): logits (n, k)."""
+    return embedded(model, variables, images, batch_size).logits
 
 
 def seen(model: nn.Module, variables: Any, images: Sequence, batch_size: int) -> Int[np.ndarray, " n"]:

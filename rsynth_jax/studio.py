@@ -1,4 +1,4 @@
-"""What programs share that start from given images: their flags, the reading, the climb, what is written.
+"""What programs share that climb from images: their flags, the reading, the climb, what is written.
 
     subject = read(options)
     painted = paint(options, subject, climb_fn, holes)      # climb_fn(classifier, image, label, hole)
@@ -39,19 +39,12 @@ COLUMNS = 4  # as given, the start, the result, the difference
 GIF_CHUNK = 2  # steps between two frames of an animation
 
 
-@dataclasses.dataclass(frozen=True)
-class Given:
-    """The flags that say what to climb from, towards what, and how far."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Climb:
+    """The flags that say with which classifier to climb, how far, and beside which images."""
 
-    given: Positional[Annotated[str, arg(metavar="A")]]
-    """The images: one image file, a folder, an .npz with the array images, or tfds:NAME.
-
-    Files are turned as their EXIF says; what is transparent in them shows white.
-    """
     classifier: str = "cifar10"
     """A bundled classifier by name, a .safetensors file, or a training run."""
-    label: Annotated[str | None, arg(name="class", metavar="CLASS")] = None
-    """The class to paint, by name or number; by default an .npz's own labels, else what is seen in it."""
     split: Annotated[str | None, arg(metavar="SPLIT")] = None
     """Which of A: train, test, train[:50%] ...; by default test of TFDS, all of anything else."""
     data_dir: Annotated[str | None, arg(metavar="DIR")] = None
@@ -70,6 +63,19 @@ class Given:
     """Images computed together; changes the speed, and the images by no more than rounding."""
     json: Annotated[Path | None, arg(metavar="FILE")] = None
     """Also write every number printed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Given(Climb):
+    """Those of a program that starts from given images."""
+
+    given: Positional[Annotated[str, arg(metavar="A")]]
+    """The images: one image file, a folder, an .npz with the array images, or tfds:NAME.
+
+    Files are turned as their EXIF says; what is transparent in them shows white.
+    """
+    label: Annotated[str | None, arg(name="class", metavar="CLASS")] = None
+    """The class to paint, by name or number; by default an .npz's own labels, else what is seen in it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +114,7 @@ class Painted(NamedTuple):
     seconds: float
 
 
-def check(options: Given) -> None:
+def check(options: Climb) -> None:
     """Raise ValueError for a flag of all of them that makes no sense."""
     o = options
     checks.positive(radius=o.radius, steps=o.steps, step_size=o.step_size, batch_size=o.batch_size)
@@ -149,17 +155,29 @@ def labels_of(options: Given, release: checkpoints.Release, given: Bytes) -> np.
 
 def paint(options: Options, subject: Subject, climb_fn: synthesis.ClimbFn, *inputs: np.ndarray) -> Painted:
     """Carry out `climb_fn(classifier, image, label, *inputs of that image)` on all of them."""
-    began, chunk = time.perf_counter(), GIF_CHUNK if options.gif else ascent.CHUNK
     release, given, _, labels, _ = subject
-    climb = synthesis.stages(models.create(release.config), climb_fn, options.steps, chunk)
 
     def rows_of(rows: np.ndarray) -> tuple:
         return jax.vmap(images.decode)(given[rows]), labels[rows], *(each[rows] for each in inputs)
 
+    chunk = GIF_CHUNK if options.gif else ascent.CHUNK
+    return climbed(options, release, climb_fn, rows_of, len(given), chunk)
+
+
+def climbed(
+    options: Climb,
+    release: checkpoints.Release,
+    climb_fn: synthesis.ClimbFn,
+    rows_of: Callable,
+    num: int,
+    most: int = ascent.CHUNK,
+) -> Painted:
+    """Carry out `climb_fn(classifier, *inputs)` on `num` rows, in chunks of at most `most` steps."""
+    began = time.perf_counter()
+    climb = synthesis.stages(models.create(release.config), climb_fn, options.steps, most)
     with console.bar() as bar:
         track = functools.partial(bar.track, description="climbing")
-        size = options.batch_size
-        frames = expedition.frames(climb, release.variables, rows_of, len(given), size, track)
+        frames = expedition.frames(climb, release.variables, rows_of, num, options.batch_size, track)
     return Painted(frames, time.perf_counter() - began)
 
 

@@ -22,7 +22,6 @@ from rsynth_jax import (
     expedition,
     models,
     pictures,
-    seeds,
     synthesis,
 )
 from rsynth_jax.ascent import DIRECTIONS
@@ -108,22 +107,6 @@ def sampler(options: Options, model):
     return synthesis.stages(model, synthesis.steadily(task, optimizer), options.steps, chunk)
 
 
-def draws(options: Options, release, labels: np.ndarray):
-    """The start of every image: image i of class y draws from the key (seed, y, i)."""
-    root = jax.random.key(options.seed)
-    indices = np.tile(np.arange(options.num), len(labels) // options.num)
-
-    @jax.jit
-    def starts(class_seeds, labels, indices):
-        def draw(label, i):
-            key = jax.random.fold_in(jax.random.fold_in(root, label), i)
-            return box()(seeds.sample(key, class_seeds, label, release.image_shape))
-
-        return jax.vmap(draw)(labels, indices)
-
-    return lambda rows: starts(release.seeds, labels[rows], indices[rows])
-
-
 def generate(options: Options) -> int:
     """Load, draw, climb, write."""
     check(options)
@@ -131,12 +114,14 @@ def generate(options: Options) -> int:
     chosen = console.classes(options.classes, release.class_names)
     labels = np.repeat(chosen, options.num)
     climb = sampler(options, models.create(release.config))
-    draw, began = draws(options, release, labels), time.perf_counter()
+    draw = expedition.draws(jax.random.key(options.seed), release.seeds, release.image_shape)
+    numbers = np.stack([labels, np.tile(np.arange(options.num), len(chosen))], axis=1)
+    began = time.perf_counter()
     with console.bar() as bar:
         frames = expedition.frames(
             climb,
             release.variables,
-            lambda rows: (draw(rows), labels[rows]),
+            lambda rows: (draw(labels[rows], numbers[rows]), labels[rows]),
             len(labels),
             options.batch_size,
             functools.partial(bar.track, description="climbing"),

@@ -6,7 +6,7 @@ import pytest
 import tiny
 from numpy.testing import assert_allclose, assert_array_equal
 
-from rsynth_jax import expedition, objectives, synthesis
+from rsynth_jax import expedition, objectives, seeds, synthesis
 from rsynth_jax.ascent import steepest
 from rsynth_jax.images import decode
 from rsynth_jax.models.layers import Outputs
@@ -83,3 +83,16 @@ def test_the_numbers_are_means_and_each_image_s_own():
             {"class": "dog", "log_prob_start": 5.0, "log_prob": 7.0, "l2_moved": 9.0},
         ],
     }
+
+
+def test_a_draw_depends_on_its_class_and_its_numbers_alone():
+    gaussians = seeds.Seeds(
+        RNG.random((3, 8, 8, 3), np.float32), RNG.random((3, 5, 8, 8, 3), np.float32) / 10
+    )
+    draw = expedition.draws(jax.random.key(1), gaussians, tiny.SHAPE)
+    labels, numbers = np.array([2, 0, 2, 2]), np.array([[0, 4], [0, 4], [1, 4], [0, 4]])
+    found = np.asarray(draw(labels, numbers))
+    assert_array_equal(found[0], found[3])
+    assert all(np.abs(found[0] - found[i]).max() > 0.01 for i in (1, 2))
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(1), 1), 4)
+    assert_allclose(found[2], np.clip(seeds.sample(key, gaussians, 2, tiny.SHAPE), 0, 1), atol=1e-6)
