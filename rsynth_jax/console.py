@@ -141,6 +141,13 @@ def classes(asked: Sequence[str], class_names: Sequence[str]) -> list[int]:
     return [label(word, class_names) for word in asked]
 
 
+def unit(asked: str, num: int) -> int:
+    """The number of one of `num` units of the penultimate layer."""
+    if not (asked.isascii() and asked.isdigit()) or int(asked) >= num:
+        raise ValueError(f"no feature {asked!r}: give a number from 0 to {num - 1}")
+    return int(asked)
+
+
 def bar(*columns: str) -> progress.Progress:
     """A progress bar on standard error: steps done, elapsed and remaining time, and the columns given."""
     return progress.Progress(

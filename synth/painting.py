@@ -9,8 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from tyro.conf import arg
 
@@ -69,17 +67,8 @@ def stroke_of(options: Options, release, words: str, side: int) -> Stroke:
     kind, _, unit = what.rpartition("=")
     if kind != "feature":
         return Stroke(where, console.label(what, release.class_names), TOWARDS[options.objective])
-    return Stroke(where, unit_of(release, unit), objectives.activation)
-
-
-def unit_of(release, unit: str) -> int:
-    """The number of a unit of the penultimate layer."""
-    image = jax.ShapeDtypeStruct((1, *release.image_shape), jnp.float32)
-    outputs = jax.eval_shape(models.create(release.config).apply, release.variables, image)
-    num = outputs.features.shape[-1]
-    if not unit.isdigit() or int(unit) >= num:
-        raise ValueError(f"no feature {unit!r}: give a number from 0 to {num - 1}")
-    return int(unit)
+    weights, _ = models.readout(release.variables)
+    return Stroke(where, console.unit(unit, len(weights)), objectives.activation)
 
 
 def paint(options: Options) -> int:

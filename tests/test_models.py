@@ -127,3 +127,10 @@ def test_an_unknown_architecture_is_refused_with_the_names_of_the_known():
 def test_an_unknown_dtype_is_refused_with_the_names_of_the_known():
     with pytest.raises(ValueError, match=r"'float16'.*float32, bfloat16"):
         create(Config("resnet8", 10, dtype="float16"))
+
+
+def test_the_readout_makes_logits_of_features(small):
+    model, variables = small
+    outputs = model.apply(variables, np.random.default_rng(0).random((2, 16, 16, 3), np.float32))
+    weights, bias = models.readout(variables)
+    np.testing.assert_allclose(outputs.features @ weights + bias, outputs.logits, atol=1e-5)

@@ -10,6 +10,7 @@ mode exactly while its statistics are mutable: `model.apply(variables, images, m
 from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from rsynth_jax import checks
@@ -58,6 +59,12 @@ def create(config: Config) -> nn.Module:
         std=tuple(config.std),
         dtype=checks.named("dtype", config.dtype, DTYPES),
     )
+
+
+def readout(variables: Any) -> tuple[jax.Array, jax.Array]:
+    """The weights (d, k) and the bias (k,) of the last layer: logits = features @ weights + bias."""
+    last = variables["params"]["Dense_0"]
+    return last["kernel"], last["bias"]
 
 
 def bind(model: nn.Module, variables: Any) -> Classifier:
