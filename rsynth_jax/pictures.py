@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -37,6 +38,19 @@ GAME = {
 }
 
 Bytes = UInt8[np.ndarray, "n h w c"]
+
+
+class Page(NamedTuple):
+    """What is to be seen at once: cells (rows, columns, h, w, c), the names of the rows, a title."""
+
+    cells: np.ndarray
+    names: Sequence[str]
+    title: str
+
+    def first(self, rows: int) -> tuple:
+        """As `sheet` takes it, of the first rows alone."""
+        shown = self.cells[:rows]
+        return shown.reshape(-1, *shown.shape[2:]), shown.shape[1], self.names[:rows], self.title
 
 
 def enlarged(images: Bytes) -> Bytes:
@@ -91,6 +105,20 @@ def write_animation(
     durations = [250] * (len(pages) - 1) + [2500]
     pages[0].save(content, "GIF", save_all=True, append_images=pages[1:], duration=durations, loop=0)
     checkpoints.write(path, content.getvalue())
+
+
+def moves(path: Path | None) -> bool:
+    """Whether a file is an animation, by its name."""
+    return path is not None and Path(path).suffix.lower() == ".gif"
+
+
+def write_pages(path: Path, still: Page, pages: Sequence[Page], rows: int) -> None:
+    """Write the first rows: of the pages as a GIF where the name ends so, else of the still one as a PNG."""
+    if moves(path):
+        frames, columns, names, titles = zip(*(page.first(rows) for page in pages), strict=True)
+        write_animation(path, frames, columns[0], names[0], titles)
+    else:
+        write_sheet(path, *still.first(rows))
 
 
 def write_curves(path: Path, log: Path) -> None:

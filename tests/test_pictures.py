@@ -149,3 +149,15 @@ def test_the_curves_show_the_log(tmp_path):
             drawn.append(np.asarray(picture.convert("L"), np.int16))
     changed = (drawn[0] != drawn[1]).any(axis=0)
     assert changed[:500].any() and not changed[500:].any()  # the loss is the left third
+
+
+def test_pages_are_an_animation_or_the_still_one_by_the_name_of_the_file(tmp_path):
+    cells = noise(3, 2, 8, 8, 3)
+    pages = [pictures.Page(cells[::way], ("a", "b", "c"), str(way)) for way in (1, -1)]
+    for name in ("p.png", "p.GIF"):
+        pictures.write_pages(tmp_path / name, pages[1], pages, 2)
+    still = pictures.sheet(cells[:0:-1].reshape(-1, 8, 8, 3), 2, ("a", "b"), "-1")
+    with Pillow.open(tmp_path / "p.png") as picture:
+        assert_array_equal(picture, still)
+    with Pillow.open(tmp_path / "p.GIF") as picture:
+        assert picture.format == "GIF" and picture.n_frames == 2
