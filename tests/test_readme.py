@@ -12,12 +12,14 @@ from rsynth_jax import console
 from synth import (
     generation,
     inpainting,
+    inversion,
     painting,
     refinement,
     scoring,
     sketching,
     superresolution,
     translation,
+    visualisation,
 )
 from train import detect, evaluate, train
 
@@ -34,6 +36,8 @@ PROGRAMS = {
     "rsynth-sketch": sketching,
     "rsynth-superresolve": superresolution,
     "rsynth-translate": translation,
+    "rsynth-invert": inversion,
+    "rsynth-visualize": visualisation,
     "rsynth-detect": detect,
 }
 COMMANDS = re.findall(r"^(rsynth-.+)$", README, re.MULTILINE) + re.findall(r"`(rsynth-\S+ .+?)`", README)

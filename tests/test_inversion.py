@@ -1,0 +1,133 @@
+"""The inversion program where the representation is the pixels: every end is known in closed form."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import tiny
+from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image as Pillow
+from tiny import refused
+
+from rsynth_jax import ascent, expedition, pictures, studio
+from synth import inversion
+from synth.inversion import Options
+
+NAMES = ("airplane", "cat", "dog")
+IMAGES = np.random.default_rng(0).integers(0, 256, (3, *tiny.SHAPE), np.uint8)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def network():
+    with tiny.network():
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A classifier, an .npz of images, and another of two more."""
+    folder = tmp_path_factory.mktemp("inversion")
+    tiny.release(folder / "c.safetensors", NAMES, "linear")
+    np.savez(folder / "a.npz", images=IMAGES)
+    np.savez(folder / "b.npz", images=IMAGES[:1, ::-1])
+    np.savez(folder / "two.npz", images=IMAGES[:2])
+    return folder
+
+
+def invert(folder: Path, place: Path, **changed) -> dict:
+    """The numbers of a run of two starts and four steps, unless told otherwise."""
+    asked = {"classifier": str(folder / "c.safetensors"), "starts": 2, "steps": 4, "batch_size": 6}
+    asked |= {"smooth": 0.0, "out": place / "s.png", "json": place / "n.json"} | changed
+    assert inversion.invert(Options(str(folder / "a.npz"), **asked)) == 0
+    return json.loads((place / "n.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def default(folder, tmp_path_factory) -> dict:
+    return invert(folder, tmp_path_factory.mktemp("default"))
+
+
+# ---- the task
+
+
+def test_the_way_is_straight_to_the_image_and_stops_at_the_radius(linear):
+    """Of an orthogonal representation: an image of 48 values that is its own."""
+    image, start = np.random.default_rng(1).random((2, 4, 4, 3), np.float32)
+    own = linear._replace(features=lambda image: image.ravel())
+    task = inversion.inversion(own, start, image.ravel(), smooth=0.0, radius=0.5)
+    climb = ascent.projected_gradient_ascent(task.objective, task.projection, ascent.steepest("l2", 0.2))
+    towards = (image - start) / np.linalg.norm(image - start)
+    image, _ = ascent.run(climb, start, 4)
+    assert_allclose(image, start + 0.5 * towards, atol=1e-5)
+
+
+# ---- from draws
+
+
+def test_every_start_comes_nearer_by_the_length_of_its_steps(default):
+    """The steps follow the cosine from 0.4 down; the last image is never measured, so three of them count."""
+    path = 0.4 * sum((1 + np.cos(np.pi * step / 4)) / 2 for step in range(3))
+    for image, given in zip(default["images"], IMAGES, strict=True):
+        nearer = path / np.linalg.norm(given / 255)
+        assert image["distance_start"] - image["distance"] == pytest.approx(nearer, abs=2e-3)
+
+
+def test_the_best_start_of_each_image_is_kept(default):
+    for image in default["images"]:
+        assert image["distance"] == min(image["tried"]) and len(image["tried"]) == 2
+        assert image["start"] == np.argmin(image["tried"])
+    assert default["distance"] == pytest.approx(np.mean([image["distance"] for image in default["images"]]))
+    assert default["share"] == np.mean([image["from"] == image["ends"] for image in default["images"]])
+
+
+def test_a_start_is_of_the_class_asked_for_and_of_seed_image_and_draw_alone(folder):
+    asked = Options(str(folder / "a.npz"), classifier=str(folder / "c.safetensors"), label="cat", starts=2)
+    subject = studio.subject(asked)
+    wanted = inversion.from_draws(asked, subject, np.float32(IMAGES.reshape(3, -1)))
+    draw = expedition.draws(jax.random.key(0), subject.release.seeds, tiny.SHAPE)
+    numbers = [[0, 0], [0, 1], [1, 0], [1, 1], [2, 0], [2, 1]]
+    assert_array_equal(wanted.starts(np.arange(6)), draw(np.full(6, 1), np.array(numbers)))
+    assert_array_equal(wanted.features, IMAGES.reshape(3, -1)[[0, 0, 1, 1, 2, 2]])
+
+
+# ---- to another image
+
+
+def test_where_the_representation_is_the_pixels_the_way_is_their_blend(folder, tmp_path, monkeypatch):
+    shown, write = [], pictures.write_pages
+    monkeypatch.setattr(pictures, "write_pages", lambda *asked: shown.append(asked) or write(*asked))
+    n = invert(folder, tmp_path, to=str(folder / "b.npz"), frames=3, out=tmp_path / "m.gif", batch_size=9)
+    ((_, still, pages, _),) = shown
+    cells = still.cells.reshape(3, 2, 3, *tiny.SHAPE)
+    assert_array_equal(cells[:, 0, 0], IMAGES)
+    assert_array_equal(cells[:, 0, 2], np.broadcast_to(IMAGES[0, ::-1], IMAGES.shape))
+    blend = (np.float32(IMAGES) + IMAGES[0, ::-1]) / 2
+    assert np.abs(cells[:, :, 1] - blend[:, None]).max() <= 0.51
+    assert [page.cells.shape for page in pages] == [(3, 2, *tiny.SHAPE)] * 3
+    assert [frame["t"] for frame in n["images"][0]["frames"]] == [0, 0.5, 1] and n["distance"] < 0.005
+    with Pillow.open(tmp_path / "m.gif") as picture:
+        assert picture.format == "GIF" and picture.n_frames == 3
+    assert {file.name for file in tmp_path.iterdir()} == {"m.gif", "n.json"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"frames": 1}, "frames is 1: give 2 or more"),
+        ({"starts": 0}, "starts is 0"),
+        ({"smooth": -1.0}, "smooth is -1"),
+        ({"seed": -1}, "seed is -1"),
+        ({"label": "unicorn"}, "no class 'unicorn'"),
+        ({"gif": Path("a.png")}, "a.png is no animation"),
+        ({"to": "two.npz"}, "has 2 images, .*a.npz 3: give one, or as many"),
+        ({"to": "nowhere.png"}, "cannot read the image .*nowhere.png"),
+    ],
+)
+def test_a_mistake_is_refused_in_one_line_and_nothing_is_written(folder, tmp_path, changed, said):
+    if "to" in changed:
+        changed = {"to": str(folder / changed["to"])}
+    with refused(match=said):
+        invert(folder, tmp_path, **changed)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,129 @@
+"""The visualisation program where a unit is a value of a pixel: what excites it is known beforehand."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+from numpy.testing import assert_allclose, assert_array_equal
+from tiny import refused
+
+from rsynth_jax import ascent, checkpoints, models, objectives, pictures
+from synth import visualisation
+from synth.visualisation import Options
+
+NAMES = ("airplane", "cat", "dog")
+IMAGES = np.random.default_rng(0).integers(0, 256, (9, *tiny.SHAPE), np.uint8)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def network():
+    with tiny.network():
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A classifier, an .npz of images, and one of none."""
+    folder = tmp_path_factory.mktemp("visualisation")
+    tiny.release(folder / "c.safetensors", NAMES, "linear")
+    np.savez(folder / "a.npz", images=IMAGES)
+    np.savez(folder / "none.npz", images=IMAGES[:0])
+    return folder
+
+
+def visualise(folder: Path, out: Path, **changed) -> dict:
+    """The numbers of a run of two starts and two steps, unless told otherwise."""
+    asked = {"classifier": str(folder / "c.safetensors"), "starts": 2, "real": 3, "steps": 2}
+    asked |= {"step_size": 0.1, "out": out / "s.png", "json": out / "n.json"} | changed
+    assert visualisation.visualise(Options(**asked)) == 0
+    return json.loads((out / "n.json").read_text())
+
+
+def test_a_unit_that_is_a_pixel_rises_by_the_steps_alone(linear):
+    start = np.full((4, 4, 3), 0.5, np.float32)
+    own = linear._replace(features=lambda image: image.ravel())
+    task = visualisation.visualisation(own, start, 7, score=objectives.activation, radius=0.25)
+    climb = ascent.projected_gradient_ascent(task.objective, task.projection, ascent.steepest("l2", 0.1))
+    image = np.asarray(ascent.run(climb, start, 4)[0]).ravel()
+    assert_allclose(image[7], 0.75, atol=1e-5)
+    assert_array_equal(np.delete(image, 7), 0.5)
+
+
+@pytest.fixture(scope="module")
+def whole(folder, tmp_path_factory):
+    """The numbers and the sheet of two units and a class beside real images."""
+    with pytest.MonkeyPatch.context() as patch:
+        sheets = []
+        patch.setattr(pictures, "write_sheet", lambda *sheet: sheets.append(sheet))
+        asked = {"features": ("39", "0"), "classes": ("dog",), "data": str(folder / "a.npz")}
+        return visualise(folder, tmp_path_factory.mktemp("whole"), **asked), sheets[0]
+
+
+def test_units_then_classes_have_their_rows_and_all_rise(whole):
+    n, (_, cells, columns, row_names, _) = whole
+    assert [one["name"] for one in n["shown"]] == ["unit 39", "unit 0", "dog"]
+    assert columns == 2 + 1 + 3 and len(cells) == 3 * columns and len(row_names) == 3
+    for one in n["shown"]:
+        assert (np.array(one["activation"]) > one["activation_start"]).all()
+    pixels = cells.reshape(3, columns, -1)[0, :2, 39] / 255
+    assert_allclose(n["shown"][0]["activation"], pixels, atol=1e-6)
+
+
+def test_beside_it_are_the_real_images_that_excite_it_most(whole):
+    n, (_, cells, columns, *_) = whole
+    cells = cells.reshape(3, columns, *tiny.SHAPE)
+    assert (cells[:, 2] == 255).all()
+    for row, unit in enumerate((39, 0)):
+        values = IMAGES.reshape(9, -1)[:, unit]
+        most = np.argsort(-values.astype(int), kind="stable")[:3]
+        assert_array_equal(cells[row, 3:], IMAGES[most])
+        real = n["shown"][row]["real"]
+        assert [one["name"] for one in real] == [f"{k:04d}" for k in most]
+        assert_allclose([one["activation"] for one in real], values[most] / 255, atol=1e-6)
+
+
+def test_a_class_is_excited_by_its_logit_and_units_name_their_readers(folder, whole):
+    n, _ = whole
+    release = checkpoints.load(str(folder / "c.safetensors"))
+    logits = models.create(release.config).apply(release.variables, np.float32(IMAGES) / 255).logits[:, 2]
+    real = n["shown"][2]["real"]
+    assert_allclose([one["activation"] for one in real], np.sort(logits)[::-1][:3], atol=1e-4)
+    weights, _ = models.readout(release.variables)
+    readers = n["shown"][0]["readers"]
+    assert readers == {name: pytest.approx(float(weights[39, NAMES.index(name)])) for name in readers}
+    assert list(readers.values()) == sorted(readers.values(), reverse=True) and "readers" not in n["shown"][2]
+
+
+def test_the_top_units_move_the_logits_most():
+    weights, deviations = np.array([[3, 4], [1, 0], [0, 2.0], [6, 8]]), np.array([1, 9, 2, 0.1])
+    assert visualisation.units(["top:3"], weights, deviations) == [1, 0, 2]
+    assert visualisation.units(["1", "top:2"], weights, 1.0) == [1, 3, 0]
+
+
+def test_without_data_only_the_painted_are_shown_and_starts_are_their_own(folder, tmp_path, whole):
+    n = visualise(folder, tmp_path, features=("39",), starts=1)
+    assert "real" not in n["shown"][0] and (tmp_path / "s.png").exists()
+    assert n["shown"][0]["activation"] == whole[0]["shown"][0]["activation"][:1]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({}, "nothing to visualise"),
+        ({"features": ("768",)}, "no feature '768': give a number from 0 to 767"),
+        ({"features": ("top:0",)}, "cannot read 'top:0': write top:K, with K from 1 to 768"),
+        ({"classes": ("unicorn",)}, "no class 'unicorn'"),
+        ({"features": ("1",), "starts": 0}, "starts is 0"),
+        ({"features": ("1",), "real": 0}, "real is 0"),
+        ({"features": ("1",), "data": "none.npz"}, "none.npz has no images"),
+        ({"features": ("1",), "image_size": 24}, "takes no images of 24 x 24 x 3"),
+    ],
+)
+def test_a_mistake_is_refused_in_one_line_and_nothing_is_written(folder, tmp_path, changed, said):
+    if "data" in changed:
+        changed = changed | {"data": str(folder / changed["data"])}
+    with refused(match=said):
+        visualise(folder, tmp_path, **changed)
+    assert list(tmp_path.iterdir()) == []
