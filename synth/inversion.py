@@ -63,14 +63,14 @@ class Options(studio.Given):
     smooth: float | None = None
     """Weight of the smoothness; by default 1, and 0 with --to, where frames start from photographs."""
     radius: float = 30.0
-    """Largest l2 distance from the start, in pixel values of [0, 1]: as good as free (paper: 1000)."""
+    """Largest l2 distance from the start, in pixel values of [0, 1]: as good as free."""
     steps: int = 60
-    """Steps of the ascent (paper: 10,000 at 224 pixels)."""
+    """Steps of the ascent."""
     step_size: float = 0.4
     """l2 length of the first step; it falls to 0 like a cosine."""
     out: Path = Path("inverted.png")
-    """The sheet, a PNG of up to 16 images: as given, the start, the inversion, or the frames of the way to B;
-    an animation where it ends in .gif."""
+    """The sheet, a PNG of up to 16 rows: as given, the start, the inversion; or the frames of the way to B,
+    above the blends of the pixels. An animation where the name ends in .gif."""
     gif: Annotated[Path | None, arg(metavar="FILE")] = None
     """Also write an animation, of the ascent or of the way to B."""
 
