@@ -115,6 +115,13 @@ def test_grey_levels_are_grey_and_inks_mix(page):
     assert -1e-5 < share.min() < 0.4 and 0.6 < share.max() < 1 + 1e-5
 
 
+def test_turning_the_image_exchanges_its_two_readings(page, linear):
+    image, start = jnp.array(np.random.default_rng(1).random((2, 4, 4, 3)), jnp.float32)
+    one, other = (page["two_faced"](linear, start, a, start, b).objective for a, b in ((1, 3), (3, 1)))
+    assert_allclose(other(page["turned"](image)), one(image), rtol=1e-5)
+    assert abs(one(page["turned"](image)) - one(image)) > 0.1
+
+
 def test_both_readings_become_more_likely(page):
     horses, ships = page["draws"]("horse"), page["draws"]("ship")
     start = (horses[0] + ships[0][:, ::-1, ::-1]) / 2
