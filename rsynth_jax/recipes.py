@@ -120,7 +120,13 @@ SMALL = Recipe(
 SMALL_64 = SMALL._replace(architecture="resnet8-64", crop_padding=8)
 
 DUAL = SMALL._replace(
-    method="dual", epochs=2, batch_size=64, learning_rate=0.006, schedule="cosine", ema_decay=0.99
+    method="dual",
+    epochs=4,
+    batch_size=64,
+    learning_rate=0.006,
+    schedule="cosine",
+    ema_decay=0.999,
+    crop_padding=0,  # borders would tell real images of the robust half from those of the contrast
 )
 
 RECIPES = {

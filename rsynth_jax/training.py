@@ -60,6 +60,17 @@ def averaged(ema: Variables, variables: Variables, step: jax.Array, decay: float
     return optax.incremental_update(variables, ema, 1 - decay)
 
 
+def perturbed(model: nn.Module, adversary: Adversary, augment: Augment) -> Callable:
+    """(variables, keys, images uint8, labels) -> the augmented images, and the adversarial ones."""
+
+    def perturb(variables, key, image, label):
+        augment_key, attack_key = jax.random.split(key)
+        clean = augment(augment_key, decode(image))
+        return clean, adversary(attack_key, bind(model, variables), clean, label)
+
+    return jax.vmap(perturb, (None, 0, 0, 0))
+
+
 def make_train_step(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
@@ -73,11 +84,7 @@ def make_train_step(
     The adversary sees batch norm in evaluation mode. The running statistics are those of the adversarial
     images, in every method; so a loss that does not read the clean logits does not pay for them.
     """
-
-    def perturb(variables, key, image, label):
-        augment_key, attack_key = jax.random.split(key)
-        clean = augment(augment_key, decode(image))
-        return clean, adversary(attack_key, bind(model, variables), clean, label)
+    perturb = perturbed(model, adversary, augment)
 
     def batch_loss(params, batch_stats, clean, adversarial, labels):
         variables = {"params": params, "batch_stats": batch_stats}
@@ -88,7 +95,7 @@ def make_train_step(
 
     def train_step(state: TrainState, key: Key, images, labels) -> tuple[TrainState, Metrics]:
         keys = jax.random.split(key, len(images))
-        clean, adversarial = jax.vmap(perturb, (None, 0, 0, 0))(state.variables, keys, images, labels)
+        clean, adversarial = perturb(state.variables, keys, images, labels)
         params, batch_stats = state.variables["params"], state.variables["batch_stats"]
         (value, (batch_stats, correct)), grads = jax.value_and_grad(batch_loss, has_aux=True)(
             params, batch_stats, clean, jax.lax.stop_gradient(adversarial), labels

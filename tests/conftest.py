@@ -1,6 +1,8 @@
 """Eight simulated devices and strict dtypes for every test, and the classifiers that several files share."""
 
+import atexit
 import os
+import tempfile
 
 import hypothesis
 import jax
@@ -14,6 +16,11 @@ from rsynth_jax.types import Classifier
 os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"  # tests compile much and compute little
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+CACHE = tempfile.TemporaryDirectory(prefix="rsynth-tests-")  # many tests compile the same program
+atexit.register(CACHE.cleanup)
+jax.config.update("jax_compilation_cache_dir", CACHE.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 hypothesis.settings.register_profile("laws", deadline=None, max_examples=30, derandomize=True)
 hypothesis.settings.load_profile("laws")

@@ -203,14 +203,13 @@ def train(options: Options) -> int:
 
 
 def following(recipe: Recipe, release: checkpoints.Release) -> Recipe:
-    """The recipe for going on from a classifier: its network, its threat, its seeds, crops of its size."""
+    """The recipe for going on from a classifier: its network, its threat, its seeds."""
     config, against = release.config, release.threat
     kept = {name: release.recipe[name] for name in ("seed_factor", "seed_share") if name in release.recipe}
     return recipe._replace(
         architecture=config.architecture,
         mean=config.mean,
         std=config.std,
-        crop_padding=release.image_shape[0] // 8,
         **against._asdict(),
         **kept,
     )
