@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
 from rsynth_jax import models
 from rsynth_jax.types import Classifier
@@ -43,3 +44,10 @@ def small() -> tuple:
     model = models.create(models.Config("resnet8", 10))
     key = jax.random.key(0, impl="rbg")  # compiles three times faster than the default
     return model, jax.jit(model.init)(key, jnp.zeros((1, 16, 16, 3)))
+
+
+@pytest.fixture(scope="module")
+def networks():
+    """Meanwhile there are the networks of tiny.py."""
+    with tiny.network():
+        yield

@@ -20,12 +20,7 @@ NAMES = ("airplane", "cat", "dog")
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (12, *tiny.SHAPE), np.uint8)
 OTHERS = RNG.integers(0, 90, (9, *tiny.SHAPE), np.uint8)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def network():
-    with tiny.network():
-        yield
+pytestmark = pytest.mark.usefixtures("networks")
 
 
 @pytest.fixture(scope="module")

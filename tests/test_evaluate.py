@@ -15,12 +15,7 @@ from train.evaluate import Options
 
 ROOT = Path(__file__).parents[1]
 NAMES = ("airplane", "cat", "dog")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def network():
-    with tiny.network():
-        yield
+pytestmark = pytest.mark.usefixtures("networks")
 
 
 @pytest.fixture(scope="module")

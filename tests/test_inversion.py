@@ -17,12 +17,7 @@ from synth.inversion import Options
 
 NAMES = ("airplane", "cat", "dog")
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, *tiny.SHAPE), np.uint8)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def network():
-    with tiny.network():
-        yield
+pytestmark = pytest.mark.usefixtures("networks")
 
 
 @pytest.fixture(scope="module")

@@ -18,12 +18,7 @@ from synth.refinement import Options
 NAMES = ("airplane", "cat", "dog")
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, *tiny.SHAPE), np.uint8)
 LABELS = [2, 0, 1, 1, 2]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def network():
-    with tiny.network():
-        yield
+pytestmark = pytest.mark.usefixtures("networks")
 
 
 @pytest.fixture(scope="module")

@@ -19,12 +19,7 @@ from synth.scoring import Options
 ROOT = Path(__file__).parents[1]
 NAMES = ("airplane", "cat", "dog")
 RNG = np.random.default_rng(0)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def network():
-    with tiny.network():
-        yield
+pytestmark = pytest.mark.usefixtures("networks")
 
 
 def blocks(num: int, contrast: float, side: int = 16) -> np.ndarray:

@@ -15,12 +15,7 @@ from synth.visualisation import Options
 
 NAMES = ("airplane", "cat", "dog")
 IMAGES = np.random.default_rng(0).integers(0, 256, (9, *tiny.SHAPE), np.uint8)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def network():
-    with tiny.network():
-        yield
+pytestmark = pytest.mark.usefixtures("networks")
 
 
 @pytest.fixture(scope="module")
