@@ -22,6 +22,7 @@ from rsynth_jax import (
     expedition,
     models,
     pictures,
+    studio,
     synthesis,
 )
 from rsynth_jax.ascent import DIRECTIONS
@@ -30,8 +31,6 @@ from rsynth_jax.projections import box, chain, l2_ball
 from rsynth_jax.synthesis import Task
 
 COLUMNS = 16  # of a sheet at most: the rest is in the .npz
-GIF_CHUNK = 2  # steps between two frames of an animation
-
 SCHEDULES = {"constant": lambda size, _: size, "cosine": optax.cosine_decay_schedule}
 
 
@@ -46,7 +45,7 @@ class Options:
 
     Each starts from a draw of its class's Gaussian and climbs the classifier's own score. Image i of a class
     depends on (seed, class, i) alone. The paper's procedure on CIFAR-10 is --objective log-prob --steps 60
-    --step-size 0.5 --radius 30; a small network over-saturates under it, so the default is shorter.
+    --step-size 0.5 --schedule constant; a small network over-saturates under it, so the default is shorter.
     """
 
     classifier: str = "cifar10"
@@ -62,12 +61,12 @@ class Options:
     objective: str = "logit"
     """log-prob (the paper's), logit, sum of both, or evidence (of any class)."""
     radius: float = 30.0
-    """Largest l2 distance from the start, in pixel values of [0, 1] (paper: 30 at 32 pixels, 40 at 224)."""
-    steps: int = 20
+    """Largest l2 distance from the start, in pixel values of [0, 1] at 32 pixels (paper: 30; 40 at 224)."""
+    steps: int = 15
     """Steps of the ascent (paper: 60)."""
-    step_size: float = 0.2
-    """l2 length of a step (paper: 0.5 at 32 pixels, 1 at 224)."""
-    schedule: str = "constant"
+    step_size: float = 0.6
+    """l2 length of a step, of the first under a cosine, at 32 pixels (paper: 0.5; 1 at 224)."""
+    schedule: str = "cosine"
     """Of the step size: constant, or cosine down to 0."""
     momentum: float = 0.0
     """Decay of an average of the steps' directions; 0 for none."""
@@ -103,7 +102,7 @@ def sampler(options: Options, model):
     def task(classifier, start, label):
         return generation(classifier, start, label, objective=options.objective, radius=options.radius)
 
-    chunk = GIF_CHUNK if options.gif else ascent.CHUNK
+    chunk = studio.GIF_CHUNK if options.gif else ascent.CHUNK
     return synthesis.stages(model, synthesis.steadily(task, optimizer), options.steps, chunk)
 
 
@@ -112,7 +111,7 @@ def generate(options: Options) -> int:
     check(options)
     release = checkpoints.load(options.classifier)
     chosen = console.classes(options.classes, release.class_names)
-    labels = np.repeat(chosen, options.num)
+    options, labels = studio.scaled(options, release), np.repeat(chosen, options.num)
     climb = sampler(options, models.create(release.config))
     draw = expedition.draws(jax.random.key(options.seed), release.seeds, release.image_shape)
     numbers = np.stack([labels, np.tile(np.arange(options.num), len(chosen))], axis=1)
@@ -133,7 +132,8 @@ def generate(options: Options) -> int:
 def write(options: Options, release, labels, frames, seconds: float) -> int:
     """The sheet, the other files asked for, and the closing line."""
     names = [release.class_names[label] for label in labels[:: options.num]]
-    titles = pictures.titles(options.objective, options.steps, options.step_size, len(frames))
+    way = f"{options.objective}, {options.schedule}"
+    titles = pictures.titles(way, options.steps, options.step_size, len(frames))
     columns = min(options.num, COLUMNS)
     shown = [frame[np.arange(len(labels)) % options.num < columns] for frame in frames]
     pictures.write_sheet(options.out, shown[-1], columns, names, titles[-1])

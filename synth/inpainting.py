@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from tyro.conf import arg
 
-from rsynth_jax import console, images, photos, studio, synthesis
+from rsynth_jax import console, gallery, images, photos, studio, synthesis
 from rsynth_jax.ascent import steepest
 from rsynth_jax.objectives import TOWARDS
 from rsynth_jax.projections import ball_in_box
@@ -47,14 +47,14 @@ class Options(studio.Options):
     objective: str = "logit"
     """log-prob (the paper's), logit, sum of both, or evidence (of any class)."""
     radius: float = 1.5
-    """Largest l2 distance from the start, in pixel values of [0, 1] (paper: 21.6 at 224 pixels).
+    """Largest l2 distance from the start, in pixel values of [0, 1] at 32 pixels (paper: 21.6 at 224).
 
     More shows more of the class, and strays farther from what was there.
     """
     steps: int = 40
     """Steps of the ascent (paper: 720)."""
     step_size: float = 0.1
-    """l2 length of a step (paper: 0.1 at 224 pixels)."""
+    """l2 length of a step, at 32 pixels (paper: 0.1 at 224)."""
 
 
 def square(side: int) -> np.ndarray:
@@ -99,9 +99,9 @@ def inpaint(options: Options) -> int:
     """Load, climb, write."""
     subject = studio.read(options, functools.partial(filled, options.mask))
     missing = missing_of(options.mask, subject.images.shape[1])
-    painted = inpainted(options, subject, missing)
+    painted = inpainted(studio.scaled(options, subject.release), subject, missing)
     change = np.abs(painted.frames[-1].astype(int) - subject.images) * (missing == 0)
-    return studio.publish(options, subject, painted, {"known_error": change.max(axis=(1, 2, 3))})
+    return gallery.publish(options, subject, painted, {"known_error": change.max(axis=(1, 2, 3))})
 
 
 def main() -> None:

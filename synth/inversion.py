@@ -20,6 +20,7 @@ from rsynth_jax import (
     checks,
     console,
     expedition,
+    gallery,
     models,
     pictures,
     studio,
@@ -63,11 +64,11 @@ class Options(studio.Given):
     smooth: float | None = None
     """Weight of the smoothness; by default 1, and 0 with --to, where frames start from photographs."""
     radius: float = 30.0
-    """Largest l2 distance from the start, in pixel values of [0, 1]: as good as free."""
+    """Largest l2 distance from the start, in pixel values of [0, 1] at 32 pixels: as good as free."""
     steps: int = 60
     """Steps of the ascent."""
     step_size: float = 0.4
-    """l2 length of the first step; it falls to 0 like a cosine."""
+    """l2 length of the first step, at 32 pixels; it falls to 0 like a cosine."""
     out: Path = Path("inverted.png")
     """The sheet, a PNG of up to 16 rows: as given, the start, the inversion; or the frames of the way to B,
     above the blends of the pixels. An animation where the name ends in .gif."""
@@ -169,6 +170,7 @@ def invert(options: Options) -> int:
     check(options)
     subject = studio.subject(options)
     release, images, *_ = subject
+    options = studio.scaled(options, release)
     model = models.create(release.config)
     given = expedition.embedded(model, release.variables, images, options.batch_size)
     if options.to is None:
@@ -185,8 +187,7 @@ def inverted(options: Options, subject: studio.Subject, features: np.ndarray, se
     release, images, names, labels, _ = subject
     most = studio.GIF_CHUNK if options.gif or pictures.moves(options.out) else ascent.CHUNK
     painted, found = climb(options, release, from_draws(options, subject, features), most)
-    tried = found.distance.reshape(-1, options.starts)
-    best = tried.argmin(axis=1)
+    best = (tried := found.distance.reshape(-1, options.starts)).argmin(axis=1)
     kept = np.arange(len(tried)) * options.starts + best
     frames, found = [frame[kept] for frame in painted.frames], Found(*(column[kept] for column in found))
     classes = release.class_names
@@ -202,7 +203,7 @@ def inverted(options: Options, subject: studio.Subject, features: np.ndarray, se
         Page(np.stack([images, frames[0], frame], axis=1), called, f"given, start, {title}")
         for frame, title in zip(frames, titles, strict=True)
     ]
-    share = float(np.mean(found.ends == seen))
+    share = float((found.ends == seen).mean())
     what = f"{len(each)} images, the best of {options.starts} starts each, {share:.0%} seen as they were,"
     numbers = {"share": share, "images": each, "seconds": painted.seconds}
     publish(options, pages[-1], pages, found, numbers, what)
@@ -223,9 +224,8 @@ def morphed(options: Options, subject: studio.Subject, there: unlabelled.Given, 
     cells = np.stack(stages, axis=1)
     called = [f"{one['name']} to {one['to']}" for one in each]
     rows = [name for one in called for name in (one, "the same in pixels")]
-    still = Page(
-        cells.reshape(-1, *cells.shape[2:]), rows, f"{num} frames of likeness, {options.steps} steps"
-    )
+    title = f"{num} frames of likeness, {options.steps} steps"
+    still = Page(cells.reshape(-1, *cells.shape[2:]), rows, title)
     pages = [Page(cells[:, :, f], called, f"{t:.0%}, and in pixels") for f, t in enumerate(shares)]
     what = f"{num} frames on the way of each of {len(each)} images"
     publish(options, still, pages, found, {"images": each, "seconds": painted.seconds}, what)
@@ -234,7 +234,7 @@ def morphed(options: Options, subject: studio.Subject, there: unlabelled.Given, 
 def publish(options: Options, still: Page, pages: list[Page], found: Found, numbers: dict, what: str) -> None:
     """The sheet or the animation, whichever OUT is, the other files asked for, and the closing line."""
     for path in filter(None, (options.out, options.gif)):
-        pictures.write_pages(path, still, pages, studio.ROWS)
+        pictures.write_pages(path, still, pages, gallery.ROWS)
     start, end = float(found.distance_start.mean()), float(found.distance.mean())
     console.report(options.json, {"distance_start": start, "distance": end} | numbers)
     seconds = numbers["seconds"]

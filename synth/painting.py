@@ -12,7 +12,7 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from tyro.conf import arg
 
-from rsynth_jax import console, images, models, objectives, photos, studio, synthesis
+from rsynth_jax import console, gallery, images, models, objectives, photos, studio, synthesis
 from rsynth_jax.ascent import steepest
 from rsynth_jax.objectives import TOWARDS
 from rsynth_jax.projections import ball_in_box
@@ -43,7 +43,7 @@ class Options(studio.Options):
     out: Path = Path("painted.png")
     """The sheet, a PNG with a row an image, of up to 16: as given, the start, the result, the difference."""
     radius: float = 6.0
-    """Largest l2 distance of a stroke, in pixel values of [0, 1] (paper: 70 at 224 pixels)."""
+    """Largest l2 distance of a stroke, in pixel values of [0, 1] at 32 pixels (paper: 70 at 224)."""
     steps: int = 40
     """Steps of a stroke (paper: 140)."""
 
@@ -76,6 +76,7 @@ def paint(options: Options) -> int:
     if not options.stroke:
         raise ValueError("nothing to paint: give --stroke MASK:CLASS or MASK:feature=K")
     begun = subject = studio.read(options)
+    options = studio.scaled(options, subject.release)
     num, side, *_ = subject.images.shape
     strokes = [stroke_of(options, subject.release, words, side) for words in options.stroke]
     frames, seconds = [subject.images], 0.0
@@ -90,7 +91,7 @@ def paint(options: Options) -> int:
     untouched = np.all([stroke.where == 0 for stroke in strokes], axis=0)
     change = np.abs(frames[-1].astype(int) - begun.images) * untouched
     extra = {"known_error": change.max(axis=(1, 2, 3))}
-    return studio.publish(options, begun, studio.Painted(frames, seconds), extra)
+    return gallery.publish(options, begun, studio.Painted(frames, seconds), extra)
 
 
 def main() -> None:

@@ -49,7 +49,7 @@ class Options(studio.Given):
     out: Path = Path("refined.npz")
     """The refined images: images uint8 (n, h, w, c), labels, class_names."""
     radius: float = 1.0
-    """Largest l2 distance from the given image, in pixel values of [0, 1]; grow it with the side."""
+    """Largest l2 distance from the given image, in pixel values of [0, 1] at 32 pixels."""
     steps: int = 5
     """Steps of the ascent."""
     sheet: Annotated[Path | None, arg(metavar="FILE")] = None
@@ -80,6 +80,7 @@ def refine(options: Options) -> int:
     check(options)
     began = time.perf_counter()
     release, given, _, labels, skipped = studio.subject(options)
+    options = studio.scaled(options, release)
     with console.bar() as bar:
         track = functools.partial(bar.track, description="refining")
         better = refined(options, release, given, labels, track)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jax.numpy as jnp
 
-from rsynth_jax import checks, console, studio, synthesis
+from rsynth_jax import checks, console, gallery, studio, synthesis
 from rsynth_jax.ascent import steepest
 from rsynth_jax.objectives import TOWARDS
 from rsynth_jax.projections import ball_in_box, chain, pixels
@@ -58,20 +58,21 @@ class Options(studio.Options):
     out: Path = Path("sketched.png")
     """The sheet, a PNG with a row an image, of up to 16: as given, the start, the result, the difference."""
     radius: float = 10.0
-    """Largest l2 distance from the drawing, in pixel values of [0, 1] (paper: 40 at 224 pixels)."""
+    """Largest l2 distance from the drawing, in pixel values of [0, 1] at 32 pixels (paper: 40 at 224)."""
     steps: int = 40
     """Steps of the ascent (paper: 60)."""
     step_size: float = 0.2
-    """l2 length of a step (paper: 1 at 224 pixels)."""
+    """l2 length of a step, at 32 pixels (paper: 1 at 224)."""
 
 
 def sketch(options: Options) -> int:
     """Load, climb, write."""
     checks.named("keep", options.keep, KEEP)
     subject = studio.read(options)
+    options = studio.scaled(options, subject.release)
     task = functools.partial(sketching, keep=options.keep, objective=options.objective, radius=options.radius)
     climb_fn = synthesis.steadily(task, steepest("l2", options.step_size))
-    return studio.publish(options, subject, studio.paint(options, subject, climb_fn), {})
+    return gallery.publish(options, subject, studio.paint(options, subject, climb_fn), {})
 
 
 def main() -> None:

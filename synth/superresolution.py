@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from rsynth_jax import checkpoints, checks, console, images, studio, synthesis
+from rsynth_jax import checkpoints, checks, console, gallery, images, studio, synthesis
 from rsynth_jax.ascent import steepest
 from rsynth_jax.objectives import TOWARDS
 from rsynth_jax.projections import ball_in_box, chain, low_resolution_in_box, resampled_in_box
@@ -77,11 +77,11 @@ class Options(studio.Options):
     out: Path = Path("superresolved.png")
     """The sheet, a PNG with a row an image, of up to 16: as given, the start, the result, the difference."""
     radius: float = 4.0
-    """Largest l2 distance from the start, in pixel values of [0, 1] (paper: 15 at 224 pixels)."""
+    """Largest l2 distance from the start, in pixel values of [0, 1] at 32 pixels (paper: 15 at 224)."""
     steps: int = 30
     """Steps of the ascent (paper: 50)."""
     step_size: float = 0.1
-    """l2 length of a step (paper: 1 at 224 pixels)."""
+    """l2 length of a step, at 32 pixels (paper: 1 at 224)."""
 
 
 def enlarged(factor: int, small: np.ndarray) -> np.ndarray:
@@ -111,6 +111,7 @@ def superresolve(options: Options) -> int:
     factor, side = options.factor, small_side(options)
     enlarge = functools.partial(enlarged, factor)
     small = studio.read(dataclasses.replace(options, image_size=side), enlarge)
+    options = studio.scaled(options, small.release)
     asked = {"forward": options.forward, "objective": options.objective, "radius": options.radius}
     task = functools.partial(superresolution, factor=factor, **asked)
 
@@ -121,7 +122,7 @@ def superresolve(options: Options) -> int:
     subject = small._replace(images=enlarge(small.images))
     painted = studio.paint(options, subject, climb_fn, small.images)
     extra = {"consistency_error": errors(options, painted.frames[-1], small.images)}
-    return studio.publish(options, subject, painted, extra)
+    return gallery.publish(options, subject, painted, extra)
 
 
 def main() -> None:

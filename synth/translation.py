@@ -11,7 +11,7 @@ from typing import Annotated
 import jax.numpy as jnp
 from tyro.conf import arg
 
-from rsynth_jax import ascent, checks, console, objectives, studio, synthesis
+from rsynth_jax import ascent, checks, console, gallery, objectives, studio, synthesis
 from rsynth_jax.ascent import steepest
 from rsynth_jax.objectives import TOWARDS
 from rsynth_jax.projections import ball_in_box
@@ -58,7 +58,8 @@ def translate(options: Options) -> int:
     """Load, climb, write."""
     checks.given(checks.share, until=options.until)
     subject = studio.read(options)
-    return studio.publish(options, subject, studio.paint(options, subject, climber(options)), {})
+    options = studio.scaled(options, subject.release)
+    return gallery.publish(options, subject, studio.paint(options, subject, climber(options)), {})
 
 
 def main() -> None:

@@ -64,7 +64,7 @@ class Options(studio.Climb):
     seed: int = 0
     """Of the draws."""
     radius: float = 30.0
-    """Largest l2 distance from the start, in pixel values of [0, 1]."""
+    """Largest l2 distance from the start, in pixel values of [0, 1] at 32 pixels."""
     out: Path = Path("features.png")
     """The sheet, a PNG with a row for each unit, then for each class."""
 
@@ -175,15 +175,15 @@ def visualise(options: Options) -> int:
     """Load, look, climb, write."""
     check(options)
     release = checkpoints.load(options.classifier)
+    options = studio.scaled(options, release)
     real = read(options, release)
     each, cells, seconds = [], [], 0.0
     for kind in kinds(options, release, real):
         painted, activations = paint(options, release, kind)
-        images = painted.frames[-1].reshape(len(kind.names), -1, *painted.frames[-1].shape[1:])
-        chosen = [{}] * len(kind.names)
+        images, chosen = np.array_split(painted.frames[-1], len(kind.names)), [{}] * len(kind.names)
         if real is not None:
             most, chosen = exciting(options, kind, real)
-            images = np.concatenate([images, np.full_like(images[:, :1], 255), most], axis=1)
+            images = np.concatenate([images, np.full_like(most[:, :1], 255), most], axis=1)
         each += described(release, kind, activations, chosen)
         cells.append(images)
         seconds += painted.seconds

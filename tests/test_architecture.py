@@ -65,6 +65,7 @@ LAYER = {
     "rsynth_jax.console": DOOR,
     "rsynth_jax.data": DOOR,
     "rsynth_jax.extractors": DOOR,
+    "rsynth_jax.gallery": DOOR,
     "rsynth_jax.photos": DOOR,
     "rsynth_jax.pictures": DOOR,
     "rsynth_jax.studio": DOOR,
@@ -100,9 +101,12 @@ WITHIN_A_LAYER = {
     ("rsynth_jax.pictures", "rsynth_jax.checkpoints"),  # its atomic write
     ("rsynth_jax.extractors", "rsynth_jax.weights"),
     ("rsynth_jax.unlabelled", "rsynth_jax.checkpoints"),  # what a classifier can work on
+    ("rsynth_jax.gallery", "rsynth_jax.checkpoints"),
+    ("rsynth_jax.gallery", "rsynth_jax.console"),
+    ("rsynth_jax.gallery", "rsynth_jax.pictures"),
+    ("rsynth_jax.gallery", "rsynth_jax.studio"),
     ("rsynth_jax.studio", "rsynth_jax.checkpoints"),
     ("rsynth_jax.studio", "rsynth_jax.console"),
-    ("rsynth_jax.studio", "rsynth_jax.pictures"),
     ("rsynth_jax.studio", "rsynth_jax.unlabelled"),
     ("rsynth_jax.unlabelled", "rsynth_jax.data"),  # its readers
     ("rsynth_jax.unlabelled", "rsynth_jax.photos"),

@@ -43,7 +43,7 @@ def folder(tmp_path_factory):
 
 def paint(folder, out, *strokes) -> dict:
     words = tuple(f"{folder}/{stroke}" for stroke in strokes)
-    asked = {"classifier": str(folder / "c.safetensors"), "steps": 2, "stroke": words}
+    asked = {"classifier": str(folder / "c.safetensors"), "steps": 2, "step_size": 0.4, "stroke": words}
     asked |= {"out": out / "s.png", "npz": out / "t.npz", "json": out / "n.json"}
     assert painting.paint(Options(str(folder / "a.npz"), **asked)) == 0
     return json.loads((out / "n.json").read_text())

@@ -100,7 +100,7 @@ def test_the_arrays_name_their_classes_and_the_sheet_shows_the_first_images(fold
     found = refine(folder, tmp_path, sheet=tmp_path / "s.png")
     assert found["class_names"].tolist() == list(NAMES) and found["images"].dtype == np.uint8
     both = np.concatenate([IMAGES[:3], found["images"][:3]])
-    title = "logit, 2 steps of 0.2, l2 radius 1"
+    title = "logit, 2 steps of 0.1, l2 radius 0.5"
     expected = refinement.pictures.sheet(both, 3, ["given", "refined"], title)
     with Pillow.open(tmp_path / "s.png") as picture:
         assert_array_equal(picture, expected)

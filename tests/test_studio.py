@@ -10,7 +10,7 @@ from numpy.testing import assert_array_equal
 from PIL import Image as Pillow
 from tiny import refused
 
-from rsynth_jax import pictures, studio, synthesis
+from rsynth_jax import gallery, pictures, studio, synthesis
 from rsynth_jax.ascent import steepest
 from rsynth_jax.objectives import log_prob
 from rsynth_jax.projections import box
@@ -47,7 +47,7 @@ def work(folder: Path, out: Path, given: str = "a.npz", extra=None, **changed) -
     asked |= {"out": out / "s.png", "npz": out / "t.npz", "json": out / "n.json"} | changed
     options = Options(str(folder / given), **asked)
     subject = studio.read(options)
-    assert studio.publish(options, subject, studio.paint(options, subject, climb), extra or {}) == 0
+    assert gallery.publish(options, subject, studio.paint(options, subject, climb), extra or {}) == 0
     return json.loads((out / "n.json").read_text())
 
 
@@ -57,7 +57,7 @@ def arrays(out: Path) -> dict[str, np.ndarray]:
 
 
 def test_the_sheet_has_given_start_result_and_difference_of_the_first_images(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(studio, "ROWS", 3)
+    monkeypatch.setattr(gallery, "ROWS", 3)
     n = work(folder, tmp_path)
     result = arrays(tmp_path)["images"][:3]
     grey = np.uint8(np.clip(128 + result.astype(int) - IMAGES[:3], 0, 255))
@@ -100,7 +100,7 @@ def test_a_damaged_file_is_named_and_left_out_and_the_others_are_done(folder, tm
     options = Options(str(photos), classifier=str(folder / "c.safetensors"), steps=1, out=tmp_path / "s.png")
     subject = studio.read(options)
     assert subject.names == ("one", "two")
-    assert studio.publish(options, subject, studio.paint(options, subject, climb), {}) == 1
+    assert gallery.publish(options, subject, studio.paint(options, subject, climb), {}) == 1
     errors = capsys.readouterr().err.splitlines()
     assert [
         line for line in errors if line.startswith("skipped: cannot read the image") and "damaged" in line

@@ -62,7 +62,8 @@ def test_of_two_classes_every_objective_climbs_along_one_line_up_to_the_radius(o
 
 
 def test_images_become_the_class_and_stay_within_the_radius(folder, tmp_path):
-    n = translate(folder, tmp_path, steps=30, radius=4.0)
+    """Lengths are given at 32 pixels: at 16, the radius is half as long."""
+    n = translate(folder, tmp_path, steps=60, radius=8.0)
     assert n["p"] > n["p_start"] and n["share"] == 1
     for image in n["images"]:
         assert image["to"] == image["ends"] == "dog" and image["l2_moved"] <= 4 + 0.5 * np.sqrt(768) / 255
