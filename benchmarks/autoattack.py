@@ -33,10 +33,10 @@ from rsynth_jax.attacks import Threat, attempts, fab
 EPSILON = {
     ("cnn-a", "linf"): 2 / 255,
     ("cnn-a", "l2"): 0.25,
-    ("cifar10", "l2"): 0.5,
+    ("cifar10-robust", "l2"): 0.5,
     ("lenet5", "linf"): 0.3,
     ("lenet5", "l2"): 1.5,
-    ("cifar10", "linf"): 2 / 255,
+    ("cifar10-robust", "linf"): 2 / 255,
 }
 NORMS = {"l2": "L2", "linf": "Linf"}
 NAMES = ("APGD-CE", "APGD-T", "Square", "FAB-T")
@@ -180,9 +180,9 @@ def main() -> None:
     jax.config.update("jax_num_cpu_devices", 2)
     options = tyro.cli(Options)
     cifar10 = datasets.head(data.load("tfds:cifar10", "test", options.data_dir), options.num)
-    networks = {"cifar10": (twins.bundled("cifar10"), cifar10)}
+    networks = {"cifar10-robust": (twins.bundled("cifar10-robust"), cifar10)}
     if options.speed:
-        return speed(networks["cifar10"][0], cifar10.images[:300], cifar10.labels[:300])
+        return speed(networks["cifar10-robust"][0], cifar10.images[:300], cifar10.labels[:300])
     if options.cnn_a is not None:
         networks["cnn-a"] = twins.cnn_a(options.cnn_a), cifar10
     if options.lenet5 is not None:

@@ -32,7 +32,7 @@ SURFACES, POINTS, REACH = 3, 21, 2.0  # images, points a side, own epsilons to e
 class Options:
     """Look for masked gradients."""
 
-    classifier: str = "cifar10"
+    classifier: str = "cifar10-robust"
     """A bundled classifier by name, a .safetensors file, or a training run."""
     data: str = "tfds:cifar10"
     """Its data set."""

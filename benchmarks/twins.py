@@ -1,6 +1,6 @@
 """The same networks twice: in Flax and in PyTorch, with the same weights.
 
-    twin = bundled("cifar10")
+    twin = bundled("cifar10-robust")
     twin.model.apply(twin.variables, images).logits, twin.torch(images)
 
 Needs torch.

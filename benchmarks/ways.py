@@ -1,6 +1,6 @@
 """Ways up: what to climb, from which seeds, how fast, with what noise, and when to stop.
 
-    made = painted(ground, Way("logit", steps=20, step_size=0.4), per_class=200)
+    made = painted(ground, Way("logit", steps=20, step_size=0.5), per_class=200)
 
 Image i of every way starts from the same draw.
 """
@@ -49,12 +49,12 @@ class Way(NamedTuple):
       stop: stay at the first image whose logit is above its class's real images' mean by this.
     """
 
-    objective: str = "logit"
+    objective: str = "sum"
     seeds: str = "truncated"
     temperature: float = 1.0
     schedule: str = "cosine"
-    step_size: float = 0.4
-    steps: int = 20
+    step_size: float = 0.75
+    steps: int = 15
     momentum: float = 0.0
     noise: float = 0.0
     shift: int = 0

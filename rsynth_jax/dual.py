@@ -5,10 +5,10 @@
 
 L = loss(f(x'), y) + weight * contrast(E(x'), E(fake)), with E the log-sum-exp of the logits (DAT, ICLR
 2026) and x' real images as the adversary leaves them, so that nothing within its reach tells them from fakes.
-Both halves see the same images: where crops with borders were in the first alone, the network learned to be
-robust on borders, and lost 6 points without them. Batch norm is frozen.
+Both halves see the same images: with crops, and their borders, in the first alone, a network stays robust
+where there are borders and forgets it where there are none. Batch norm is frozen.
 
-Fakes are made by the sampler itself, T steps up the logit of the label from the class seeds, but not all at
+Fakes are made as samples are, T steps up the logit of the label from the class seeds, but not all at
 once: a batch of them is always in the making, and between two updates each climbs `stride` steps further,
 until it has climbed T and a new one takes its place. So an update costs `stride` steps, not T, and sees fakes
 of every age. T grows by a stride when finished fakes are told apart well enough.

@@ -58,13 +58,13 @@ class Options:
     """Of the draws."""
     out: Path = Path("generated.png")
     """The sheet, a PNG with a row a class, of up to 16 images each."""
-    objective: str = "logit"
+    objective: str = "sum"
     """log-prob (the paper's), logit, sum of both, or evidence (of any class)."""
     radius: float = 30.0
     """Largest l2 distance from the start, in pixel values of [0, 1] at 32 pixels (paper: 30; 40 at 224)."""
     steps: int = 15
     """Steps of the ascent (paper: 60)."""
-    step_size: float = 0.6
+    step_size: float = 0.75
     """l2 length of a step, of the first under a cosine, at 32 pixels (paper: 0.5; 1 at 224)."""
     schedule: str = "cosine"
     """Of the step size: constant, or cosine down to 0."""

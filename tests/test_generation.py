@@ -128,7 +128,7 @@ def test_the_arrays_are_the_images_their_labels_and_the_names(classifier, tmp_pa
 
 def test_the_sheet_shows_the_images_a_row_a_class(classifier, tmp_path):
     folder = generate(classifier, tmp_path, classes=("all",), num=2, steps=1)
-    title = "logit, cosine, 1 of 1 steps of 0.3"  # 0.6 at 32 pixels
+    title = "sum, cosine, 1 of 1 steps of 0.375"  # 0.75 at 32 pixels
     expected = generation.pictures.sheet(arrays(folder)["images"], 2, NAMES, title)
     with Pillow.open(folder / "sheet.png") as picture:
         np.testing.assert_array_equal(picture, expected)

@@ -41,10 +41,10 @@ def page(tmp_path_factory) -> Iterator[dict]:
     """The page's names after its blocks, run on a small network with two images a row and two steps."""
     names = {}
     config = models.Config("glance", 10)
-    release = checkpoints.load("cifar10")._replace(config=config, variables={})
+    release = checkpoints.load("cifar10-robust")._replace(config=config, variables={})
     with (
         jax.numpy_dtype_promotion("standard"),
-        mock.patch.object(checkpoints, "load", {"cifar10": release}.get),
+        mock.patch.object(checkpoints, "load", {"cifar10-robust": release}.get),
         mock.patch.dict(models.ARCHITECTURES, {"glance": lambda **config: Glance()}),
     ):
         exec(BLOCKS[0], names)
