@@ -2,11 +2,11 @@
 
     python -m benchmarks.baseline --data-dir DIR --out docs/quality
 
-Rows: real training images; of the robust classifier the untouched class seeds, the paper's procedure and our
-default; our default on the classifier that dual training made of it. Each has 10,000
-images, made by `rsynth-generate` and scored by `rsynth-score` against the 10,000 test images; the seeds
-were fitted on training images. FLOPs are XLA's own count of one step. A row already in the JSON is not run
-again, so that a long run can be stopped and continued. Needs the extra `[eval]`.
+Rows: real training images; of the robust classifier the untouched class seeds, the paper's procedure, a
+plain way and our default; our default on the classifier that dual training made of it. Each has 10,000
+images, made by `rsynth-generate` and scored by `rsynth-score` against the 10,000 test images; the seeds were
+fitted on training images. FLOPs are XLA's own count of one step. A row already in the JSON is not run again,
+so that a long run can be stopped and continued. Needs the extra `[eval]`.
 """
 
 import dataclasses

@@ -29,10 +29,9 @@ from rsynth_jax import (
 )
 from rsynth_jax.objectives import TOWARDS
 from rsynth_jax.projections import box
+from synth.generation import SCHEDULES
 
 BATCH = 100
-
-SCHEDULES = {"constant": lambda size, _: size, "cosine": optax.cosine_decay_schedule}
 
 
 class Way(NamedTuple):

@@ -1,10 +1,10 @@
-"""What programs share that climb from images: their flags, the reading, the climb, what is written.
+"""What programs share that climb from images: their flags, the reading, the climb.
 
     subject = read(options)
+    options = scaled(options, subject.release)
     painted = paint(options, subject, climb_fn, holes)      # climb_fn(classifier, image, label, hole)
-    status = publish(options, subject, painted, {"known_error": errors})
 
-Only programs import this module.
+What is made of it is shown by the gallery. Only programs import this module.
 """
 
 import dataclasses
@@ -141,18 +141,18 @@ def subject(options: Given, known: Callable[[Bytes], Bytes] = lambda images: ima
     """
     o, release = options, checkpoints.load(options.classifier)
     given = unlabelled.decoded(release, o.given, o.split, o.data_dir, o.image_size, o.num)
-    labels = labels_of(options, release, known(given.images))
+    labels = labels_of(options, release, given.images, known)
     return Subject(release, given.images, given.names, labels, given.skipped)
 
 
-def labels_of(options: Given, release: checkpoints.Release, given: Bytes) -> np.ndarray:
+def labels_of(options: Given, release: checkpoints.Release, given: Bytes, known: Callable) -> np.ndarray:
     """The class of each image."""
     if options.label is not None:
         return np.full(len(given), console.label(options.label, release.class_names), np.int32)
     labels = unlabelled.labels(options.given, release.class_names, options.split)
     if labels is None:
         model = models.create(release.config)
-        return expedition.seen(model, release.variables, given, options.batch_size)
+        return expedition.seen(model, release.variables, known(given), options.batch_size)
     if len(labels) < len(given):
         raise ValueError(f"{options.given} has {len(labels)} labels for {len(given)} images")
     return labels[: len(given)]
