@@ -88,7 +88,14 @@ def from_tfds(name: str, split: str, data_dir: str | None, size: int | None) -> 
             image = photos.square_bytes(image, size)
         return image, int(example["label"])
 
-    return Mapped(entries, read), tuple(features["label"].names)
+    return Mapped(entries, read), class_names(builder)
+
+
+def class_names(builder) -> tuple[str, ...]:
+    """Those of a TFDS data set. cycle_gan calls its two A and B; the name horse2zebra says what they are."""
+    names = tuple(builder.info.features["label"].names)
+    told = builder.builder_config.name.partition("_")[0].split("2") if names == ("A", "B") else ()
+    return tuple(told) if len(told) == 2 else names
 
 
 def from_files(folders: Sequence[Path], percent: slice, size: int | None) -> Sequence:

@@ -8,6 +8,7 @@ An objective maps one image to a number, and higher is better, so no task ever w
 import jax
 import jax.numpy as jnp
 
+from rsynth_jax.metrics import paired
 from rsynth_jax.types import (
     Classifier,
     Features,
@@ -120,6 +121,17 @@ def likeness(classifier: Classifier, features: Features) -> Objective:
         return -jnp.sqrt(jnp.sum(gap**2) + 1e-24) / length
 
     return objective
+
+
+def resemblance(classifier: Classifier, target: Image) -> Objective:
+    """Minus the perceptual distance to `target` over the classifier's own layers; 0 where they agree.
+
+    LPIPS with equal weights (Zhang et al. 2018, eq. 1): summed over the residual blocks, the mean over
+    positions of |unit(map) - unit(map of target)|^2.
+    """
+    wanted = classifier.maps(target)
+    heads = [jnp.ones(layer.shape[-1]) for layer in wanted]
+    return lambda image: -paired.lpips(classifier.maps(image), wanted, heads)
 
 
 def smoothness() -> Objective:

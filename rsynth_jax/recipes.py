@@ -118,6 +118,9 @@ SMALL = Recipe(
     seed_factor=2,
 )  # for two cores
 SMALL_64 = SMALL._replace(architecture="resnet8-64", crop_padding=8)
+PAIR_64 = SMALL_64._replace(  # 5 * 64 / 224
+    epsilon=1.429, step_size=1.143, epochs=60, batch_size=64, learning_rate=0.1
+)
 
 DUAL = SMALL._replace(
     method="dual",
@@ -132,6 +135,10 @@ DUAL = SMALL._replace(
 RECIPES = {
     "cifar10-cpu": SMALL,
     "restricted-imagenet-64": SMALL_64._replace(epsilon=0.857, step_size=0.7, epochs=30),  # 3 * 64 / 224
+    "horse2zebra-64": PAIR_64,
+    "apple2orange-64": PAIR_64,
+    "summer2winter-64": PAIR_64,
+    "cat-dog-64": PAIR_64._replace(epochs=20),  # four times the images
     "dual": DUAL,
     "cifar10": CIFAR10,
     "restricted-imagenet": LARGE._replace(batch_size=128, milestones=(30, 60)),
@@ -234,13 +241,8 @@ def trainer(
     if recipe.method != "dual":
         step = training.make_train_step(model, rule, *parts, recipe.ema_decay)
         return Trainer(functools.partial(training.init_state, rule), jax.jit(step, donate_argnums=0))
-    game = dual.Game(
-        recipe.contrast,
-        recipe.fake_step_size * shape[0] / 32,
-        recipe.fake_stride,
-        recipe.most_fake_steps,
-        recipe.auc_threshold,
-    )
+    r, length = recipe, recipe.fake_step_size * shape[0] / 32
+    game = dual.Game(r.contrast, length, r.fake_stride, r.most_fake_steps, r.auc_threshold)
     init = functools.partial(dual.init_state, rule, game, (recipe.batch_size, *shape))
     step = jax.jit(dual.make_dual_step(model, rule, *parts, game, recipe.ema_decay), donate_argnums=1)
     return Trainer(init, functools.partial(step, class_seeds))

@@ -169,6 +169,11 @@ def paint(options: Options, subject: Subject, climb_fn: synthesis.ClimbFn, *inpu
     return climbed(options, release, climb_fn, rows_of, len(given), chunk)
 
 
+def change(given: Bytes, painted: Painted, where: np.ndarray) -> np.ndarray:
+    """The largest change of a value of each image on the mask `where`, in bytes, (n,)."""
+    return (np.abs(np.int16(painted.frames[-1]) - given) * where).max(axis=(1, 2, 3))
+
+
 def climbed(
     options: Climb,
     release: checkpoints.Release,

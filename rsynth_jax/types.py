@@ -20,19 +20,28 @@ Label = Int[Array, ""]
 Labels = Int[Array, " n"]
 Logits = Float[Array, " k"]
 Features = Float[Array, " d"]
+Map = Float[Array, "h w c"]  # what a layer makes of an image, position by position
 
 Objective = Callable[[Image], Scalar]  # ascended: higher is better
 Projection = Callable[[Image], Image]  # onto a convex set: p(p(x)) == p(x)
 
 
+def no_maps(image: Image) -> tuple[Map, ...]:
+    """The maps of a classifier that has none to show. Raises ValueError."""
+    raise ValueError("this classifier shows no layers of its own: bind a network of residual blocks")
+
+
 class Classifier(NamedTuple):
-    """A network with its variables closed over, as two pure functions of one image.
+    """A network with its variables closed over, as pure functions of one image.
 
     Attributes:
       logits: the class scores.
       features: the penultimate layer after pooling, whose last nonlinearity passes gradients
         straight through, so that a unit that is off can still be painted.
+      maps: what each of its residual blocks makes of the image, before the activation, blocks in the
+        order of their names.
     """
 
     logits: Callable[[Image], Logits]
     features: Callable[[Image], Features]
+    maps: Callable[[Image], tuple[Map, ...]] = no_maps

@@ -100,8 +100,8 @@ def inpaint(options: Options) -> int:
     subject = studio.read(options, functools.partial(filled, options.mask))
     missing = missing_of(options.mask, subject.images.shape[1])
     painted = inpainted(studio.scaled(options, subject.release), subject, missing)
-    change = np.abs(painted.frames[-1].astype(int) - subject.images) * (missing == 0)
-    return gallery.publish(options, subject, painted, {"known_error": change.max(axis=(1, 2, 3))})
+    known_error = studio.change(subject.images, painted, missing == 0)
+    return gallery.publish(options, subject, painted, {"known_error": known_error})
 
 
 def main() -> None:

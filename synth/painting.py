@@ -89,9 +89,9 @@ def paint(options: Options) -> int:
         frames, seconds = frames + painted.frames[1:], seconds + painted.seconds
         subject = subject._replace(images=frames[-1])
     untouched = np.all([stroke.where == 0 for stroke in strokes], axis=0)
-    change = np.abs(frames[-1].astype(int) - begun.images) * untouched
-    extra = {"known_error": change.max(axis=(1, 2, 3))}
-    return gallery.publish(options, begun, studio.Painted(frames, seconds), extra)
+    painted = studio.Painted(frames, seconds)
+    extra = {"known_error": studio.change(begun.images, painted, untouched)}
+    return gallery.publish(options, begun, painted, extra)
 
 
 def main() -> None:

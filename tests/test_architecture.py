@@ -81,6 +81,7 @@ WITHIN_A_LAYER = {
     ("rsynth_jax.metrics.kernel", "rsynth_jax.metrics.estimates"),
     ("rsynth_jax.metrics.neighbors", "rsynth_jax.metrics.estimates"),
     ("rsynth_jax.metrics.ranking", "rsynth_jax.metrics.estimates"),
+    ("rsynth_jax.objectives", "rsynth_jax.metrics.paired"),  # the perceptual distance
     ("rsynth_jax.models", "rsynth_jax.models.preact_resnet"),
     ("rsynth_jax.models", "rsynth_jax.models.resnet"),
     ("rsynth_jax.models.alexnet", "rsynth_jax.models.layers"),

@@ -4,6 +4,7 @@ import functools
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -379,6 +380,22 @@ def test_cifar10_s_test_split_is_ten_thousand_images_of_ten_classes():
     assert_array_equal(np.bincount(dataset.examples.labels), [1000] * 10)
 
 
+@pytest.mark.parametrize(
+    ("config", "names", "found"),
+    [
+        ("horse2zebra", "A B", "horse zebra"),
+        ("summer2winter_yosemite", "A B", "summer winter"),
+        ("facades", "A B", "A B"),
+        ("horse2zebra", "cat dog", "cat dog"),
+    ],
+)
+def test_the_pairs_of_cycle_gan_are_called_what_they_are(config, names, found):
+    builder = mock.Mock()
+    builder.builder_config.name = config
+    builder.info.features = {"label": mock.Mock(names=names.split())}
+    assert data.class_names(builder) == tuple(found.split())
+
+
 @needs_tfds
 def test_horse2zebra_joins_its_two_halves_into_two_classes():
     load = functools.partial(data.load, data_dir=str(TFDS), image_size=16, memory=0)
@@ -386,7 +403,7 @@ def test_horse2zebra_joins_its_two_halves_into_two_classes():
         load("tfds:cycle_gan/horse2zebra", split) for split in ("train", "trainA", "trainB")
     )
     assert joined.num == horses.num + zebras.num
-    assert len(joined.class_names) == 2
+    assert joined.class_names == ("horse", "zebra")
     first = datasets.head(joined, 20).labels
     assert first.tolist() == [0, 1] * 10
     few = load("tfds:cycle_gan/horse2zebra", "test[:5%]", memory=data.MEMORY)

@@ -91,6 +91,33 @@ def test_a_bound_classifier_is_a_row_of_the_batch(small):
     assert_allclose(classifier.features(IMAGES[2]), batch.features[2], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "preact-resnet18", "wide-resnet28-10"])
+def test_a_bound_classifier_shows_a_map_of_each_block(name):
+    model, image = create(Config(name, 10)), jax.ShapeDtypeStruct((16, 16, 3), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
+    maps = jax.eval_shape(lambda variables, image: bind(model, variables).maps(image), variables, image)
+    blocks = [key for key in variables["params"] if "Block" in key or "Bottleneck" in key]
+    assert len(maps) == len(blocks)
+    assert {map.shape[0] for map in maps} <= {16, 8, 4, 2}
+
+
+def test_the_maps_are_those_of_evaluation_and_the_last_gives_the_features(small):
+    model, variables = small
+    classifier = bind(model, variables)
+    last = nn.silu(classifier.maps(IMAGES[2])[-1]).mean((0, 1))
+    assert_allclose(last, classifier.features(IMAGES[2]), rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_without_blocks_shows_no_maps():
+    class Flat(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return layers.Outputs(x.mean((1, 2)), x.mean((1, 2)))
+
+    with pytest.raises(ValueError, match="shows no layers"):
+        bind(Flat(), {}).maps(IMAGES[0])
+
+
 @pytest.mark.parametrize("activation", [nn.relu, nn.silu])
 def test_features_have_the_activations_values_and_the_identitys_gradient(activation):
     class Readout(nn.Module):
@@ -112,7 +139,9 @@ def test_a_unit_that_is_off_can_be_painted_through_the_features_and_not_through_
     variables = variables | {"params": variables["params"] | identity}
     classifier = bind(resnet.resnet8(num_classes=256, activation=nn.relu), variables)
     image = IMAGES[0, :4, :4]  # one position is left at the last layer
-    (features, paint), (logits, push) = (jax.vjp(jax.jit(f), image) for f in reversed(classifier))
+    (features, paint), (logits, push) = (
+        jax.vjp(jax.jit(f), image) for f in (classifier.features, classifier.logits)
+    )
     off = jnp.argmin(features)
     assert features[off] == 0 == logits[off]
     assert jnp.abs(paint(jax.nn.one_hot(off, 256))[0]).max() > 0

@@ -89,6 +89,21 @@ def test_likeness_is_minus_the_relative_distance_of_representations(linear):
     assert all(np.isfinite(part).all() for part in alike) and alike[0] > -1e-6
 
 
+def test_resemblance_is_minus_the_distance_of_unit_maps_summed_over_the_blocks():
+    maps = Classifier(jnp.ravel, jnp.ravel, lambda image: (image, image[:2]))
+    found = objectives.resemblance(maps, TARGET)(IMAGE)
+    one, other = (image / np.linalg.norm(image, axis=-1, keepdims=True) for image in (IMAGE, TARGET))
+    gaps = ((one - other) ** 2).sum(axis=-1)
+    assert_allclose(found, -(gaps.mean() + gaps[:2].mean()), rtol=1e-5)
+
+
+def test_resemblance_is_zero_and_flat_at_its_target_and_blind_to_contrast():
+    maps = Classifier(jnp.ravel, jnp.ravel, lambda image: (image,))
+    alike = objectives.resemblance(maps, TARGET)
+    assert_allclose([alike(TARGET), alike(3 * TARGET)], 0, atol=1e-10)
+    assert_allclose(jax.grad(alike)(TARGET), np.zeros_like(TARGET), atol=1e-6)
+
+
 def test_smoothness_is_minus_the_total_variation():
     slope = np.tile(np.arange(4, dtype=np.float32)[:, None, None], (1, 4, 3))
     assert objectives.smoothness()(slope) == -1 and objectives.smoothness()(jnp.ones((4, 4, 3))) == 0

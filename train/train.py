@@ -43,9 +43,10 @@ class Options:
     """rsynth-train: train a robust classifier by a recipe.
 
     Recipes: the paper's six (cifar10, restricted-imagenet, imagenet, horse2zebra, apple2orange,
-    summer2winter: ResNet-50, PGD with 7 steps, SGD), small ResNets for two cores (cifar10-cpu,
-    restricted-imagenet-64), and dual, which goes on from a robust classifier given with --start. Every
-    flag of the second group overrides one value of the recipe that --recipe names. Ctrl-C saves and stops.
+    summer2winter: ResNet-50, PGD with 7 steps, SGD), small ResNets for two cores (cifar10-cpu, and of
+    64 pixels restricted-imagenet-64, horse2zebra-64, apple2orange-64, summer2winter-64, cat-dog-64), and
+    dual, which goes on from a robust classifier given with --start. Every flag of the second group
+    overrides one value of the recipe that --recipe names. Ctrl-C saves and stops.
     """
 
     recipe: Annotated[str, arg(metavar="NAME")] = "cifar10-cpu"

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from rsynth_jax import checks
 from rsynth_jax.models import preact_resnet, resnet
-from rsynth_jax.types import Classifier
+from rsynth_jax.types import Classifier, no_maps
 
 ARCHITECTURES = {
     "resnet8": resnet.resnet8,
@@ -29,6 +29,8 @@ ARCHITECTURES = {
     "wide-resnet34-10": preact_resnet.wide_resnet34_10,
     "wide-resnet70-16": preact_resnet.wide_resnet70_16,
 }
+
+BLOCKS = (resnet.BasicBlock, resnet.Bottleneck, preact_resnet.PreActBlock)
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -73,7 +75,18 @@ def bind(model: nn.Module, variables: Any) -> Classifier:
     def outputs(image):
         return model.apply(variables, image[None])
 
+    def maps(image):
+        kept = {"capture_intermediates": of_a_block, "mutable": ["intermediates"]}
+        found = jax.tree.leaves(model.apply(variables, image[None], **kept)[1])
+        return tuple(leaf[0].astype(jnp.float32) for leaf in found) or no_maps(image)
+
     return Classifier(
         logits=lambda image: outputs(image).logits[0],
         features=lambda image: outputs(image).features[0],
+        maps=maps,
     )
+
+
+def of_a_block(module: nn.Module, method: str) -> bool:
+    """Whether what this method returns is a map of `Classifier`."""
+    return isinstance(module, BLOCKS) and method == "__call__"
