@@ -18,17 +18,15 @@ import jax
 import numpy as np
 import tyro
 
+from benchmarks import nearness
 from rsynth_jax import checkpoints, data, expedition, extractors, images, models, pictures, studio, synthesis
 from rsynth_jax.ascent import steepest
-from rsynth_jax.metrics import estimates, paired
-from rsynth_jax.models import alexnet
 from rsynth_jax.objectives import add, fidelity, log_prob, scale
 from rsynth_jax.projections import ball_in_box
 from synth import inpainting
 
 SHOWN = 12  # images of the sheet, a row each
 BATCH = 50
-PATCH = 64  # pixels a side that LPIPS looks at
 DEFAULT = "rsynth-inpaint"
 COLUMNS = {"psnr": "PSNR, dB", "lpips": "LPIPS", "lpips_whole": "LPIPS of the whole"}
 
@@ -94,45 +92,16 @@ WAYS = {
 }
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3))
-def distance(network: tuple, pair: tuple, margin: int, factor: int) -> jax.Array:
-    """LPIPS of the images of a pair within a margin, enlarged."""
-    params, heads = network
-    window = slice(margin, pair[0].shape[1] - margin)
-
-    def maps(image):
-        large = images.upsample(image[window, window], factor, "cubic")
-        return alexnet.features(params, large.clip(0, 1))
-
-    return jax.vmap(lambda image, other: paired.lpips(maps(image), maps(other), heads))(*pair)
-
-
 def judged(perceptual: extractors.Perceptual, found: np.ndarray, real: np.ndarray) -> dict[str, np.ndarray]:
     """The figures of each image, whose surroundings count as the real ones."""
     side, margin = real.shape[1], real.shape[1] // 4
     inside = np.s_[:, margin : side - margin, margin : side - margin]
     pair = np.float32(real / 255), np.float32(real / 255)
     pair[0][inside] = found[inside] / 255
-    lpips = functools.partial(distance, (perceptual.params, perceptual.heads), pair)
-    decibels = jax.vmap(paired.psnr)(*(each[inside] for each in pair))
-    figures = decibels, lpips(margin, max(2 * PATCH // side, 1)), lpips(0, max(PATCH // side, 1))
-    return dict(zip(COLUMNS, map(np.asarray, figures), strict=True))
-
-
-def said(samples: np.ndarray) -> str:
-    """A mean and its interval."""
-    return "{:.4g} [{:.4g}, {:.4g}]".format(*estimates.mean(samples))
-
-
-def table(rows: dict) -> list[str]:
-    """The rows in Markdown, and what the program gains on each, image by image."""
-    lines = [f"| the hole filled by | {' | '.join(COLUMNS.values())} | gained by {DEFAULT}: PSNR | LPIPS |"]
-    lines.append("| --- |" + " --- |" * (len(COLUMNS) + 2))
-    for name, row in rows.items():
-        figures = [said(row[column]) for column in COLUMNS]
-        gains = [said(rows[DEFAULT][column] - row[column]) for column in ("psnr", "lpips")]
-        lines.append(f"| {name} | {' | '.join(figures + (['–'] * 2 if name == DEFAULT else gains))} |")
-    return lines
+    hole = pair[0][inside], pair[1][inside]
+    lpips = functools.partial(nearness.distances, perceptual)
+    figures = np.asarray(nearness.decibels(*hole)), lpips(hole), lpips(pair)
+    return dict(zip(COLUMNS, figures, strict=True))
 
 
 def main() -> None:
@@ -155,19 +124,16 @@ def main() -> None:
     names = [f"{i}: {release.class_names[label]}" for i, label in enumerate(seen[:SHOWN])]
     title = " | ".join(["real", "the hole", *WAYS])
     pictures.write_sheet(options.out.with_suffix(".png"), shown, len(found) + 2, names, title)
-    kept = {
-        name: {key: estimates.mean(each)._asdict() for key, each in row.items()} for name, row in rows.items()
-    }
     content = {"machine": platform.machine(), "classifier": options.classifier, "num": len(real)}
     content |= {"class_seen_is_right": float(np.mean(seen == labels)), "radius": asked.radius}
     content |= {
         "objective": asked.objective,
         "steps": asked.steps,
         "step_size": asked.step_size,
-        "rows": kept,
+        "rows": nearness.kept(rows),
     }
     checkpoints.write(options.out.with_suffix(".json"), (json.dumps(content, indent=1) + "\n").encode())
-    print("\n".join(table(rows)))
+    print("\n".join(nearness.table("the hole filled by", COLUMNS, rows, DEFAULT)))
 
 
 if __name__ == "__main__":

@@ -105,22 +105,26 @@ def errors(options: Options, large: np.ndarray, small: np.ndarray) -> np.ndarray
     return np.abs(gaps).max(axis=(1, 2, 3))
 
 
+def superresolved(options: Options, subject: studio.Subject, small: np.ndarray) -> studio.Painted:
+    """The climb, for the small images (n, h, w, 3) of a subject that shows them enlarged."""
+    o = options
+    asked = {"factor": o.factor, "forward": o.forward, "objective": o.objective, "radius": o.radius}
+    task = functools.partial(superresolution, **asked)
+
+    def climb_fn(classifier, _, label, low):
+        climb = synthesis.steadily(task, steepest("l2", o.step_size))
+        return climb(classifier, images.decode(low), label)
+
+    return studio.paint(o, subject, climb_fn, small)
+
+
 def superresolve(options: Options) -> int:
     """Load, climb, write."""
     checks.named("forward", options.forward, FORWARD)
-    factor, side = options.factor, small_side(options)
-    enlarge = functools.partial(enlarged, factor)
+    enlarge, side = functools.partial(enlarged, options.factor), small_side(options)
     small = studio.read(dataclasses.replace(options, image_size=side), enlarge)
-    options = studio.scaled(options, small.release)
-    asked = {"forward": options.forward, "objective": options.objective, "radius": options.radius}
-    task = functools.partial(superresolution, factor=factor, **asked)
-
-    def climb_fn(classifier, _, label, low):
-        climb = synthesis.steadily(task, steepest("l2", options.step_size))
-        return climb(classifier, images.decode(low), label)
-
     subject = small._replace(images=enlarge(small.images))
-    painted = studio.paint(options, subject, climb_fn, small.images)
+    painted = superresolved(studio.scaled(options, small.release), subject, small.images)
     extra = {"consistency_error": errors(options, painted.frames[-1], small.images)}
     return gallery.publish(options, subject, painted, extra)
 
