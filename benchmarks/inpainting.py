@@ -78,6 +78,11 @@ def started(fill, options, subject: studio.Subject, missing: np.ndarray) -> np.n
     return np.asarray(one(subject.images))
 
 
+def expected(options, subject: studio.Subject, missing: np.ndarray) -> np.ndarray:
+    """Where the program begins."""
+    return np.asarray(jax.vmap(images.encode)(inpainting.begun(options, subject, missing)))
+
+
 def program(options, subject: studio.Subject, missing: np.ndarray) -> np.ndarray:
     """What `rsynth-inpaint` makes."""
     return inpainting.inpainted(options, subject, missing).frames[-1]
@@ -86,6 +91,7 @@ def program(options, subject: studio.Subject, missing: np.ndarray) -> np.ndarray
 WAYS = {
     "the mean color": functools.partial(started, lambda image, missing: images.fill(image, missing > 0)),
     "a membrane": functools.partial(started, images.membrane),
+    "what the class leads to expect": expected,
     "the paper's, 100 steps of 0.1": functools.partial(climbed, soft, 100),
     "the known exact, from the mean color, 40 of 0.1": functools.partial(climbed, hard, 40),
     DEFAULT: program,

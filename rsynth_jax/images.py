@@ -63,7 +63,7 @@ def membrane(image: Image, missing: Weights) -> Image:
     filled, root = fill(image, missing >= 1), jnp.sqrt(missing)
     slope = root * (neighbors(filled) - filled)
     film, _ = jax.scipy.sparse.linalg.cg(lambda z: z - root * neighbors(root * z), slope, maxiter=ROUNDS)
-    return jnp.clip(filled + root * film, 0, 1)
+    return filled + root * film
 
 
 def blends(image: Image, missing: Weights) -> tuple[Image, Image]:

@@ -2,6 +2,7 @@
 
     seeds = fit(images, labels, num_classes=10, factor=2, share=0.95)
     start = sample(key, seeds, label, (32, 32, 3))
+    likely = expected(seeds, label, photo, ~hole, variance=0.03)
 
 With X the n images of a class as rows and mu their mean, x0 = mu + n^(-1/2) Z (X - mu), Z ~ N(0, I_n), has
 exactly their mean and covariance. Its singular value decomposition says the same with fewer rows, and
@@ -16,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from rsynth_jax.types import Image, Key, Label
+from rsynth_jax.types import Image, Key, Label, Weights
 
 
 class Seeds(NamedTuple):
@@ -86,3 +87,19 @@ def sample(key: Key, seeds: Seeds, label: Label, shape: tuple[int, int, int]) ->
     z = jax.random.normal(key, components.shape[:1], components.dtype)
     low = mean + jnp.tensordot(z, components, axes=1)
     return jax.image.resize(low, shape, "linear")
+
+
+def expected(seeds: Seeds, label: Label, image: Image, known: Weights, variance: float) -> Image:
+    """What a class leads one to expect of an image of which some is known: E[x0 | x0 + noise on `known`].
+
+    x0 = mu + C'z, z ~ N(0, I), and the known pixels, K = diag(known), are seen through noise of `variance`,
+    which stands for what the components leave out: z = (C K C' + variance I)^-1 C K (image - mu).
+    """
+    mean = jax.image.resize(jnp.asarray(seeds.mean)[label], image.shape, "linear")
+    components = jnp.asarray(seeds.components)[label]
+    components = jax.image.resize(components, (len(components), *image.shape), "linear")
+    rows, seen = components.reshape(len(components), -1), (known * components).reshape(len(components), -1)
+    spread = jnp.matmul(seen, rows.T, precision="highest") + variance * jnp.eye(len(rows))
+    factor = jax.scipy.linalg.cho_factor(spread)
+    z = jax.scipy.linalg.cho_solve(factor, jnp.matmul(seen, (image - mean).ravel(), precision="highest"))
+    return mean + jnp.tensordot(z, components, axes=1)

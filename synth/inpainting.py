@@ -12,21 +12,32 @@ import jax
 import numpy as np
 from tyro.conf import arg
 
-from rsynth_jax import console, gallery, images, photos, studio, synthesis
+from rsynth_jax import console, gallery, images, photos, seeds, studio, synthesis
 from rsynth_jax.ascent import steepest
 from rsynth_jax.objectives import TOWARDS
-from rsynth_jax.projections import ball_in_box
+from rsynth_jax.projections import ball_in_box, box
 from rsynth_jax.synthesis import Task
 
+VARIANCE = 0.03  # of a value, beside what a class's Gaussian says of it; chosen in docs/inpainting.md
 
-def inpainting(classifier, image, label, missing, *, objective, radius):
+
+def beginning(gaussians, image, label, missing):
+    """The image with its hole as `label` leads one to expect, given what is known.
+
+    The mean of the class's Gaussian given the known pixels; where those lie beside it, their difference is
+    stretched over the hole as a membrane, so that there is no seam.
+    """
+    likely = seeds.expected(gaussians, label, image, 1 - missing, VARIANCE)
+    return box(*images.blends(image, missing))(likely + images.membrane(image - likely, missing))
+
+
+def inpainting(classifier, image, label, start, missing, *, objective, radius):
     """Fill what is missing so that the whole looks like `label`; where nothing is, pixels stay, exactly.
 
     `missing` is 0 where a pixel is known, 1 in the hole; between them the result is a blend of the pixel with
     something, so much of it. The paper only penalises the change of the known; here the set is the ball
     around the start within the box of all blends, and its projection is exact.
     """
-    start = images.membrane(image, missing)
     stay = ball_in_box(start, radius, *images.blends(image, missing))
     return Task(start, TOWARDS[objective](classifier, label), stay)
 
@@ -37,7 +48,8 @@ class Options(studio.Options):
 
     The hole is where --mask is white, cropped and resized as the images are, the same for all, or the square
     in their middle. Grey is a soft edge, a blend of old and new; where the mask is black every pixel stays as
-    it is, to the last bit. The hole begins as a membrane stretched between the pixels around it.
+    it is, to the last bit. The hole begins as the class leads one to expect: the mean of its Gaussian given
+    the known pixels, joined to them by a membrane.
     """
 
     mask: Annotated[Path | None, arg(metavar="FILE")] = None
@@ -76,7 +88,7 @@ def missing_of(mask: Path | None, side: int) -> np.ndarray:
 
 
 def filled(mask: Path | None, given: np.ndarray) -> np.ndarray:
-    """The images uint8 (n, h, w, 3) as the ascent begins with them: all that is known of them."""
+    """The images uint8 (n, h, w, 3) with a membrane over the hole: what is known of them, of any class."""
     missing = missing_of(mask, given.shape[1])
 
     @jax.jit
@@ -87,12 +99,26 @@ def filled(mask: Path | None, given: np.ndarray) -> np.ndarray:
     return np.asarray(fill(given))
 
 
+def begun(options: Options, subject: studio.Subject, missing: np.ndarray) -> np.ndarray:
+    """The starts, float32 (n, h, w, 3)."""
+    gaussians = subject.release.seeds
+
+    @jax.jit
+    def begin(gaussians, given, labels):
+        def one(pair):
+            return beginning(gaussians, images.decode(pair[0]), pair[1], missing)
+
+        return jax.lax.map(one, (given, labels), batch_size=options.batch_size)
+
+    return np.asarray(begin(gaussians, subject.images, subject.labels))
+
+
 def inpainted(options: Options, subject: studio.Subject, missing: np.ndarray) -> studio.Painted:
     """The climb."""
     task = functools.partial(inpainting, objective=options.objective, radius=options.radius)
     climb_fn = synthesis.steadily(task, steepest("l2", options.step_size))
     each = np.broadcast_to(missing, (len(subject.images), *missing.shape))
-    return studio.paint(options, subject, climb_fn, each)
+    return studio.paint(options, subject, climb_fn, begun(options, subject, missing), each)
 
 
 def inpaint(options: Options) -> int:

@@ -7,11 +7,12 @@ import jax
 import numpy as np
 import pytest
 import tiny
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image as Pillow
 from tiny import refused
 
-from rsynth_jax import ascent, images, objectives
+from rsynth_jax import ascent, objectives
+from rsynth_jax.seeds import Seeds
 from synth import inpainting
 from synth.inpainting import Options
 
@@ -22,16 +23,30 @@ RNG = np.random.default_rng(1)
 
 def test_known_pixels_stay_and_the_hole_moves_up_within_ball_and_blends(linear):
     image, missing = RNG.random((4, 4, 3), np.float32), np.float32(RNG.choice([0, 0.25, 1], (4, 4, 1)))
-    start, score, stay = inpainting.inpainting(linear, image, 2, missing, objective="log-prob", radius=0.4)
+    gaussians = Seeds(RNG.random((5, 4, 4, 3), np.float32), 0.1 * RNG.random((5, 2, 4, 4, 3), np.float32))
+    begun = np.asarray(inpainting.beginning(gaussians, image, 2, missing))
+    asked = {"objective": "log-prob", "radius": 0.4}
+    start, score, stay = inpainting.inpainting(linear, image, 2, begun, missing, **asked)
     climb = ascent.projected_gradient_ascent(score, stay, ascent.steepest("l2", 0.5))
     found = np.asarray(jax.jit(lambda start: ascent.run(climb, start, 3)[0])(start))
     known = np.broadcast_to(missing == 0, image.shape)
-    assert_array_equal(start, images.membrane(image, missing))
+    assert_array_equal(start[known], image[known])
     assert_array_equal(found[known], image[known])
     new = (found - (1 - missing) * image)[~known] / np.broadcast_to(missing, image.shape)[~known]
     assert new.min() >= -1e-5 and new.max() <= 1 + 1e-5
     assert 0.39 < np.linalg.norm(found - start) <= 0.4 + 1e-6
     assert objectives.log_prob(linear, 2)(found) > score(start)
+
+
+def test_the_hole_begins_as_the_class_leads_to_expect():
+    """An image that is the class's mean and one component begins whole, whatever was in the hole."""
+    mean, component = RNG.uniform(0.4, 0.6, (4, 4, 3)), RNG.uniform(-0.3, 0.3, (4, 4, 3))
+    image, hole = np.float32(mean + component), np.zeros((4, 4, 1), np.float32)
+    hole[1:3, 1:3] = 1
+    gaussians = Seeds(np.float32(mean[None]), 100 * np.float32(component[None, None]))
+    for filling in (0, 1):
+        begun = inpainting.beginning(gaussians, np.where(hole > 0, filling, image), 0, hole)
+        assert_allclose(begun, image, atol=1e-3)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,7 @@
 """The class Gaussians: NumPy's mean and covariance, and the laws of sampling."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -82,6 +84,26 @@ def test_labels_may_be_a_batch(exact):
     batch = jax.vmap(seeds.sample, (0, None, 0, None))(keys, exact, labels, SHAPE)
     loop = [seeds.sample(key, exact, label, SHAPE) for key, label in zip(keys, labels, strict=True)]
     assert_allclose(batch, loop, atol=1e-5)
+
+
+@pytest.mark.parametrize("label", range(3))
+def test_what_is_expected_is_the_gaussians_conditional_mean(exact, label):
+    """mu + S_xk (S_kk + variance)^-1 (image - mu)_k, in float64, with S the covariance of the class."""
+    image, known = RNG.random(SHAPE, np.float32), RNG.random((4, 4, 1)) < 0.6
+    members, where = rows(IMAGES[label == LABELS]), np.broadcast_to(known, SHAPE).ravel()
+    mean, covariance = members.mean(0), np.cov(members.T, bias=True)
+    weights = np.linalg.inv(covariance[np.ix_(where, where)] + 0.02 * np.eye(where.sum()))
+    wanted = mean + covariance[:, where] @ weights @ (image.ravel() - mean)[where]
+    found = seeds.expected(exact, label, image, np.float32(known), 0.02)
+    assert_allclose(found.ravel(), wanted, atol=1e-5)
+
+
+def test_with_nothing_known_the_mean_is_expected_and_half_a_weight_is_twice_the_noise(exact):
+    image = RNG.random(SHAPE, np.float32)
+    expect = functools.partial(seeds.expected, exact, 1, image)
+    ones = np.ones((4, 4, 1), np.float32)
+    assert_allclose(expect(0 * ones, 0.02), exact.mean[1], atol=1e-6)
+    assert_allclose(expect(ones / 2, 0.02), expect(ones, 0.04), atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(4, 4, 3), (8, 8, 3), (9, 5, 3)])
