@@ -24,11 +24,11 @@ from rsynth_jax import checkpoints, data, datasets, models, objectives
 from synth import generation, scoring
 
 ROBUST = {"classifier": "cifar10-robust"}
-PAPER = {"objective": "log-prob", "steps": 60, "step_size": 0.5, "schedule": "constant"}
-PLAIN = {"steps": 20, "step_size": 0.2, "schedule": "constant"}
+PAPER = {"temperature": 1.0, "objective": "log-prob", "steps": 60, "step_size": 0.5, "schedule": "constant"}
+PLAIN = {"temperature": 1.0, "objective": "logit", "steps": 20, "step_size": 0.2, "schedule": "constant"}
 ROWS = {
     "real, training images": None,
-    "class seeds, untouched": ROBUST | {"steps": 0},
+    "class seeds, untouched": ROBUST | {"temperature": 1.0, "steps": 0},
     "robust, the paper's way: log p, 60 steps of 0.5": ROBUST | PAPER,
     "robust, logit: 20 constant steps of 0.2": ROBUST | PLAIN,
     "robust, our default": ROBUST,

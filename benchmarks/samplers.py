@@ -30,14 +30,17 @@ SHOWN = 10  # images of each row on the sheet: the first of each class
 COLUMNS = {"fd": "FD", "kid_x1000": "KID x 1000", "precision": "precision", "recall": "recall"}
 
 ROWS = {
-    "base: logit + log p, 15 steps of 0.75, cosine": Way(),
-    "the paper's: log p, 60 of 0.5": Way("log-prob", schedule="constant", step_size=0.5, steps=60),
+    "base: temperature 1.2, logit + log p, 15 steps of 0.75, cosine": Way(),
+    "the paper's: temperature 1, log p, 60 of 0.5": Way(
+        "log-prob", temperature=1.0, schedule="constant", step_size=0.5, steps=60
+    ),
     "log p": Way("log-prob"),
     "logit": Way("logit"),
     "evidence, of no class": Way("evidence"),
     "seeds with all of the covariance": Way(seeds="full"),
     "temperature 0.8": Way(temperature=0.8),
-    "temperature 1.2": Way(temperature=1.2),
+    "temperature 1": Way(temperature=1.0),
+    "temperature 1.4": Way(temperature=1.4),
     "constant steps of 0.375": Way(schedule="constant", step_size=0.375),
     "momentum 0.9": Way(momentum=0.9),
     "noise 0.005": Way(noise=0.005),

@@ -50,7 +50,7 @@ class Way(NamedTuple):
 
     objective: str = "sum"
     seeds: str = "truncated"
-    temperature: float = 1.0
+    temperature: float = 1.2
     schedule: str = "cosine"
     step_size: float = 0.75
     steps: int = 15
@@ -113,8 +113,7 @@ def climb_of(ground: Ground, way: Way) -> synthesis.ClimbFn:
 
 def starts_of(ground: Ground, way: Way):
     """(keys, labels) -> the seeds of a row, at its temperature."""
-    gaussians, shape = ground.seeds[way.seeds], ground.release.image_shape
-    spread = gaussians._replace(components=way.temperature * gaussians.components)
+    spread, shape = seeds.tempered(ground.seeds[way.seeds], way.temperature), ground.release.image_shape
     draw = functools.partial(seeds.sample, shape=shape)
     starts = jax.jit(jax.vmap(lambda spread, key, label: draw(key, spread, label), (None, 0, 0)))
     return functools.partial(starts, spread)

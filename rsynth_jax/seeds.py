@@ -89,6 +89,11 @@ def sample(key: Key, seeds: Seeds, label: Label, shape: tuple[int, int, int]) ->
     return jax.image.resize(low, shape, "linear")
 
 
+def tempered(seeds: Seeds, temperature: float) -> Seeds:
+    """The Gaussians with every deviation from the mean `temperature` times as large."""
+    return seeds._replace(components=jnp.asarray(seeds.components) * temperature)
+
+
 def expected(seeds: Seeds, label: Label, image: Image, known: Weights, variance: float) -> Image:
     """What a class leads one to expect of an image of which some is known: E[x0 | x0 + noise on `known`].
 

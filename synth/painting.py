@@ -42,10 +42,12 @@ class Options(studio.Options):
     """What to paint where, in this order."""
     out: Path = Path("painted.png")
     """The sheet, a PNG with a row an image, of up to 16: as given, the start, the result, the difference."""
-    radius: float = 6.0
+    radius: float = 3.0
     """Largest l2 distance of a stroke, in pixel values of [0, 1] at 32 pixels (paper: 70 at 224)."""
     steps: int = 40
     """Steps of a stroke (paper: 140)."""
+    step_size: float = 0.1
+    """l2 length of a step, at 32 pixels (paper: 1 at 224)."""
 
 
 class Stroke(NamedTuple):
@@ -71,6 +73,12 @@ def stroke_of(options: Options, release, words: str, side: int) -> Stroke:
     return Stroke(where, console.unit(unit, len(weights)), objectives.activation)
 
 
+def wanted(strokes: list[Stroke], labels: np.ndarray) -> np.ndarray:
+    """The class that each image was painted into: the last that a stroke names, else its own."""
+    named = [stroke.number for stroke in strokes if stroke.score is not objectives.activation]
+    return np.full_like(labels, named[-1]) if named else labels
+
+
 def paint(options: Options) -> int:
     """Load, climb stroke by stroke, write."""
     if not options.stroke:
@@ -91,7 +99,7 @@ def paint(options: Options) -> int:
     untouched = np.all([stroke.where == 0 for stroke in strokes], axis=0)
     painted = studio.Painted(frames, seconds)
     extra = {"known_error": studio.change(begun.images, painted, untouched)}
-    return gallery.publish(options, begun, painted, extra)
+    return gallery.publish(options, begun._replace(labels=wanted(strokes, begun.labels)), painted, extra)
 
 
 def main() -> None:

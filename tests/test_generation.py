@@ -197,6 +197,7 @@ def test_an_unknown_class_is_refused_with_the_known_ones_and_nothing_is_written(
         ({"num": 0}, "num is 0"),
         ({"steps": -1}, "steps is -1"),
         ({"batch_size": 0}, "batch.size is 0"),
+        ({"temperature": 0.0}, "temperature is 0"),
         ({"seed": -1}, "seed is -1"),
     ],
 )

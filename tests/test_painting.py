@@ -55,6 +55,7 @@ def test_strokes_paint_under_their_masks_and_nowhere_else(folder, tmp_path):
         changed = (file["images"] != IMAGES).any(axis=(0, 3))
     assert changed[LEFT].all() and changed[RIGHT].any() and not changed[:, 6:12].any()
     assert n["known_error"] == 0
+    assert {image["to"] for image in n["images"]} == {"dog"}  # the last class that a stroke names
 
 
 @pytest.mark.parametrize(

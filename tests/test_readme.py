@@ -1,4 +1,4 @@
-"""The README keeps its word: its commands parse, its example runs, its pictures and files are there."""
+"""The README and docs/ keep their word: commands parse, the example runs, pictures and files are there."""
 
 import re
 import shlex
@@ -40,7 +40,20 @@ PROGRAMS = {
     "rsynth-visualize": visualisation,
     "rsynth-detect": detect,
 }
-COMMANDS = re.findall(r"^(rsynth-.+)$", README, re.MULTILINE) + re.findall(r"`(rsynth-\S+ .+?)`", README)
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "rsynth_jax/zoo").glob("*.md")),
+]
+WRITTEN = "\n".join(page.read_text().replace("\\\n", " ") for page in PAGES)
+COMMANDS = re.findall(r"^(rsynth-.+)$", WRITTEN, re.MULTILINE) + re.findall(
+    r"`(rsynth-[^`\s]+ [^`\n]+)`", WRITTEN
+)
+LINKS = [
+    (page.parent / target).relative_to(ROOT)
+    for page in PAGES
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text())
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -54,7 +67,7 @@ def test_there_are_commands():
     assert {command.split()[0] for command in COMMANDS} == set(PROGRAMS)
 
 
-@pytest.mark.parametrize("target", re.findall(r"\]\((?!http)([^)#]+)\)", README))
+@pytest.mark.parametrize("target", LINKS, ids=str)
 def test_every_link_leads_somewhere(target):
     assert (ROOT / target).exists()
 

@@ -79,6 +79,11 @@ def test_samples_have_the_mean_and_the_deviations_of_the_class(exact):
     assert_allclose(images.std(0), members.std(0), rtol=4 / np.sqrt(2 * 4000))
 
 
+def test_a_tempered_sample_is_so_much_farther_from_the_mean(exact):
+    cold, hot = (seeds.sample(jax.random.key(0), seeds.tempered(exact, t), 1, SHAPE) for t in (1.0, 1.5))
+    assert_allclose(hot - exact.mean[1], 1.5 * (cold - exact.mean[1]), atol=1e-5)
+
+
 def test_labels_may_be_a_batch(exact):
     keys, labels = jax.random.split(jax.random.key(0), 3), np.arange(3)
     batch = jax.vmap(seeds.sample, (0, None, 0, None))(keys, exact, labels, SHAPE)
