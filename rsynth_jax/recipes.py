@@ -129,7 +129,7 @@ DUAL = SMALL._replace(
     learning_rate=0.006,
     schedule="cosine",
     ema_decay=0.999,
-    crop_padding=0,  # borders would tell real images of the robust half from those of the contrast
+    crop_padding=0,  # fakes have no borders, which would tell them from real images
 )
 
 RECIPES = {

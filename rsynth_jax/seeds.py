@@ -2,7 +2,7 @@
 
     seeds = fit(images, labels, num_classes=10, factor=2, share=0.95)
     start = sample(key, seeds, label, (32, 32, 3))
-    likely = expected(seeds, label, photo, ~hole, variance=0.03)
+    likely = expected(seeds, label, photo, 1 - missing, variance=0.03)
 
 With X the n images of a class as rows and mu their mean, x0 = mu + n^(-1/2) Z (X - mu), Z ~ N(0, I_n), has
 exactly their mean and covariance. Its singular value decomposition says the same with fewer rows, and
