@@ -19,7 +19,7 @@ from numpy.testing import assert_array_equal
 from PIL import Image as Pillow
 from tiny import refused
 
-from rsynth_jax import checkpoints, console, watching
+from rsynth_jax import checkpoints, console, models, watching
 from rsynth_jax.recipes import RECIPES, Recipe
 from train import train
 
@@ -354,6 +354,38 @@ def test_dual_training_without_a_start_is_refused(tmp_path, data):
     with refused(match="give it with --start"):
         train.train(options)
     assert list(tmp_path.iterdir()) == []
+
+
+def started(data: str, start: str, out: Path, *flags: str):
+    """The weights with which training begins."""
+    options = train.parse(train.Options, ["--data", data, "--start", start, "--out", str(out), *flags])
+    return train.beginning(train.prepare(options), jax.random.key(0))
+
+
+@pytest.mark.parametrize("names", [("cat", "dog"), ("horse", "zebra", "emu")], ids=len)
+def test_training_goes_on_from_a_classifier_with_a_new_last_layer_for_other_classes(tmp_path, data, names):
+    path = str(tmp_path / "c.safetensors")
+    tiny.release(path, names)
+    begun = started(data, path, tmp_path / "run", "--batch-size", "16")
+    params, own = begun["params"], checkpoints.load(path).variables["params"]
+    last, own_last = params.pop(models.LAST), own.pop(models.LAST)
+    jax.tree.map(assert_array_equal, params, own)
+    assert last["kernel"].shape[-1] == 2
+    assert (names == ("cat", "dog")) == np.array_equal(last["kernel"], own_last["kernel"])
+
+
+def test_a_recipe_that_goes_on_has_its_own_threat(robust):
+    settings = train.parse(train.Options, ["--recipe", "horse2zebra-64", "--start", robust]).settings
+    kept = {"architecture": "tiny", "mean": settings.mean, "std": (0.2,)}
+    assert settings == RECIPES["horse2zebra-64"]._replace(**kept) and settings.mean == (0.4, 0.5, 0.6)
+
+
+def test_a_start_of_another_network_or_for_dual_of_other_classes_is_refused(tmp_path, data, robust):
+    with refused(match="another network"):
+        started(data, robust, tmp_path / "run", "--architecture", "resnet8", "--batch-size", "16")
+    tiny.release(tmp_path / "c.safetensors", ("horse", "zebra"))
+    with refused(match="knows other classes"):
+        started(data, str(tmp_path / "c.safetensors"), tmp_path / "run", *DUAL)
 
 
 def test_an_unknown_recipe_is_refused_with_the_known_ones():

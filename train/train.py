@@ -66,7 +66,8 @@ class Options:
     out: Path = Path("runs/classifier")
     """The run's folder."""
     start: Annotated[str | None, arg(metavar="CLASSIFIER")] = None
-    """Begin with the weights of a classifier: a name, a file or a run. Its network and threat are kept."""
+    """Begin with the weights of a classifier: a name, a file or a run. Its network is kept, and in dual
+    training its threat; for other classes than its own the last layer is new."""
     resume: bool = False
     """Continue the run in --out from its newest checkpoint."""
     settings: Recipe = RECIPES["cifar10-cpu"]
@@ -117,15 +118,17 @@ def prepare(options: Options) -> Run:
 
 def beginning(run: Run, key) -> training.Variables:
     """The weights before the first step: drawn, or those of the classifier in --start."""
-    shape = run.plan.test.images.shape[1:]
+    drawn = models.create(run.config).init(key, jnp.zeros((1, *run.plan.test.images.shape[1:])))
     if run.options.start is None:
-        return models.create(run.config).init(key, jnp.zeros((1, *shape)))
+        return drawn
     start = checkpoints.load(run.options.start)
-    if (start.config, start.class_names) != (run.config, run.train.class_names):
-        raise ValueError(
-            f"--start {run.options.start} is another network or knows other classes than the run"
-        )
-    return start.variables
+    if start.config._replace(num_classes=run.config.num_classes, dtype=run.config.dtype) != run.config:
+        raise ValueError(f"--start {run.options.start} is another network than the run's")
+    if start.class_names == run.train.class_names:
+        return start.variables
+    if run.recipe.method == "dual":
+        raise ValueError(f"--start {run.options.start} knows other classes than the data of dual training")
+    return models.with_readout(start.variables, drawn)
 
 
 def placed(devices: parallel.Devices, state):
@@ -204,16 +207,13 @@ def train(options: Options) -> int:
 
 
 def following(recipe: Recipe, release: checkpoints.Release) -> Recipe:
-    """The recipe for going on from a classifier: its network, its threat, its seeds."""
-    config, against = release.config, release.threat
-    kept = {name: release.recipe[name] for name in ("seed_factor", "seed_share") if name in release.recipe}
-    return recipe._replace(
-        architecture=config.architecture,
-        mean=config.mean,
-        std=config.std,
-        **against._asdict(),
-        **kept,
-    )
+    """The recipe for going on from a classifier: its network, and in dual training its threat and seeds."""
+    config, own = release.config, release.recipe
+    recipe = recipe._replace(architecture=config.architecture, mean=config.mean, std=config.std)
+    if recipe.method != "dual":
+        return recipe
+    kept = {name: own[name] for name in ("seed_factor", "seed_share") if name in own}
+    return recipe._replace(**release.threat._asdict(), **kept)
 
 
 def parse(options: type, arguments: Sequence[str]) -> Any:

@@ -32,6 +32,8 @@ ARCHITECTURES = {
 
 BLOCKS = (resnet.BasicBlock, resnet.Bottleneck, preact_resnet.PreActBlock)
 
+LAST = "Dense_0"  # what `layers.readout` calls the linear layer
+
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -65,8 +67,13 @@ def create(config: Config) -> nn.Module:
 
 def readout(variables: Any) -> tuple[jax.Array, jax.Array]:
     """The weights (d, k) and the bias (k,) of the last layer: logits = features @ weights + bias."""
-    last = variables["params"]["Dense_0"]
+    last = variables["params"][LAST]
     return last["kernel"], last["bias"]
+
+
+def with_readout(variables: Any, other: Any) -> Any:
+    """`variables` with the last layer of `other`: the same features, read out for other classes."""
+    return {**variables, "params": {**variables["params"], LAST: other["params"][LAST]}}
 
 
 def bind(model: nn.Module, variables: Any) -> Classifier:
