@@ -11,7 +11,6 @@ Needs torch, which nothing else here does.
 
 import functools
 import os
-import platform
 import time
 
 import jax
@@ -20,6 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from benchmarks import record
 from benchmarks.twins import torch_logits
 from rsynth_jax import ascent, models, objectives, parallel, projections, synthesis
 from rsynth_jax.synthesis import Task
@@ -88,7 +88,7 @@ def main() -> None:
             began = time.perf_counter()
             jax.block_until_ready(way())
             seconds[name].append(time.perf_counter() - began)
-    print(f"{platform.machine()}, {os.cpu_count()} cores, jax {jax.__version__}, torch {torch.__version__}")
+    print(f"{record.machine()}, jax {jax.__version__}, torch {torch.__version__}")
     print(f"resnet8, {BATCH} images of 32 x 32, {STEPS} steps, median of {ROUNDS} rounds")
     for (name, taken), answer in zip(seconds.items(), answers, strict=True):
         ratio = np.median(np.array(taken) / np.array(seconds["rsynth_jax"]))

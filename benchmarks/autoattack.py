@@ -15,8 +15,6 @@ Needs torch and torchattacks 3.5.1 (`pip install --no-deps torchattacks==3.5.1`)
 import dataclasses
 import functools
 import itertools
-import json
-import platform
 import time
 from pathlib import Path
 
@@ -26,8 +24,8 @@ import torch
 import torchattacks
 import tyro
 
-from benchmarks import twins
-from rsynth_jax import checkpoints, data, datasets, evaluation, siege
+from benchmarks import record, twins
+from rsynth_jax import data, datasets, evaluation, siege
 from rsynth_jax.attacks import Threat, attempts, fab
 
 EPSILON = {
@@ -107,7 +105,7 @@ def measured(function) -> tuple[np.ndarray, float]:
 
 def compare(options: Options, networks: dict[str, tuple[twins.Twin, datasets.Arrays]]) -> None:
     """Run every row that is missing; write and print as they come."""
-    rows = json.loads(options.out.read_text())["rows"] if options.out.exists() else {}
+    rows = record.rows(options.out)
     for network, norm in (pair for pair in EPSILON if pair[0] in networks):
         (twin, (images, labels)), threat = networks[network], Threat(norm, EPSILON[network, norm], 0.0, 0)
         logits = jax.jit(evaluation.make_logits(twin.model))
@@ -120,7 +118,7 @@ def compare(options: Options, networks: dict[str, tuple[twins.Twin, datasets.Arr
                 standing, seconds = measured(run)
                 rows[key] = {"standing": "".join(map(str, standing.astype(int)))}
                 print(f"{key:36s} {standing.mean():6.1%} {seconds:7.1f} s", flush=True)
-                write(options.out, len(labels), rows)
+                record.write(options.out, {"images": len(labels), "rows": rows})
         report(network, norm, clean, rows)
 
 
@@ -129,13 +127,6 @@ def digits(path: Path, num: int) -> datasets.Arrays:
     rows = np.genfromtxt(path, delimiter=",", dtype=np.uint8)
     rows = rows[:: len(rows) // num]
     return datasets.Arrays(rows[:, :-1].reshape(-1, 28, 28, 1), rows[:, -1].astype(np.int32))
-
-
-def write(path: Path, num: int, rows: dict) -> None:
-    """The rows so far."""
-    machine = f"{platform.machine()}, {torch.get_num_threads()} cores"
-    content = {"machine": machine, "images": num, "rows": rows}
-    checkpoints.write(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def report(network: str, norm: str, clean: np.ndarray, rows: dict) -> None:

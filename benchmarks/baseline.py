@@ -11,7 +11,6 @@ so that a long run can be stopped and continued. Needs the extra `[eval]`.
 
 import dataclasses
 import json
-import platform
 import time
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
+from benchmarks import record
 from rsynth_jax import checkpoints, data, datasets, models, objectives
 from synth import generation, scoring
 
@@ -107,13 +107,11 @@ def main() -> None:
     jax.config.update("jax_num_cpu_devices", 2)
     options, path = (asked := tyro.cli(Options)), asked.out.with_suffix(".json")
     options.work.mkdir(parents=True, exist_ok=True)
-    rows = json.loads(path.read_text())["rows"] if path.exists() else {}
-    machine = f"{platform.machine()}, {jax.device_count()} cores"
+    rows = record.rows(path)
     for index, (name, settings) in enumerate(ROWS.items()):
         if name not in rows:
             rows[name] = measured(options, index, settings)
-            content = {"machine": machine, "rows": rows}
-            checkpoints.write(path, (json.dumps(content, indent=1) + "\n").encode())
+            record.write(path, {"rows": rows})
     print("\n".join(table(rows)))
 
 

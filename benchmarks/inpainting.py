@@ -10,15 +10,13 @@ LPIPS was fitted to. The seam shows in LPIPS of the whole image at that size, al
 
 import dataclasses
 import functools
-import json
-import platform
 from pathlib import Path
 
 import jax
 import numpy as np
 import tyro
 
-from benchmarks import nearness
+from benchmarks import nearness, record
 from rsynth_jax import checkpoints, data, expedition, extractors, images, models, pictures, studio, synthesis
 from rsynth_jax.ascent import steepest
 from rsynth_jax.objectives import add, fidelity, log_prob, scale
@@ -122,7 +120,7 @@ def main() -> None:
     names = [f"{i}: {release.class_names[label]}" for i, label in enumerate(seen[:SHOWN])]
     title = " | ".join(["real", "the hole", *WAYS])
     pictures.write_sheet(options.out.with_suffix(".png"), shown, len(found) + 2, names, title)
-    content = {"machine": platform.machine(), "classifier": options.classifier, "num": len(real)}
+    content = {"classifier": options.classifier, "num": len(real)}
     content |= {"class_seen_is_right": float(np.mean(seen == labels)), "radius": asked.radius}
     content |= {
         "objective": asked.objective,
@@ -130,7 +128,7 @@ def main() -> None:
         "step_size": asked.step_size,
         "rows": nearness.kept(rows),
     }
-    checkpoints.write(options.out.with_suffix(".json"), (json.dumps(content, indent=1) + "\n").encode())
+    record.write(options.out.with_suffix(".json"), content)
     print("\n".join(nearness.table("the hole filled by", COLUMNS, rows, DEFAULT)))
 
 

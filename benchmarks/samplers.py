@@ -10,8 +10,6 @@ rows, not tables. A row already in the JSON is not run again. Writes OUT.json an
 """
 
 import dataclasses
-import json
-import platform
 import time
 from pathlib import Path
 
@@ -19,7 +17,7 @@ import jax
 import numpy as np
 import tyro
 
-from benchmarks import ways
+from benchmarks import record, ways
 from benchmarks.judging import Judge, judge_of
 from benchmarks.ways import Way
 from rsynth_jax import checkpoints, data, pictures
@@ -58,16 +56,10 @@ ROWS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Options:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(record.Options):
     """Compare ways of sampling."""
 
-    classifier: str = "cifar10"
-    """A bundled classifier by name, a .safetensors file, or a training run."""
-    data: str = "tfds:cifar10"
-    """The data set of the classifier."""
-    data_dir: str | None = None
-    """Where TFDS data sets lie."""
     num: int = 200
     """Images of each class."""
     work: Path = Path("samplers")
@@ -113,15 +105,13 @@ def main() -> None:
     jax.config.update("jax_num_cpu_devices", 2)
     options, path = (asked := tyro.cli(Options)), asked.out.with_suffix(".json")
     options.work.mkdir(parents=True, exist_ok=True)
-    rows = json.loads(path.read_text())["rows"] if path.exists() else {}
+    rows = record.rows(path)
     paths = {name: options.work / f"{index}.npz" for index, name in enumerate(ROWS)}
     ground = ways.ground_of(options.classifier, data.load(options.data, "train", options.data_dir).examples)
     judge = judge_of(data.load(options.data, "test", options.data_dir).examples[0])
-    machine = f"{platform.machine()}, {jax.device_count()} cores"
     for name in (name for name in ROWS if name not in rows):
         rows[name] = measured(ground, judge, ROWS[name], options, paths[name])
-        content = {"machine": machine, "classifier": options.classifier, "per_class": options.num}
-        checkpoints.write(path, (json.dumps(content | {"rows": rows}, indent=1) + "\n").encode())
+        record.write(path, {"classifier": options.classifier, "per_class": options.num, "rows": rows})
         print(table({name: rows[name]})[-1], flush=True)
     print("\n".join(table(rows)))
     write_sheet(options, rows, paths)

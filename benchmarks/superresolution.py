@@ -10,15 +10,13 @@ written and lowered again is from what was given.
 
 import dataclasses
 import functools
-import json
-import platform
 from pathlib import Path
 
 import jax
 import numpy as np
 import tyro
 
-from benchmarks import nearness
+from benchmarks import nearness, record
 from rsynth_jax import checkpoints, data, expedition, extractors, images, models, pictures, studio, synthesis
 from rsynth_jax.ascent import steepest
 from rsynth_jax.objectives import log_prob
@@ -115,11 +113,11 @@ def main() -> None:
     pictures.write_sheet(
         options.out.with_suffix(".png"), cells, len(found) + 1, names, " | ".join(["real", *WAYS])
     )
-    content = {"machine": platform.machine(), "classifier": options.classifier, "num": len(real)}
+    content = {"classifier": options.classifier, "num": len(real)}
     content |= {"factor": options.factor, "class_seen_is_right": float(np.mean(seen == labels))}
     content |= {"radius": plain.radius, "objective": plain.objective, "steps": plain.steps}
     content |= {"step_size": plain.step_size, "rows": nearness.kept(rows)}
-    checkpoints.write(options.out.with_suffix(".json"), (json.dumps(content, indent=1) + "\n").encode())
+    record.write(options.out.with_suffix(".json"), content)
     print("\n".join(nearness.table("enlarged by", COLUMNS, rows, DEFAULT)))
 
 

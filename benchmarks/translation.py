@@ -9,15 +9,13 @@ only the classifier does not fool it. LPIPS (AlexNet, v0.1) is to the image itse
 """
 
 import dataclasses
-import json
-import platform
 from pathlib import Path
 
 import jax
 import numpy as np
 import tyro
 
-from benchmarks import nearness
+from benchmarks import nearness, record
 from rsynth_jax import checkpoints, data, expedition, extractors, models, pictures, studio
 from rsynth_jax.metrics import estimates
 from synth import translation
@@ -131,10 +129,10 @@ def main() -> None:
     cells = np.stack([made[shown] for made in found.values()], 1).reshape(-1, *images.shape[1:])
     called = [f"{names[own[i]]} to {names[target[i]]}" for i in shown]
     pictures.write_sheet(options.out.with_suffix(".png"), cells, len(found), called, " | ".join(found))
-    content = {"machine": platform.machine(), "classifier": options.classifier, "num": len(images)}
+    content = {"classifier": options.classifier, "num": len(images)}
     content |= {"judge_right": float(np.mean(seen(judge, images) == own)), "rows": {}}
     content["rows"] = {way: summary(row, groups) for way, row in rows.items()}
-    checkpoints.write(options.out.with_suffix(".json"), (json.dumps(content, indent=1) + "\n").encode())
+    record.write(options.out.with_suffix(".json"), content)
     print("\n".join(table(rows, groups)))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rsynth_jax import photos
+from rsynth_jax import checks, photos
 from rsynth_jax.datasets import Arrays, Dataset, gather
 
 MEMORY = 4 << 30  # bytes of decoded images that may stay in memory
@@ -184,6 +184,7 @@ def load(
 
     Raises ValueError, in one line, for what cannot be found or read.
     """
+    checks.given(checks.positive, image_size=image_size)
     kind, _, place = spec.partition(":")
     if kind not in ("tfds", "folder", "npz") or not place:
         raise ValueError(f"cannot read --data {spec!r}: write tfds:NAME, folder:PATH or npz:FILE")

@@ -219,6 +219,12 @@ def test_the_shares_of_an_npz_are_disjoint_and_together_all_of_it(tmp_path):
     assert len(first) == 30 and sorted(first + rest) == list(range(40))
 
 
+@pytest.mark.parametrize("size", [0, -8])
+def test_a_side_of_no_pixels_is_refused(size):
+    with refused(match=f"image_size is {size}: give a number above 0"):
+        data.load("tfds:cifar10", "test", image_size=size)
+
+
 def test_image_size_holds_for_an_npz_too(tmp_path):
     path = npz(tmp_path / "d.npz", images=noise(3, 8, 12, 3), labels=np.zeros(3, int))
     assert data.load(f"npz:{path}", "all", image_size=4).examples.images.shape == (3, 4, 4, 3)
