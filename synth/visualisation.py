@@ -116,10 +116,9 @@ def units(asked: Sequence[str], weights: np.ndarray, deviations: np.ndarray | fl
     return found
 
 
-def read(options: Options, release) -> Real | None:
+def read(options: Options, release) -> Real:
     """The real images and what the network makes of them."""
-    if (o := options).data is None:
-        return None
+    o = options
     images = unlabelled.load(o.data, o.split, o.data_dir, o.image_size or release.image_shape[0])
     names = unlabelled.names(o.data, o.split, min(o.num, len(images)))
     images = data.Mapped(range(len(names)), images.__getitem__)
@@ -176,7 +175,8 @@ def visualise(options: Options) -> int:
     check(options)
     release = checkpoints.load(options.classifier)
     options = studio.scaled(options, release)
-    real = read(options, release)
+    kinds(options, release, None)  # refuses what is not there, before images are read
+    real = read(options, release) if options.data else None
     each, cells, seconds = [], [], 0.0
     for kind in kinds(options, release, real):
         painted, activations = paint(options, release, kind)

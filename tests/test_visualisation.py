@@ -108,6 +108,7 @@ def test_without_data_only_the_painted_are_shown_and_starts_are_their_own(folder
     [
         ({}, "nothing to visualise"),
         ({"features": ("768",)}, "no feature '768': give a number from 0 to 767"),
+        ({"features": ("768",), "data": "none.npz"}, "no feature '768'"),
         ({"features": ("top:0",)}, "cannot read 'top:0': write top:K, with K from 1 to 768"),
         ({"classes": ("unicorn",)}, "no class 'unicorn'"),
         ({"features": ("1",), "starts": 0}, "starts is 0"),
