@@ -117,7 +117,7 @@ SMALL = Recipe(
     ema_decay=0.998,
     seed_factor=2,
 )  # for two cores
-SMALL_64 = SMALL._replace(architecture="resnet8-64", crop_padding=8)
+SMALL_64 = SMALL._replace(architecture="resnet8-64", crop_padding=8, seed_factor=4)
 PAIR_64 = SMALL_64._replace(  # 5 * 64 / 224
     epsilon=1.429, step_size=1.143, epochs=60, batch_size=64, learning_rate=0.1
 )
