@@ -16,7 +16,6 @@ from rsynth_jax.metrics import ranking
 from train import detect
 from train.detect import Options
 
-NAMES = ("airplane", "cat", "dog")
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (12, *tiny.SHAPE), np.uint8)
 OTHERS = RNG.integers(0, 90, (9, *tiny.SHAPE), np.uint8)
@@ -26,10 +25,7 @@ pytestmark = pytest.mark.usefixtures("networks")
 @pytest.fixture(scope="module")
 def options(tmp_path_factory) -> Options:
     """Twelve images of noise against dark ones, and against sets that are drawn."""
-    folder = tmp_path_factory.mktemp("detect")
-    tiny.release(folder / "c.safetensors", NAMES, "linear")
-    np.savez(folder / "a.npz", images=IMAGES)
-    np.savez(folder / "b.npz", images=OTHERS)
+    folder = tiny.bench(tmp_path_factory.mktemp("detect"), a={"images": IMAGES}, b={"images": OTHERS})
     against = ("constant", str(folder / "b.npz"))
     return Options(str(folder / "c.safetensors"), str(folder / "a.npz"), against, num=10, batch_size=4)
 

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 import tiny
-from tiny import refused
+from tiny import NAMES, refused
 
 from train import evaluate
 from train.evaluate import Options
 
 ROOT = Path(__file__).parents[1]
-NAMES = ("airplane", "cat", "dog")
 pytestmark = pytest.mark.usefixtures("networks")
 
 

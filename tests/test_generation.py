@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny
 from PIL import Image as Pillow
-from tiny import refused
+from tiny import NAMES, refused
 
 from rsynth_jax import console, models
 from rsynth_jax.objectives import TOWARDS
@@ -17,7 +17,6 @@ from synth import generation
 from synth.generation import Options
 
 ROOT = Path(__file__).parents[1]
-NAMES = ("airplane", "cat", "dog")
 pytestmark = pytest.mark.usefixtures("networks")
 
 

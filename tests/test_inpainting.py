@@ -9,15 +9,14 @@ import pytest
 import tiny
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image as Pillow
-from tiny import refused
+from tiny import NAMES, refused
 
 from rsynth_jax import ascent, objectives
 from rsynth_jax.seeds import Seeds
 from synth import inpainting
 from synth.inpainting import Options
 
-NAMES = ("airplane", "cat", "dog")
-IMAGES = np.random.default_rng(0).integers(0, 256, (3, *tiny.SHAPE), np.uint8)
+IMAGES = tiny.noise(3)
 RNG = np.random.default_rng(1)
 
 

@@ -15,20 +15,15 @@ from rsynth_jax import ascent, expedition, pictures, studio
 from synth import inversion
 from synth.inversion import Options
 
-NAMES = ("airplane", "cat", "dog")
-IMAGES = np.random.default_rng(0).integers(0, 256, (3, *tiny.SHAPE), np.uint8)
+IMAGES = tiny.noise(3)
 pytestmark = pytest.mark.usefixtures("networks")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """A classifier, an .npz of images, and another of two more."""
-    folder = tmp_path_factory.mktemp("inversion")
-    tiny.release(folder / "c.safetensors", NAMES, "linear")
-    np.savez(folder / "a.npz", images=IMAGES)
-    np.savez(folder / "b.npz", images=IMAGES[:1, ::-1])
-    np.savez(folder / "two.npz", images=IMAGES[:2])
-    return folder
+    sets = {"a": IMAGES, "b": IMAGES[:1, ::-1], "two": IMAGES[:2]}
+    return tiny.bench(tmp_path_factory.mktemp("inversion"), **{k: {"images": v} for k, v in sets.items()})
 
 
 def invert(folder: Path, place: Path, **changed) -> dict:

@@ -13,7 +13,7 @@ from rsynth_jax import ascent, objectives
 from synth import painting
 from synth.painting import Options
 
-IMAGES = np.random.default_rng(0).integers(0, 256, (2, *tiny.SHAPE), np.uint8)
+IMAGES = tiny.noise(2)
 LEFT, RIGHT = np.s_[:, :6], np.s_[:, 12:]
 
 
@@ -37,7 +37,7 @@ def folder(tmp_path_factory):
         Pillow.fromarray(mask).save(folder / f"{name}.png")
     np.savez(folder / "a.npz", images=IMAGES)
     with tiny.network():
-        tiny.release(folder / "c.safetensors", ("airplane", "cat", "dog"), "linear")
+        tiny.release(folder / "c.safetensors", tiny.NAMES, "linear")
         yield folder
 
 

@@ -8,15 +8,14 @@ import pytest
 import tiny
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image as Pillow
-from tiny import refused
+from tiny import NAMES, refused
 
 from rsynth_jax import ascent, checkpoints, expedition, models
 from rsynth_jax.types import Classifier
 from synth import refinement
 from synth.refinement import Options
 
-NAMES = ("airplane", "cat", "dog")
-IMAGES = np.random.default_rng(0).integers(0, 256, (5, *tiny.SHAPE), np.uint8)
+IMAGES = tiny.noise(5)
 LABELS = [2, 0, 1, 1, 2]
 pytestmark = pytest.mark.usefixtures("networks")
 
@@ -24,11 +23,8 @@ pytestmark = pytest.mark.usefixtures("networks")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """A classifier, and the same images with and without labels."""
-    folder = tmp_path_factory.mktemp("refinement")
-    tiny.release(folder / "c.safetensors", NAMES, "linear")
-    np.savez(folder / "plain.npz", images=IMAGES)
-    np.savez(folder / "labelled.npz", images=IMAGES, labels=LABELS, class_names=NAMES)
-    return folder
+    labelled = {"images": IMAGES, "labels": LABELS, "class_names": NAMES}
+    return tiny.bench(tmp_path_factory.mktemp("refinement"), plain={"images": IMAGES}, labelled=labelled)
 
 
 def refine(folder: Path, out: Path, given: str = "labelled.npz", **changed) -> dict:

@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 import tiny
 from PIL import Image as Pillow
-from tiny import refused
+from tiny import NAMES, refused
 
 from synth import scoring
 from synth.scoring import Options
 
 ROOT = Path(__file__).parents[1]
-NAMES = ("airplane", "cat", "dog")
 RNG = np.random.default_rng(0)
 pytestmark = pytest.mark.usefixtures("networks")
 

@@ -8,7 +8,7 @@ import pytest
 import tiny
 from numpy.testing import assert_array_equal
 from PIL import Image as Pillow
-from tiny import refused
+from tiny import NAMES, refused
 
 from rsynth_jax import gallery, pictures, studio, synthesis
 from rsynth_jax.ascent import steepest
@@ -16,17 +16,14 @@ from rsynth_jax.objectives import log_prob
 from rsynth_jax.projections import box
 from rsynth_jax.studio import Options
 
-NAMES = ("airplane", "cat", "dog")
-IMAGES = np.random.default_rng(0).integers(0, 256, (5, *tiny.SHAPE), np.uint8)
+IMAGES = tiny.noise(5)
 pytestmark = pytest.mark.usefixtures("networks")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """A classifier, an .npz of images, and the first two of them as photographs in a folder."""
-    folder = tmp_path_factory.mktemp("studio")
-    tiny.release(folder / "c.safetensors", NAMES, "linear")
-    np.savez(folder / "a.npz", images=IMAGES)
+    folder = tiny.bench(tmp_path_factory.mktemp("studio"), a={"images": IMAGES})
     (folder / "photos").mkdir()
     for name, image in zip(("one", "two"), IMAGES, strict=False):
         Pillow.fromarray(image).save(folder / "photos" / f"{name}.png")

@@ -46,7 +46,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("superresolution")
     np.savez(folder / "a.npz", images=RNG.integers(0, 256, (3, 8, 8, 3), np.uint8))
     with tiny.network():
-        tiny.release(folder / "c.safetensors", ("airplane", "cat", "dog"))
+        tiny.release(folder / "c.safetensors", tiny.NAMES)
         yield folder
 
 

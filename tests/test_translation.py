@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny
 from numpy.testing import assert_allclose, assert_array_equal
-from tiny import refused
+from tiny import NAMES, refused
 
 from rsynth_jax import ascent, checkpoints, console, models, pictures, synthesis
 from rsynth_jax.metrics import paired
@@ -18,18 +18,14 @@ from rsynth_jax.types import Classifier
 from synth import translation
 from synth.translation import Options
 
-NAMES = ("airplane", "cat", "dog")
-IMAGES = np.random.default_rng(0).integers(0, 256, (5, *tiny.SHAPE), np.uint8)
+IMAGES = tiny.noise(5)
 pytestmark = pytest.mark.usefixtures("networks")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """A classifier, and an .npz of images."""
-    folder = tmp_path_factory.mktemp("translation")
-    tiny.release(folder / "c.safetensors", NAMES, "linear")
-    np.savez(folder / "a.npz", images=IMAGES)
-    return folder
+    return tiny.bench(tmp_path_factory.mktemp("translation"), a={"images": IMAGES})
 
 
 def translate(folder: Path, out: Path, given: str = "a.npz", **changed) -> dict:

@@ -7,25 +7,21 @@ import numpy as np
 import pytest
 import tiny
 from numpy.testing import assert_allclose, assert_array_equal
-from tiny import refused
+from tiny import NAMES, refused
 
 from rsynth_jax import ascent, checkpoints, models, objectives, pictures
 from synth import visualisation
 from synth.visualisation import Options
 
-NAMES = ("airplane", "cat", "dog")
-IMAGES = np.random.default_rng(0).integers(0, 256, (9, *tiny.SHAPE), np.uint8)
+IMAGES = tiny.noise(9)
 pytestmark = pytest.mark.usefixtures("networks")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """A classifier, an .npz of images, and one of none."""
-    folder = tmp_path_factory.mktemp("visualisation")
-    tiny.release(folder / "c.safetensors", NAMES, "linear")
-    np.savez(folder / "a.npz", images=IMAGES)
-    np.savez(folder / "none.npz", images=IMAGES[:0])
-    return folder
+    sets = {"a": {"images": IMAGES}, "none": {"images": IMAGES[:0]}}
+    return tiny.bench(tmp_path_factory.mktemp("visualisation"), **sets)
 
 
 def visualise(folder: Path, out: Path, **changed) -> dict:

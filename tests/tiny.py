@@ -23,6 +23,7 @@ from rsynth_jax.seeds import Seeds
 refused = functools.partial(pytest.raises, ValueError, check=lambda error: "\n" not in str(error))
 
 SHAPE = (16, 16, 3)
+NAMES = ("airplane", "cat", "dog")
 ONE_BLOCK = functools.partial(resnet.ResNet, resnet.BasicBlock, (1,), layers.STRIDED_STEM)
 
 
@@ -41,6 +42,19 @@ def network():
     others = {"tiny": ONE_BLOCK, "linear": lambda **config: Linear()}
     with mock.patch.dict(models.ARCHITECTURES, others), jax.numpy_dtype_promotion("standard"):
         yield
+
+
+def noise(num: int) -> np.ndarray:
+    """So many images."""
+    return np.random.default_rng(0).integers(0, 256, (num, *SHAPE), np.uint8)
+
+
+def bench(folder: Path, **sets: dict) -> Path:
+    """The folder, with a linear classifier of `NAMES`, c.safetensors, and an .npz of each set of arrays."""
+    release(folder / "c.safetensors", NAMES, "linear")
+    for name, arrays in sets.items():
+        np.savez(folder / f"{name}.npz", **arrays)
+    return folder
 
 
 def photos(path: Path, class_names: tuple[str, ...], **splits: int) -> str:
