@@ -40,6 +40,7 @@ class Game(NamedTuple):
 
     Attributes:
       weight: of the contrast in the loss.
+      noise: share of fakes that start from noise, every value uniform, and not from their class's seeds.
       step_size: l2 length of a step of a fake's ascent.
       stride: steps that a fake climbs between two updates.
       most_steps: that it ever climbs in all, T.
@@ -47,6 +48,7 @@ class Game(NamedTuple):
     """
 
     weight: float
+    noise: float
     step_size: float
     stride: int
     most_steps: int
@@ -117,9 +119,14 @@ def turns(game: Game, step: jax.Array, num_steps: jax.Array, num: int) -> tuple[
 def make_fakes(model: nn.Module, game: Game) -> Callable:
     """(class_seeds, variables, key, fakes, labels, new) -> fakes a stride on; `new` ones from the seeds."""
 
+    def begin(class_seeds, key, label, shape):
+        draw_key, noise_key, pick_key = jax.random.split(key, 3)
+        seed, noise = seeds.sample(draw_key, class_seeds, label, shape), jax.random.uniform(noise_key, shape)
+        return jnp.where(jax.random.bernoulli(pick_key, game.noise), noise, seed)
+
     def further(class_seeds, variables, key, image, own, label, new) -> Fakes:
         label = jnp.where(new, label, own)
-        start = jnp.where(new, seeds.sample(key, class_seeds, label, image.shape), image)
+        start = jnp.where(new, begin(class_seeds, key, label, image.shape), image)
         score, steps = objectives.logit(bind(model, variables), label), ascent.steepest("l2", game.step_size)
         climb = ascent.projected_gradient_ascent(score, box(), steps)
         return Fakes(ascent.run(climb, start, game.stride)[0], label)

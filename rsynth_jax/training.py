@@ -3,7 +3,7 @@
     train_step = jax.jit(make_train_step(model, optimizer, adversary, loss, augment, ema_decay=0.999))
     state, metrics = train_step(state, key, images, labels)
 
-A method is a pair (adversary, loss); see `rsynth_jax.recipes` for the pairs by name.
+A method is a pair (adversary, loss); see `rsynth_jax.methods` for the pairs by name.
 """
 
 from collections.abc import Callable

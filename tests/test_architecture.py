@@ -59,7 +59,8 @@ LAYER = {
     "rsynth_jax.evaluation": 5,
     "rsynth_jax.embedding": 2,
     "rsynth_jax.dual": 5,
-    "rsynth_jax.recipes": 5,
+    "rsynth_jax.methods": 5,
+    "rsynth_jax.recipes": 0,
     "rsynth_jax.training": 4,
     "rsynth_jax.checkpoints": DOOR,
     "rsynth_jax.console": DOOR,
@@ -94,7 +95,7 @@ WITHIN_A_LAYER = {
     ("rsynth_jax.attacks.attempts", "rsynth_jax.attacks.fab"),
     ("rsynth_jax.attacks.attempts", "rsynth_jax.attacks.square"),
     ("rsynth_jax.projections", "rsynth_jax.images"),
-    ("rsynth_jax.recipes", "rsynth_jax.dual"),
+    ("rsynth_jax.methods", "rsynth_jax.dual"),
     ("rsynth_jax.watching", "rsynth_jax.console"),  # its clock
     ("rsynth_jax.console", "rsynth_jax.checkpoints"),  # its atomic write
     ("rsynth_jax.data", "rsynth_jax.photos"),

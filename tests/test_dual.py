@@ -24,7 +24,7 @@ SHAPE = (16, 16, 3)
 IMAGES = RNG.integers(0, 256, (8, *SHAPE), np.uint8)
 LABELS = np.arange(8, dtype=np.int32)
 KEY = jax.random.key(0)
-GAME = dual.Game(weight=5.0, step_size=0.2, stride=2, most_steps=6, threshold=0.7)
+GAME = dual.Game(weight=5.0, noise=0.0, step_size=0.2, stride=2, most_steps=6, threshold=0.7)
 SEEDS = Seeds(RNG.random((10, 8, 8, 3), np.float32), 0.05 * RNG.random((10, 4, 8, 8, 3), np.float32))
 optax_dtypes = functools.partial(jax.numpy_dtype_promotion, "standard")  # optax itself mixes dtypes
 OPTIMIZER = optax.sgd(0.01, 0.9)
@@ -112,12 +112,24 @@ def test_fakes_are_what_the_sampler_makes_in_as_many_steps(shallow):
     def task(classifier, start, label):
         return synthesis.Task(start, objectives.logit(classifier, label), box())
 
-    draw = jax.vmap(lambda key, label: seeds.sample(key, SEEDS, label, SHAPE))
+    draw = jax.vmap(lambda key, label: seeds.sample(jax.random.split(key, 3)[0], SEEDS, label, SHAPE))
     starts = draw(jax.random.split(KEY, 8), LABELS)
     expected = synthesis.batched(model, task, steepest("l2", 0.2), 6)(variables, starts, LABELS)
     assert_array_equal(fakes.labels, LABELS)
     assert_allclose(fakes.images, expected, atol=1e-5)
     assert fakes.images.min() >= 0 and fakes.images.max() <= 1
+
+
+def test_the_share_of_fakes_that_is_asked_for_starts_from_noise(shallow):
+    """Seeds of no spread are their class's mean, so what is not the mean was drawn from noise."""
+    model, variables = shallow
+    advance = jax.jit(dual.make_fakes(model, GAME._replace(noise=0.25, step_size=1e-6)))
+    means, labels = Seeds(np.full_like(SEEDS.mean, 0.5), 0 * SEEDS.components), np.zeros(200, np.int32)
+    none = dual.Fakes(jnp.zeros((200, *SHAPE)), jnp.zeros(200, jnp.int32))
+    starts = np.asarray(advance(means, variables, KEY, none, labels, np.full(200, True)).images)
+    noisy = np.abs(starts - 0.5).max(axis=(1, 2, 3)) > 0.01
+    assert 30 < noisy.sum() < 70
+    assert_allclose([starts[noisy].mean(), starts[noisy].std()], [0.5, 12**-0.5], atol=0.01)
 
 
 def test_a_step_moves_the_weights_and_leaves_batch_norm_alone(shallow):

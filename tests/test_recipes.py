@@ -1,4 +1,4 @@
-"""The recipes: the paper's table, and the values of the schedules."""
+"""The recipes: the paper's table, what their values mean, and what is refused."""
 
 import functools
 import math
@@ -10,7 +10,7 @@ import optax
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from rsynth_jax import models, recipes
+from rsynth_jax import methods, models
 from rsynth_jax.attacks import Threat
 from rsynth_jax.recipes import RECIPES
 
@@ -29,7 +29,7 @@ every_recipe = pytest.mark.parametrize("name", RECIPES)
 def rates(recipe, steps):
     """The rates at these steps, with ten steps to the epoch."""
     with optax_dtypes():
-        return np.asarray(jax.vmap(recipes.schedule(recipe, 10))(np.asarray(steps)))
+        return np.asarray(jax.vmap(methods.schedule(recipe, 10))(np.asarray(steps)))
 
 
 @pytest.mark.parametrize("name", PAPER)
@@ -44,10 +44,10 @@ def test_a_papers_recipe_has_the_papers_numbers(name):
 @every_recipe
 def test_every_recipe_builds(name):
     recipe = RECIPES[name]
-    adversary, loss = recipes.method(recipe)
+    adversary, loss = methods.method(recipe)
     assert callable(adversary) and callable(loss) and recipe.architecture in models.ARCHITECTURES
     params = {"w": jnp.ones(3)}
-    optimizer = recipes.optimizer(recipe, 10)
+    optimizer = methods.optimizer(recipe, 10)
     with optax_dtypes():
         updates, _ = optimizer.update({"w": jnp.ones(3)}, optimizer.init(params), params)
     assert (updates["w"] < 0).all()
@@ -62,7 +62,7 @@ def test_the_rate_stays_between_zero_and_the_recipes(name):
 
 @every_recipe
 def test_every_recipe_passes_the_check(name):
-    recipes.check(RECIPES[name])
+    methods.check(RECIPES[name])
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_every_recipe_passes_the_check(name):
     [
         *({name: 0} for name in ("epochs", "batch_size", "num_steps", "step_size", "learning_rate")),
         *({name: -1} for name in ("epsilon", "beta", "weight_decay", "seed", "crop_padding")),
-        *({name: 1.0} for name in ("momentum", "label_smoothing", "ema_decay")),
+        *({name: 1.0} for name in ("momentum", "label_smoothing", "ema_decay", "fake_noise")),
         *({name: "none"} for name in ("method", "schedule", "optimizer", "norm", "architecture", "dtype")),
     ],
     ids=lambda wrong: next(iter(wrong)),
@@ -78,17 +78,17 @@ def test_every_recipe_passes_the_check(name):
 def test_the_check_refuses_what_makes_no_sense_by_name(wrong):
     name, value = next(iter(wrong.items()))
     with pytest.raises(ValueError, match=f"{name} (is {value}|named 'none')"):
-        recipes.check(RECIPES["cifar10"]._replace(**wrong))
+        methods.check(RECIPES["cifar10"]._replace(**wrong))
 
 
 def test_the_threat_is_the_recipes():
     recipe = RECIPES["imagenet"]._replace(norm="linf")
-    assert recipes.threat(recipe) == Threat(norm="linf", epsilon=3.0, step_size=0.5, num_steps=7)
+    assert methods.threat(recipe) == Threat(norm="linf", epsilon=3.0, step_size=0.5, num_steps=7)
 
 
-@pytest.mark.parametrize("method", recipes.METHODS)
+@pytest.mark.parametrize("method", methods.METHODS)
 def test_every_method_is_a_pair_of_an_adversary_and_a_loss(linear, method):
-    adversary, loss = recipes.method(RECIPES["cifar10"]._replace(method=method, num_steps=1))
+    adversary, loss = methods.method(RECIPES["cifar10"]._replace(method=method, num_steps=1))
     image = jnp.full((4, 4, 3), 0.5)
     moved = jnp.abs(adversary(jax.random.key(0), linear, image, 0) - image).max()
     assert (moved > 0) == (method != "natural")
@@ -115,7 +115,7 @@ def test_the_cosine_schedule_falls_from_the_rate_to_zero():
 
 def test_sgd_has_the_weight_decay_in_its_gradient_and_nesterov_momentum():
     recipe = RECIPES["cifar10"]._replace(learning_rate=1.0, weight_decay=0.5)
-    optimizer, params, velocity = recipes.optimizer(recipe, 10), jnp.array(2.0), 0.0
+    optimizer, params, velocity = methods.optimizer(recipe, 10), jnp.array(2.0), 0.0
     state = optimizer.init(params)
     for gradient in (1.0, -3.0, 0.5):
         with optax_dtypes():
@@ -127,7 +127,7 @@ def test_sgd_has_the_weight_decay_in_its_gradient_and_nesterov_momentum():
 
 def test_adamw_shrinks_the_weights_apart_from_the_gradient():
     recipe = RECIPES["cifar10"]._replace(optimizer="adamw", learning_rate=0.1, weight_decay=0.5)
-    optimizer, params = recipes.optimizer(recipe, 10), jnp.array(2.0)
+    optimizer, params = methods.optimizer(recipe, 10), jnp.array(2.0)
     with optax_dtypes():
         updates, _ = optimizer.update(jnp.array(0.0), optimizer.init(params), params)
     assert_allclose(updates, -0.1 * 0.5 * 2.0, rtol=1e-5)
@@ -136,9 +136,9 @@ def test_adamw_shrinks_the_weights_apart_from_the_gradient():
 @pytest.mark.parametrize(
     "kind, table, build",
     [
-        ("method", recipes.METHODS, recipes.method),
-        ("schedule", recipes.SCHEDULES, lambda recipe: recipes.schedule(recipe, 10)),
-        ("optimizer", recipes.OPTIMIZERS, lambda recipe: recipes.optimizer(recipe, 10)),
+        ("method", methods.METHODS, methods.method),
+        ("schedule", methods.SCHEDULES, lambda recipe: methods.schedule(recipe, 10)),
+        ("optimizer", methods.OPTIMIZERS, lambda recipe: methods.optimizer(recipe, 10)),
     ],
 )
 def test_an_unknown_name_is_refused_with_the_names_of_the_known(kind, table, build):
@@ -149,7 +149,7 @@ def test_an_unknown_name_is_refused_with_the_names_of_the_known(kind, table, bui
 def test_augmentation_without_padding_is_the_flip_alone():
     image = np.random.default_rng(0).random((4, 4, 3), np.float32)
     recipe = RECIPES["cifar10"]._replace(crop_padding=0)
-    augment = jax.jit(jax.vmap(recipes.augment(recipe), (0, None)))
+    augment = jax.jit(jax.vmap(methods.augment(recipe), (0, None)))
     augmented = np.asarray(augment(jax.random.split(jax.random.key(0), 20), image))
     assert {a.tobytes() for a in augmented} == {image.tobytes(), image[:, ::-1].tobytes()}
 
@@ -157,7 +157,7 @@ def test_augmentation_without_padding_is_the_flip_alone():
 def test_augmentation_is_its_keys_alone_and_differs_between_keys():
     image, augment = (
         np.random.default_rng(0).random((8, 8, 3), np.float32),
-        recipes.augment(RECIPES["cifar10"]),
+        methods.augment(RECIPES["cifar10"]),
     )
     one, same, other = (augment(jax.random.key(s), image) for s in (0, 0, 1))
     assert_array_equal(one, same)

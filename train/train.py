@@ -24,10 +24,10 @@ from rsynth_jax import (
     datasets,
     dual,
     evaluation,
+    methods,
     models,
     parallel,
     pictures,
-    recipes,
     seeds,
     training,
 )
@@ -83,7 +83,7 @@ class Run(NamedTuple):
     plan: Plan
     config: models.Config
     class_seeds: seeds.Seeds
-    trainer: recipes.Trainer
+    trainer: methods.Trainer
     devices: parallel.Devices
 
 
@@ -107,10 +107,10 @@ def prepare(options: Options) -> Run:
     config = models.Config(recipe.architecture, num_classes, recipe.mean, recipe.std, recipe.dtype)
     model, sample = models.create(config), datasets.spread(train, data.MEMORY)
     fitted = seeds.fit(*sample, num_classes, recipe.seed_factor, recipe.seed_share)
-    trainer = recipes.trainer(recipe, model, epoch, fitted, test.images.shape[1:])
+    trainer = methods.trainer(recipe, model, epoch, fitted, test.images.shape[1:])
     against = Threat(recipe.norm, recipe.epsilon, 2.5 * recipe.epsilon / JUDGE_STEPS, JUDGE_STEPS)
     judge = evaluation.make_judge(model, against, [attempts.pgd(against)])
-    rate, look = recipes.schedule(recipe, epoch), jax.jit(evaluation.make_logits(model))
+    rate, look = methods.schedule(recipe, epoch), jax.jit(evaluation.make_logits(model))
     plan = Plan(recipe.epochs, epoch, recipe.batch_size, rate, test, judge, look)
     devices = parallel.over_devices(recipe.batch_size)
     return Run(options, recipe, train, plan, config, fitted, trainer, devices)
@@ -147,7 +147,7 @@ def release(run: Run, state: training.TrainState) -> None:
         seeds=run.class_seeds,
         class_names=run.train.class_names,
         image_shape=run.plan.test.images.shape[1:],
-        threat=recipes.threat(run.recipe),
+        threat=methods.threat(run.recipe),
         recipe={"data": run.options.data, "steps": int(state.step)} | run.recipe._asdict(),
     )
     checkpoints.save(run.options.out / checkpoints.RELEASE, released)
@@ -192,7 +192,7 @@ def fit(run: Run, interrupted: console.Interrupted) -> int:
 def check(options: Options) -> None:
     """Raise ValueError for a flag that makes no sense, or a folder that holds another run."""
     checks.positive(judge=options.judge)
-    recipes.check(options.settings)
+    methods.check(options.settings)
     if options.settings.method == "dual" and options.start is None:
         raise ValueError("dual training goes on from a robust classifier: give it with --start")
     checkpoints.writable(options.out / checkpoints.RELEASE)
