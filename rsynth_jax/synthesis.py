@@ -19,7 +19,8 @@ import optax
 
 from rsynth_jax import ascent
 from rsynth_jax.ascent import Ascent
-from rsynth_jax.models import bind
+from rsynth_jax.images import random_shift
+from rsynth_jax.models import bind, seeing
 from rsynth_jax.types import Classifier, Image, Images, Objective, Projection
 
 
@@ -41,6 +42,23 @@ def steadily(task_fn: TaskFn, optimizer: optax.GradientTransformation) -> ClimbF
     def climb(classifier: Classifier, *inputs) -> tuple[Image, Ascent]:
         start, objective, projection = task_fn(classifier, *inputs)
         return start, ascent.projected_gradient_ascent(objective, projection, optimizer)
+
+    return climb
+
+
+def shaken(task_fn: TaskFn, optimizer: optax.GradientTransformation, reach: int) -> ClimbFn:
+    """The same, each step looking at the image from up to `reach` pixels away.
+
+    A network that strides sees a grid, and climbs to one; from many places no grid is left. All images share
+    the places, so that none depends on those beside it.
+    """
+
+    def climb(classifier: Classifier, *inputs) -> tuple[Image, Ascent]:
+        def step_of(key) -> Ascent:
+            look = functools.partial(random_shift, key, reach=reach)
+            return steadily(task_fn, optimizer)(seeing(classifier, look), *inputs)[1]
+
+        return task_fn(classifier, *inputs).start, ascent.drawn(jax.random.key(0), step_of)
 
     return climb
 

@@ -67,6 +67,8 @@ class Options(studio.Options):
 
     At 3 it keeps shapes and colors and leaves fine noise.
     """
+    shift: int = 2
+    """Each step looks at the image from up to so many pixels away: no grid of a strided network is left."""
     out: Path = Path("translated.png")
     """The sheet, a PNG with a row an image, of up to 16: as given, the start, the result, the difference."""
 
@@ -81,12 +83,12 @@ def climber(options: Options) -> synthesis.ClimbFn:
         task = task if o.coarse is None else coarsely(task, o.coarse)
         return task if o.resemble is None else alike(task, o.resemble, classifier)
 
-    steadily = synthesis.steadily(task_fn, steepest("l2", o.step_size))
+    shaken = synthesis.shaken(task_fn, steepest("l2", o.step_size), o.shift)
     if o.until is None:
-        return steadily
+        return shaken
 
     def stopping(classifier, image, label, free):
-        start, climb = steadily(classifier, image, label, free)
+        start, climb = shaken(classifier, image, label, free)
         likely = objectives.log_prob(classifier, label)
         return start, ascent.stop_when(lambda image: jnp.exp(likely(image)) >= o.until, climb)
 
@@ -107,6 +109,7 @@ def check(options: Options) -> None:
     checks.given(checks.share, until=o.until)
     checks.share(most=o.most)
     checks.given(checks.not_negative, coarse=o.coarse, resemble=o.resemble)
+    checks.not_negative(shift=o.shift)
 
 
 def translate(options: Options) -> int:

@@ -65,6 +65,41 @@ def test_a_batch_equals_the_loop_over_its_images(optimizer):
     assert np.abs(expected - STARTS).max() > 0.05
 
 
+class Striding(nn.Module):
+    """A network that sees every other pixel."""
+
+    @nn.compact
+    def __call__(self, images):
+        features = images[:, ::2, ::2].reshape(len(images), -1)
+        return Outputs(nn.Dense(5)(features), features)
+
+
+def changed(climb_fn) -> np.ndarray:
+    """Which pixels ten steps change in any of the starts, bool (h, w)."""
+    model = Striding()
+    variables = model.init(jax.random.key(0), jnp.zeros((1, *SHAPE)))
+    *_, last = synthesis.stages(model, climb_fn, 10)(variables, STARTS, LABELS)
+    return np.any(np.asarray(last) != STARTS, axis=(0, 3))
+
+
+def test_a_shaken_ascent_leaves_no_grid_of_a_network_that_strides():
+    assert changed(steadily(0.05)).sum() == 4
+    assert changed(synthesis.shaken(task, steepest("l2", 0.05), 1)).all()
+
+
+def test_a_shaken_ascent_that_does_not_move_is_the_plain_one():
+    climbs = steadily(0.2), synthesis.shaken(task, steepest("l2", 0.2), 0)
+    plain, shaken = (list(synthesis.stages(MODEL, each, 5)(VARIABLES, STARTS, LABELS)) for each in climbs)
+    assert_allclose(shaken[-1], plain[-1], atol=1e-5)
+
+
+def test_a_shaken_image_does_not_depend_on_those_beside_it():
+    climb = synthesis.stages(MODEL, synthesis.shaken(task, steepest("l2", 0.2), 2), 5)
+    *_, whole = climb(VARIABLES, STARTS, LABELS)
+    *_, part = climb(VARIABLES, STARTS[5:8], LABELS[5:8])
+    assert_allclose(part, whole[5:8], atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("num_steps", "chunk", "chunks"), [(6, 2, 3), (6, 4, 2), (7, 4, 7), (4, 10, 1), (20, 10, 2)]
 )

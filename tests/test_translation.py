@@ -63,7 +63,7 @@ def test_of_two_classes_every_objective_climbs_along_one_line_up_to_the_radius(o
 
 def test_images_become_the_class_and_stay_within_the_radius(folder, tmp_path):
     """Lengths are given at 32 pixels: at 16, the radius is half as long."""
-    n = translate(folder, tmp_path, steps=60, radius=8.0)
+    n = translate(folder, tmp_path, steps=60, radius=8.0, shift=0)
     assert n["p"] > n["p_start"] and n["share"] == 1
     for image in n["images"]:
         assert image["to"] == image["ends"] == "dog" and image["l2_moved"] <= 4 + 0.5 * np.sqrt(768) / 255
@@ -156,6 +156,7 @@ def test_an_image_that_is_likely_enough_already_stays_as_it_is(folder, tmp_path)
         ({"most": 0.0}, "most is 0"),
         ({"coarse": -1.0}, "coarse is -1"),
         ({"resemble": -1.0}, "resemble is -1"),
+        ({"shift": -1}, "shift is -1"),
         ({"resemble": 1.0}, "shows no layers"),  # a linear network has none
         ({"to": "unicorn"}, "no class 'unicorn'.*airplane, cat, dog"),
     ],

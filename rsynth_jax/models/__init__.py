@@ -7,6 +7,7 @@ A model normalises in its first layer and returns `Outputs(logits, features)`. B
 mode exactly while its statistics are mutable: `model.apply(variables, images, mutable=["batch_stats"])`.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 
 from rsynth_jax import checks
 from rsynth_jax.models import preact_resnet, resnet
-from rsynth_jax.types import Classifier, no_maps
+from rsynth_jax.types import Classifier, Image, no_maps
 
 ARCHITECTURES = {
     "resnet8": resnet.resnet8,
@@ -92,6 +93,11 @@ def bind(model: nn.Module, variables: Any) -> Classifier:
         features=lambda image: outputs(image).features[0],
         maps=maps,
     )
+
+
+def seeing(classifier: Classifier, transform: Callable[[Image], Image]) -> Classifier:
+    """The classifier of the transformed image: transform first, then see."""
+    return Classifier(*(lambda image, each=each: each(transform(image)) for each in classifier))
 
 
 def of_a_block(module: nn.Module, method: str) -> bool:
