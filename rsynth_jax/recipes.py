@@ -111,8 +111,8 @@ SMALL = Recipe(
     seed_factor=2,
 )  # for two cores
 SMALL_64 = SMALL._replace(architecture="resnet8-64", crop_padding=8, seed_factor=4)
-PAIR_64 = SMALL_64._replace(  # 5 * 64 / 224
-    epsilon=1.429, step_size=1.143, epochs=60, batch_size=64, learning_rate=0.1
+PAIR_64 = SMALL_64._replace(  # 5 * 64 / 224; made to start from restricted-imagenet-64
+    epsilon=1.429, step_size=1.143, epochs=15, batch_size=64, learning_rate=0.05
 )
 
 DUAL = SMALL._replace(
@@ -131,7 +131,7 @@ RECIPES = {
     "horse2zebra-64": PAIR_64,
     "apple2orange-64": PAIR_64,
     "summer2winter-64": PAIR_64,
-    "cat-dog-64": PAIR_64._replace(epochs=20),  # four times the images
+    "cat-dog-64": PAIR_64._replace(epochs=6),  # four times the images
     "dual": DUAL,
     "cifar10": CIFAR10,
     "restricted-imagenet": LARGE._replace(batch_size=128, milestones=(30, 60)),

@@ -147,6 +147,15 @@ def test_a_loaded_release_saved_again_is_the_same_file(saved, tmp_path):
     assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
 
 
+@pytest.mark.parametrize("file", sorted(checkpoints.ZOO.glob("*.safetensors")), ids=lambda file: file.stem)
+def test_a_bundled_classifier_is_small_has_a_card_and_says_what_anyone_has(file):
+    release = checkpoints.load(file.stem)
+    assert file.stat().st_size < 5e6 and file.with_suffix(".md").read_text().startswith(f"# {file.stem}\n")
+    assert not release.recipe["data"].partition(":")[2].startswith("/")
+    saved = jax.tree.leaves((release.variables, release.seeds))
+    assert all(np.isfinite(array).all() for array in saved)
+
+
 def test_a_name_is_a_bundled_one_a_file_or_a_run(saved, tmp_path, monkeypatch):
     path, _ = saved
     monkeypatch.setattr(checkpoints, "ZOO", path.parent)
