@@ -81,7 +81,7 @@ def estimate(samples: np.ndarray) -> estimates.Estimate:
 
 def said(samples: np.ndarray) -> str:
     """The same in words, a share in percent."""
-    form = "{:.0%} [{:.0%}, {:.0%}]" if samples.dtype == bool else "{:.3g} [{:.3g}, {:.3g}]"
+    form = "{:.0%} [{:.0%}, {:.0%}]" if samples.dtype == bool else "{:.2f} [{:.2f}, {:.2f}]"
     return form.format(*estimate(samples))
 
 
