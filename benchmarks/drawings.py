@@ -2,7 +2,7 @@
 
 python -m benchmarks.drawings WORK
 rsynth-sketch WORK/drawings.npz --out sketched.png
-rsynth-paint photo.png --stroke WORK/top.png:airplane WORK/left.png:dog --out painted.png
+rsynth-paint photo.png --stroke WORK/top.png:airplane --stroke WORK/left.png:dog --out painted.png
 """
 
 import sys

@@ -1,6 +1,6 @@
 """rsynth-paint: classes and features painted into an image, stroke after stroke, each under a mask.
 
-rsynth-paint photo.png --stroke sky.png:ship left.png:feature=117 --out painted.png
+rsynth-paint photo.png --stroke sky.png:ship --stroke left.png:feature=117 --out painted.png
 """
 
 import dataclasses
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import numpy as np
-from tyro.conf import arg
+from tyro.conf import UseAppendAction, arg
 
 from rsynth_jax import console, gallery, images, models, objectives, photos, studio, synthesis
 from rsynth_jax.ascent import steepest
@@ -38,8 +38,8 @@ class Options(studio.Options):
     layer. Each stroke begins where the one before it ended.
     """
 
-    stroke: Annotated[tuple[str, ...], arg(metavar="MASK:WHAT ...")]
-    """What to paint where, in this order."""
+    stroke: UseAppendAction[Annotated[tuple[str, ...], arg(metavar="MASK:WHAT")]]
+    """What to paint where; one flag a stroke, in this order."""
     out: Path = Path("painted.png")
     """The sheet, a PNG with a row an image, of up to 16: as given, the start, the result, the difference."""
     radius: float = 3.0

@@ -9,7 +9,7 @@ from numpy.testing import assert_array_equal
 from PIL import Image as Pillow
 from tiny import refused
 
-from rsynth_jax import ascent, objectives
+from rsynth_jax import ascent, console, objectives
 from synth import painting
 from synth.painting import Options
 
@@ -54,6 +54,11 @@ def test_strokes_paint_under_their_masks_and_nowhere_else(folder, tmp_path):
     assert changed[LEFT].all() and changed[RIGHT].any() and not changed[:, 6:12].any()
     assert n["known_error"] == 0
     assert {image["to"] for image in n["images"]} == {"dog"}  # the last class that a stroke names
+
+
+def test_every_stroke_has_a_flag_of_its_own_and_none_is_lost():
+    options = console.parse(Options, ["a.png", "--stroke", "left.png:dog", "--stroke", "right.png:feature=1"])
+    assert options.stroke == ("left.png:dog", "right.png:feature=1")
 
 
 @pytest.mark.parametrize(
