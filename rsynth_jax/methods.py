@@ -5,6 +5,7 @@ state, metrics = step(init(variables), key, images, labels)
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -47,7 +48,10 @@ OPTIMIZERS = {
 def check(recipe: Recipe) -> None:
     """Raise ValueError, in one line, for the first value that makes no sense."""
     r = recipe
-    checks.positive(epochs=r.epochs, batch_size=r.batch_size, num_steps=r.num_steps, step_size=r.step_size)
+    checks.positive(
+        least_steps=r.least_steps, batch_size=r.batch_size, num_steps=r.num_steps, step_size=r.step_size
+    )
+    checks.positive(epochs=1 if r.epochs is None else r.epochs)
     checks.positive(learning_rate=r.learning_rate, seed_factor=r.seed_factor)
     checks.positive(fake_temperature=r.fake_temperature, fake_step_size=r.fake_step_size)
     checks.positive(fake_stride=r.fake_stride)
@@ -66,6 +70,12 @@ def check(recipe: Recipe) -> None:
     checks.named("norm", r.norm, attacks.BALLS)
     checks.positive(**{f"std {i}": value for i, value in enumerate(r.std)})
     models.create(models.Config(r.architecture, 1, r.mean, r.std, r.dtype))
+
+
+def planned(recipe: Recipe, steps_per_epoch: int) -> Recipe:
+    """The recipe with its epochs, if only with as many as make its least steps."""
+    enough = math.ceil(recipe.least_steps / steps_per_epoch)
+    return recipe._replace(epochs=enough if recipe.epochs is None else recipe.epochs)
 
 
 def threat(recipe: Recipe) -> Threat:

@@ -31,7 +31,8 @@ class Recipe(NamedTuple):
       epsilon: its radius, in pixel values of [0, 1].
       step_size: of one of its steps.
       num_steps: of its ascent.
-      epochs: passes over the training images.
+      epochs: passes over the training images; None for as many as make `least_steps`.
+      least_steps: that a recipe without epochs takes, however few the images.
       batch_size: images a step.
       optimizer: sgd (Nesterov momentum) or adamw.
       learning_rate: the peak.
@@ -63,7 +64,8 @@ class Recipe(NamedTuple):
     epsilon: float = 0.5
     step_size: float = 0.1
     num_steps: int = 7
-    epochs: int = 350
+    epochs: int | None = 350
+    least_steps: int = 3000
     batch_size: int = 256
     optimizer: str = "sgd"
     learning_rate: float = 0.01
@@ -117,7 +119,10 @@ PAIR_64 = SMALL_64._replace(  # 5 * 64 / 224; made to start from restricted-imag
 
 DUAL = SMALL._replace(
     method="dual",
-    epochs=4,
+    epochs=None,  # four of CIFAR-10's
+    fake_temperature=1.2,  # that of the sampler
+    fake_noise=1 / 16,  # so that noise is known for what it is
+    most_fake_steps=40,
     batch_size=64,
     learning_rate=0.006,
     schedule="cosine",

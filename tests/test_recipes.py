@@ -22,8 +22,14 @@ PAPER = {  # Santurkar et al. 2019, appendix: epochs, rate, batch, rate / 10 at,
     "apple2orange": (350, 0.01, 64, (50, 100), 5, 7, 0.9),
     "summer2winter": (350, 0.01, 64, (50, 100), 5, 7, 0.9),
 }
+POSITIVE = ("epochs", "least_steps", "batch_size", "num_steps", "step_size", "learning_rate")
 optax_dtypes = functools.partial(jax.numpy_dtype_promotion, "standard")  # optax itself mixes dtypes
 every_recipe = pytest.mark.parametrize("name", RECIPES)
+
+
+def planned(name):
+    """The recipe for ten steps to the epoch."""
+    return methods.planned(RECIPES[name], 10)
 
 
 def rates(recipe, steps):
@@ -43,7 +49,7 @@ def test_a_papers_recipe_has_the_papers_numbers(name):
 
 @every_recipe
 def test_every_recipe_builds(name):
-    recipe = RECIPES[name]
+    recipe = planned(name)
     adversary, loss = methods.method(recipe)
     assert callable(adversary) and callable(loss) and recipe.architecture in models.ARCHITECTURES
     params = {"w": jnp.ones(3)}
@@ -55,7 +61,7 @@ def test_every_recipe_builds(name):
 
 @every_recipe
 def test_the_rate_stays_between_zero_and_the_recipes(name):
-    recipe = RECIPES[name]
+    recipe = planned(name)
     every = rates(recipe, np.arange(10 * recipe.epochs))
     assert math.isclose(every.max(), recipe.learning_rate, rel_tol=1e-5) and every.min() > 0
 
@@ -68,7 +74,7 @@ def test_every_recipe_passes_the_check(name):
 @pytest.mark.parametrize(
     "wrong",
     [
-        *({name: 0} for name in ("epochs", "batch_size", "num_steps", "step_size", "learning_rate")),
+        *({name: 0} for name in POSITIVE),
         *({name: -1} for name in ("epsilon", "beta", "weight_decay", "seed", "crop_padding")),
         *({name: 1.0} for name in ("momentum", "label_smoothing", "ema_decay", "fake_noise")),
         *({name: "none"} for name in ("method", "schedule", "optimizer", "norm", "architecture", "dtype")),
@@ -79,6 +85,13 @@ def test_the_check_refuses_what_makes_no_sense_by_name(wrong):
     name, value = next(iter(wrong.items()))
     with pytest.raises(ValueError, match=f"{name} (is {value}|named 'none')"):
         methods.check(RECIPES["cifar10"]._replace(**wrong))
+
+
+@pytest.mark.parametrize(("per_epoch", "epochs"), [(781, 4), (234, 13), (3000, 1), (3001, 1), (2999, 2)])
+def test_a_recipe_without_epochs_takes_as_many_as_make_its_least_steps(per_epoch, epochs):
+    recipe = RECIPES["dual"]._replace(epochs=None, least_steps=3000)
+    assert methods.planned(recipe, per_epoch) == recipe._replace(epochs=epochs)
+    assert methods.planned(recipe._replace(epochs=2), per_epoch).epochs == 2
 
 
 def test_the_threat_is_the_recipes():

@@ -102,8 +102,9 @@ def read(options: Options) -> tuple[datasets.Dataset, datasets.Arrays]:
 
 def prepare(options: Options) -> Run:
     """Load the data, fit the class Gaussians, build the programs."""
-    recipe, (train, test) = options.settings, read(options)
-    num_classes, epoch = len(train.class_names), train.num // recipe.batch_size
+    train, test = read(options)
+    num_classes, epoch = len(train.class_names), train.num // options.settings.batch_size
+    recipe = methods.planned(options.settings, epoch)
     config = models.Config(recipe.architecture, num_classes, recipe.mean, recipe.std, recipe.dtype)
     model, sample = models.create(config), datasets.spread(train, data.MEMORY)
     fitted = seeds.fit(*sample, num_classes, recipe.seed_factor, recipe.seed_share)
