@@ -189,6 +189,14 @@ def test_the_windows_shrink_as_published():
     assert square.sides(32, 32) == [29, 20, 14, 10, 7, 5, 4, 3, 2, 1]
 
 
+@pytest.mark.parametrize(("side", "last"), [(3, 4), (7, 0), (8, 0)])
+def test_windows_end_before_the_last_column_as_published_unless_they_fill_the_image(side, last):
+    draws = np.float32([0.0, np.nextafter(np.float32(1), np.float32(0))])
+    inside, row, column = square.window(draws, jnp.int32(side), 8, 8)
+    assert (int(row), int(column)) == (0, last)
+    assert inside[:side, last : last + side].all() and inside.sum() == side**2
+
+
 @pytest.mark.parametrize("side", [2, 3, 5, 9])
 def test_a_pattern_is_a_unit_bump_above_its_negative(side):
     pattern = square.pattern(side)

@@ -49,9 +49,12 @@ def sides(height: int, width: int) -> list[int]:
 
 
 def window(draws: Array, side: Scalar, height: int, width: int) -> tuple[Image, Scalar, Scalar]:
-    """A place for a window from two draws: its mask (h, w, 1), its first row and its first column."""
+    """A place for a window from two draws: its mask (h, w, 1), its first row and its first column.
+
+    It ends before the last row and column, as in the published code; the paper's goes up to them.
+    """
     row, column = (
-        jnp.floor(draw * (length - side + 1).astype(draw.dtype)).astype(side.dtype)
+        jnp.floor(draw * jnp.maximum(length - side, 1).astype(draw.dtype)).astype(side.dtype)
         for draw, length in zip(draws, (height, width), strict=True)
     )
     rows, columns = jnp.arange(height)[:, None, None], jnp.arange(width)[None, :, None]
