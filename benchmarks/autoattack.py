@@ -6,7 +6,8 @@
 
 Each attack runs alone on every image that is classified rightly; the whole is what stands after all four.
 Both sides get AutoAttack's numbers: 100 steps, 9 targets, 5,000 queries. Where luck decides more than a point
-Square is the mean of three seeds. A row already in the JSON is not run again, so a long comparison can be
+Square is the mean of three seeds, and the whole of three lots of images; in the second and third an attack is
+spared the images that fell before it. A row already in the JSON is not run again, so a long comparison can be
 stopped and continued. `--speed` prints the ratio of images a second instead: APGD-CE, 300 images in batches
 of 100, 100 steps, interleaved, the median of three rounds.
 
@@ -18,6 +19,7 @@ import functools
 import itertools
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -38,6 +40,7 @@ EPSILON = {
     ("cifar10-robust", "linf"): 2 / 255,
 }
 SEEDS = {("lenet5", "l2", "Square"): 3}  # where luck decides more than a point, means over so many
+LOTS = {("lenet5", "l2"): 3}  # of images, for the whole there
 NORMS = {"l2": "L2", "linf": "Linf"}
 NAMES = ("APGD-CE", "APGD-T", "Square", "FAB-T")
 ROUNDS = 3
@@ -100,59 +103,83 @@ def ours(twin: twins.Twin, threat: Threat, name: str, seed: int, victims, standi
 SIDES = {"ours": ours, "torchattacks": theirs}
 
 
+class Row(NamedTuple):
+    """Attacks one after another, by whom, from which seed, on which lot of images."""
+
+    names: tuple[str, ...]
+    side: str
+    seed: int = 0
+    lot: int = 0
+
+
 def measured(function) -> tuple[np.ndarray, float]:
     """What it returns, and the seconds it took, compilation and all."""
     began = time.perf_counter()
     return function(), time.perf_counter() - began
 
 
-def wanted(network: str, norm: str) -> dict[str, tuple[str, str, int]]:
-    """The rows of a network and norm: what each is called, and its attack, side and seed."""
+def wanted(network: str, norm: str) -> dict[str, Row]:
+    """The rows of a network and norm, and what each is called."""
     rows = {}
     for name, side in itertools.product(NAMES, SIDES):
         for seed in range(SEEDS.get((network, norm, name), 1)):
-            rows[f"{network} {norm} {name} {side}" + (f", seed {seed}" if seed else "")] = name, side, seed
+            key = f"{network} {norm} {name} {side}" + (f", seed {seed}" if seed else "")
+            rows[key] = Row((name,), side, seed)
+    for lot, side in itertools.product(range(1, LOTS.get((network, norm), 1)), SIDES):
+        rows[f"{network} {norm} the whole {side}, lot {lot}"] = Row(NAMES[::-1], side, lot=lot)
     return rows
 
 
-def compare(options: Options, networks: dict[str, tuple[twins.Twin, datasets.Arrays]]) -> None:
+def attacked(row: Row, twin: twins.Twin, threat: Threat, lots: list[datasets.Arrays]) -> np.ndarray:
+    """What stands after the attacks of a row, of all its images."""
+    images, labels = lots[row.lot]
+    logits = jax.jit(evaluation.make_logits(twin.model))
+    victims = evaluation.seen(logits, twin.variables, images, labels)
+    standing = evaluation.right(victims.logits, labels)
+    for name in row.names:
+        standing = SIDES[row.side](twin, threat, name, row.seed, victims, standing)
+    return standing
+
+
+def compare(options: Options, networks: dict[str, tuple[twins.Twin, list[datasets.Arrays]]]) -> None:
     """Run every row that is missing; write and print as they come."""
     rows = record.rows(options.out)
     for network, norm in (pair for pair in EPSILON if pair[0] in networks):
-        (twin, (images, labels)), threat = networks[network], Threat(norm, EPSILON[network, norm], 0.0, 0)
-        logits = jax.jit(evaluation.make_logits(twin.model))
-        victims = evaluation.seen(logits, twin.variables, images, labels)
-        clean = evaluation.right(victims.logits, labels)
-        for key, (name, side, seed) in wanted(network, norm).items():
+        (twin, lots), threat = networks[network], Threat(norm, EPSILON[network, norm], 0.0, 0)
+        for key, row in wanted(network, norm).items():
             if key not in rows:
-                run = functools.partial(SIDES[side], twin, threat, name, seed, victims, clean)
-                standing, seconds = measured(run)
+                standing, seconds = measured(functools.partial(attacked, row, twin, threat, lots))
                 rows[key] = {"standing": "".join(map(str, standing.astype(int)))}
                 print(f"{key:36s} {standing.mean():6.1%} {seconds:7.1f} s", flush=True)
-                record.write(options.out, {"images": len(labels), "rows": rows})
-        report(network, norm, clean, rows)
+                record.write(options.out, {"images": options.num, "rows": rows})
+        report(network, norm, rows)
 
 
-def digits(path: Path, num: int) -> datasets.Arrays:
-    """`num` of MNIST's digits, evenly spaced over the table, which goes digit by digit."""
+def digits(path: Path, num: int) -> list[datasets.Arrays]:
+    """Lots of `num` of MNIST's digits, each evenly spaced over the table, which goes digit by digit."""
     rows = np.genfromtxt(path, delimiter=",", dtype=np.uint8)
-    rows = rows[:: len(rows) // num]
-    return datasets.Arrays(rows[:, :-1].reshape(-1, 28, 28, 1), rows[:, -1].astype(np.int32))
+    lots = [rows[lot :: len(rows) // num] for lot in range(max(LOTS.values()))]
+    return [datasets.Arrays(lot[:, :-1].reshape(-1, 28, 28, 1), lot[:, -1].astype(np.int32)) for lot in lots]
 
 
-def report(network: str, norm: str, clean: np.ndarray, rows: dict) -> None:
-    """The table of one network and norm."""
-    print(f"\n{network}, {norm} {EPSILON[network, norm]:.4g}, {len(clean)} images, clean {clean.mean():.1%}")
-    print(f"{'':10s} {'ours':>8s} {'torchattacks':>13s}")
-    named, whole = wanted(network, norm), dict.fromkeys(SIDES, clean)
-    for name in NAMES:
-        shares = {}
-        for side in SIDES:
-            each = [list(rows[key]["standing"]) for key, row in named.items() if row[:2] == (name, side)]
-            standing = np.array(each) == "1"
-            whole[side], shares[side] = whole[side] & standing[0], standing.mean()
-        print(f"{name:10s} {shares['ours']:8.1%} {shares['torchattacks']:13.1%}")
-    print(f"{'the whole':10s} {whole['ours'].mean():8.1%} {whole['torchattacks'].mean():13.1%}\n", flush=True)
+def stood(rows: dict, named: dict[str, Row], side: str, *names: str) -> np.ndarray:
+    """What stands after those attacks in turn, bool (rows of that kind, images)."""
+    chosen = [key for key, row in named.items() if (row.side, row.names) == (side, names)]
+    return np.array([list(rows[key]["standing"]) for key in chosen]) == "1"
+
+
+def report(network: str, norm: str, rows: dict) -> None:
+    """The table of one network and norm: each attack, and the whole."""
+    named, table = wanted(network, norm), dict.fromkeys(NAMES, ()) | {"the whole": ()}
+    for side in SIDES:
+        alone = [stood(rows, named, side, name) for name in NAMES]
+        later = stood(rows, named, side, *NAMES[::-1])
+        whole = [np.all([each[0] for each in alone], axis=0), *later]
+        for name, each in zip(table, [*alone, whole], strict=True):
+            table[name] += (f"{np.mean(each):.1%}",)
+    print(f"\n{network}, {norm} {EPSILON[network, norm]:.4g}\n{'':10s}", *(f"{side:>13s}" for side in SIDES))
+    for name, figures in table.items():
+        print(f"{name:10s}", *(f"{each:>13s}" for each in figures), flush=True)
 
 
 def speed(twin: twins.Twin, images, labels) -> None:
@@ -183,11 +210,11 @@ def main() -> None:
     jax.config.update("jax_num_cpu_devices", 2)
     options = tyro.cli(Options)
     cifar10 = datasets.head(data.load("tfds:cifar10", "test", options.data_dir), options.num)
-    networks = {"cifar10-robust": (twins.bundled("cifar10-robust"), cifar10)}
+    networks = {"cifar10-robust": (twins.bundled("cifar10-robust"), [cifar10])}
     if options.speed:
         return speed(networks["cifar10-robust"][0], cifar10.images[:300], cifar10.labels[:300])
     if options.cnn_a is not None:
-        networks["cnn-a"] = twins.cnn_a(options.cnn_a), cifar10
+        networks["cnn-a"] = twins.cnn_a(options.cnn_a), [cifar10]
     if options.lenet5 is not None:
         networks["lenet5"] = twins.lenet5(options.lenet5), digits(options.mnist, options.num)
     return compare(options, networks)

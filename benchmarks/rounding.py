@@ -83,7 +83,7 @@ def main() -> None:
     """Attack the images that are classified rightly; print a line a precision."""
     jax.config.update("jax_enable_x64", True)
     options = tyro.cli(Options)
-    twin, (images, labels) = twins.lenet5(options.lenet5), autoattack.digits(options.mnist, options.num)
+    twin, (images, labels) = twins.lenet5(options.lenet5), autoattack.digits(options.mnist, options.num)[0]
     right = np.asarray(twin.model.apply(twin.variables, images / np.float32(255)).logits.argmax(1)) == labels
     print(f"{record.machine()}, {right.sum()} images, {TARGETS} targets, {STEPS} steps")
     for name, (dtype, torch_dtype) in PRECISIONS.items():
