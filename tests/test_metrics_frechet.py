@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from tiny import refused
 
-from rsynth_jax.metrics.frechet import frechet, frechet_estimate
+from rsynth_jax.metrics.frechet import frechet, frechet_estimate, root
 from rsynth_jax.metrics.moments import Moments, covariance, merge, moments
 
 seeds = st.integers(0, 2**32 - 1)
@@ -104,6 +104,14 @@ def test_the_distance_is_symmetric_and_blind_to_rotation_also_where_singular(see
     distance = frechet(moments(a), moments(b))
     assert_allclose(frechet(moments(b), moments(a)), distance, rtol=1e-6, atol=1e-6)
     assert_allclose(frechet(moments(a @ turn), moments(b @ turn)), distance, rtol=1e-6, atol=1e-6)
+
+
+@given(seed=seeds, num=st.integers(2, 12), width=st.integers(1, 8))
+def test_a_root_has_no_column_for_a_flat_direction(seed, num, width):
+    of = moments(spread(np.random.default_rng(seed), num, width))
+    half = root(of)
+    assert half.shape == (width, np.linalg.matrix_rank(of.scatter, tol=1e-12 * np.trace(of.scatter)))
+    assert_allclose(half @ half.T, covariance(of), atol=1e-9 * np.trace(covariance(of)))
 
 
 # ---- its interval

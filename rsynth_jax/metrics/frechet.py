@@ -33,19 +33,22 @@ class Coupling(NamedTuple):
 
 
 def root(of: Moments) -> np.ndarray:
-    """F with F F' the covariance; a direction that only rounding spreads counts as flat."""
+    """F with F F' the covariance, a column for each direction in which it is not flat but for rounding.
+
+    Columns of zeros would say the same, but over many of them LAPACK's SVD may fail to converge.
+    """
     values, vectors = np.linalg.eigh(covariance(of))
-    flat = len(values) * np.finfo(np.float64).eps * values[-1]
-    return vectors * np.sqrt(np.where(values > flat, values, 0))
+    spread = values > len(values) * np.finfo(np.float64).eps * values[-1]
+    return vectors[:, spread] * np.sqrt(values[spread])
 
 
 def coupling(a: Moments, b: Moments) -> Coupling:
     """The optimal transport between the Gaussians of these moments. Needs two images of each."""
     checks.same_width(a.mean, b.mean)
     root_a, root_b, gap = root(a), root(b), a.mean - b.mean
-    left, overlap, right = np.linalg.svd(root_a.T @ root_b)
+    left, overlap, right = np.linalg.svd(root_a.T @ root_b, full_matrices=False)
     distance = gap @ gap + np.sum(root_a**2) + np.sum(root_b**2) - 2 * overlap.sum()
-    kept = overlap > 1e-10 * overlap[0]
+    kept = overlap > 1e-10 * overlap.max(initial=0)
     scale = np.sqrt(overlap[kept])
     return Coupling(max(0.0, float(distance)), root_b @ right[kept].T / scale, root_a @ left[:, kept] / scale)
 
