@@ -130,12 +130,15 @@ def wanted(network: str, norm: str) -> dict[str, Row]:
     return rows
 
 
-def attacked(row: Row, twin: twins.Twin, threat: Threat, lots: list[datasets.Arrays]) -> np.ndarray:
-    """What stands after the attacks of a row, of all its images."""
-    images, labels = lots[row.lot]
+def seen(twin: twins.Twin, lots: list[datasets.Arrays]) -> list[siege.Victims]:
+    """The lots of images as the network sees them."""
     logits = jax.jit(evaluation.make_logits(twin.model))
-    victims = evaluation.seen(logits, twin.variables, images, labels)
-    standing = evaluation.right(victims.logits, labels)
+    return [evaluation.seen(logits, twin.variables, *lot) for lot in lots]
+
+
+def attacked(row: Row, twin: twins.Twin, threat: Threat, victims: siege.Victims) -> np.ndarray:
+    """What stands after the attacks of a row, of all its images."""
+    standing = evaluation.right(victims.logits, victims.labels)
     for name in row.names:
         standing = SIDES[row.side](twin, threat, name, row.seed, victims, standing)
     return standing
@@ -146,13 +149,14 @@ def compare(options: Options, networks: dict[str, tuple[twins.Twin, list[dataset
     rows = record.rows(options.out)
     for network, norm in (pair for pair in EPSILON if pair[0] in networks):
         (twin, lots), threat = networks[network], Threat(norm, EPSILON[network, norm], 0.0, 0)
+        victims = seen(twin, lots)
         for key, row in wanted(network, norm).items():
             if key not in rows:
-                standing, seconds = measured(functools.partial(attacked, row, twin, threat, lots))
+                standing, seconds = measured(functools.partial(attacked, row, twin, threat, victims[row.lot]))
                 rows[key] = {"standing": "".join(map(str, standing.astype(int)))}
                 print(f"{key:36s} {standing.mean():6.1%} {seconds:7.1f} s", flush=True)
                 record.write(options.out, {"images": options.num, "rows": rows})
-        report(network, norm, rows)
+        report(network, norm, evaluation.right(victims[0].logits, victims[0].labels), rows)
 
 
 def digits(path: Path, num: int) -> list[datasets.Arrays]:
@@ -168,7 +172,7 @@ def stood(rows: dict, named: dict[str, Row], side: str, *names: str) -> np.ndarr
     return np.array([list(rows[key]["standing"]) for key in chosen]) == "1"
 
 
-def report(network: str, norm: str, rows: dict) -> None:
+def report(network: str, norm: str, clean: np.ndarray, rows: dict) -> None:
     """The table of one network and norm: each attack, and the whole."""
     named, table = wanted(network, norm), dict.fromkeys(NAMES, ()) | {"the whole": ()}
     for side in SIDES:
@@ -177,7 +181,8 @@ def report(network: str, norm: str, rows: dict) -> None:
         whole = [np.all([each[0] for each in alone], axis=0), *later]
         for name, each in zip(table, [*alone, whole], strict=True):
             table[name] += (f"{np.mean(each):.1%}",)
-    print(f"\n{network}, {norm} {EPSILON[network, norm]:.4g}\n{'':10s}", *(f"{side:>13s}" for side in SIDES))
+    print(f"\n{network}, {norm} {EPSILON[network, norm]:.4g}, {len(clean)} images, clean {clean.mean():.1%}")
+    print(f"{'':10s}", *(f"{side:>13s}" for side in SIDES))
     for name, figures in table.items():
         print(f"{name:10s}", *(f"{each:>13s}" for each in figures), flush=True)
 
