@@ -54,11 +54,11 @@ class Recipe(NamedTuple):
     method: str = "pgd"
     beta: float = 6.0
     contrast: float = 1.0
-    fake_temperature: float = 1.0
-    fake_noise: float = 0.0
+    fake_temperature: float = 1.2
+    fake_noise: float = 1 / 16
     fake_step_size: float = 0.2
     fake_stride: int = 4
-    most_fake_steps: int = 20
+    most_fake_steps: int = 40
     auc_threshold: float = 0.7
     norm: str = "l2"
     epsilon: float = 0.5
