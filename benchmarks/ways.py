@@ -86,27 +86,31 @@ def noisy(key, deviation: float) -> optax.GradientTransformation:
     return optax.stateless(lambda update, _: update + deviation * jax.random.normal(key, update.shape))
 
 
-def climb_of(ground: Ground, way: Way) -> synthesis.ClimbFn:
-    """The way up as a start and an ascent of one image."""
+def step_of(way: Way, score, key) -> ascent.Ascent:
+    """One step up, with the key of its noise and of where it looks from."""
+    look_key, noise_key = jax.random.split(key)
     size = SCHEDULES[way.schedule](way.step_size, way.steps)
-    direction = optax.chain(
-        ascent.DIRECTIONS["l2"](), optax.ema(way.momentum), optax.scale_by_learning_rate(size)
-    )
+    steps = [ascent.DIRECTIONS["l2"](), optax.ema(way.momentum), optax.scale_by_learning_rate(size)]
+    if way.noise:
+        steps.append(noisy(noise_key, way.noise))
+    if way.shift:
+        look = functools.partial(images.random_shift, look_key, reach=way.shift)
+        score = objectives.precompose(score, look)
+    return ascent.projected_gradient_ascent(score, box(), optax.chain(*steps))
+
+
+def climb_of(ground: Ground, way: Way) -> synthesis.ClimbFn:
+    """The way up as a start and an ascent of one image; what a way does not ask for costs it nothing."""
 
     def climb(classifier, start, label, key):
         score = TOWARDS[way.objective](classifier, label)
-
-        def step_of(key) -> ascent.Ascent:
-            look_key, noise_key = jax.random.split(key)
-            look = functools.partial(images.random_shift, look_key, reach=way.shift)
-            optimizer = optax.chain(direction, noisy(noise_key, way.noise))
-            return ascent.projected_gradient_ascent(objectives.precompose(score, look), box(), optimizer)
+        steps = ascent.drawn(key, functools.partial(step_of, way, score))
 
         def reached(image):
             own = objectives.logit(classifier, label)(image)
             return own >= jnp.asarray(ground.real_logits)[label] + way.stop
 
-        return start, ascent.stop_when(reached, ascent.drawn(key, step_of))
+        return start, ascent.stop_when(reached, steps) if math.isfinite(way.stop) else steps
 
     return climb
 
