@@ -49,6 +49,7 @@ ROWS = {
     "15 steps of 0.5": Way(step_size=0.5),
     "15 steps of 1": Way(step_size=1.0),
     "10 steps of 0.75": Way(steps=10),
+    "13 steps of 0.75, as far as training's fakes climb": Way(steps=13),
     "10 steps of 1.125": Way(steps=10, step_size=1.125),
     "20 steps of 0.56": Way(steps=20, step_size=0.5625),
     "30 steps of 0.375": Way(steps=30, step_size=0.375),
