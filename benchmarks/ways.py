@@ -7,6 +7,7 @@ Image i of every way starts from the same draw.
 
 import functools
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -61,24 +62,27 @@ class Way(NamedTuple):
 
 
 class Ground(NamedTuple):
-    """What every row stands on: a classifier, its seeds by name, the mean real logit of each class."""
+    """What every row stands on: a classifier, its seeds by kind, the mean real logit of each class."""
 
     release: checkpoints.Release
     model: nn.Module
-    seeds: dict[str, seeds.Seeds]
+    seeds: dict[str, Callable[[], seeds.Seeds]]
     real_logits: np.ndarray
 
 
 def ground_of(classifier: str, train: datasets.Arrays) -> Ground:
-    """The classifier of that name, both kinds of seeds, and the logits of real images."""
+    """The classifier of that name, both kinds of seeds, and the mean logits of real images."""
     release = checkpoints.load(classifier)
     model = models.create(release.config)
-    full = seeds.fit(*train, len(release.class_names), factor=1, share=1.0)
     batches = embedding.in_batches(train.images[:10000], BATCH)
     logits = embedding.embed(model, release.variables, batches, BATCH).logits
     labels = train.labels[:10000]
     own = np.array([logits[labels == k, k].mean() for k in range(len(release.class_names))])
-    return Ground(release, model, {"truncated": release.seeds, "full": full}, own)
+    kinds = {
+        "truncated": lambda: release.seeds,
+        "full": lambda: seeds.fit(*train, len(release.class_names), factor=1, share=1.0),  # minutes
+    }
+    return Ground(release, model, kinds, own)
 
 
 def noisy(key, deviation: float) -> optax.GradientTransformation:
@@ -117,7 +121,7 @@ def climb_of(ground: Ground, way: Way) -> synthesis.ClimbFn:
 
 def starts_of(ground: Ground, way: Way):
     """(keys, labels) -> the seeds of a row, at its temperature."""
-    spread, shape = seeds.tempered(ground.seeds[way.seeds], way.temperature), ground.release.image_shape
+    spread, shape = seeds.tempered(ground.seeds[way.seeds](), way.temperature), ground.release.image_shape
     draw = functools.partial(seeds.sample, shape=shape)
     starts = jax.jit(jax.vmap(lambda spread, key, label: draw(key, spread, label), (None, 0, 0)))
     return functools.partial(starts, spread)
