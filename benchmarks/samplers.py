@@ -49,7 +49,7 @@ ROWS = {
     "15 steps of 0.5": Way(step_size=0.5),
     "15 steps of 1": Way(step_size=1.0),
     "10 steps of 0.75": Way(steps=10),
-    "13 steps of 0.75, as far as training's fakes climb": Way(steps=13),
+    "13 steps of 0.75": Way(steps=13),
     "10 steps of 1.125": Way(steps=10, step_size=1.125),
     "20 steps of 0.56": Way(steps=20, step_size=0.5625),
     "30 steps of 0.375": Way(steps=30, step_size=0.375),
@@ -97,7 +97,7 @@ def write_sheet(options: Options, rows: dict, paths: dict[str, Path]) -> None:
     kept = {name: np.load(path)["images"] for name, path in paths.items() if path.exists()}
     shown = np.concatenate([made[:: options.num][:SHOWN] for made in kept.values()])
     names = [f"{name}: {rows[name]['fd']['value']:.1f}" for name in kept]
-    title = "Fréchet distance of each way, EfficientNet-Lite0 features; the first image of each class"
+    title = "FD of each way, EfficientNet-Lite0 features; the first image of each class"
     pictures.write_sheet(options.out.with_suffix(".png"), shown, SHOWN, names, title)
 
 
