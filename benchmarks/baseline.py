@@ -65,6 +65,12 @@ def step_flops(classifier: str) -> float:
     return float(compiled.cost_analysis()["flops"])
 
 
+def way_flops(settings: dict) -> float:
+    """Those of all the steps that `rsynth-generate` takes to an image."""
+    asked = generation.Options(**settings)
+    return generation.planned(asked, checkpoints.load(asked.classifier)).steps * step_flops(asked.classifier)
+
+
 def generated(options: Options, path: Path, settings: dict) -> float:
     """Write the images of a row; the seconds an image took."""
     files = {"out": path.with_suffix(".png"), "npz": path}
@@ -86,8 +92,7 @@ def measured(options: Options, index: int, settings: dict | None) -> dict:
     """One row: its images, what they cost, and how they score against the test images."""
     path = options.work / f"{index}.npz"
     seconds = balanced(options, path) if settings is None else generated(options, path, settings)
-    asked = {"steps": 0} if settings is None else {"steps": generation.Options.steps} | settings
-    flops = asked["steps"] * step_flops(asked.get("classifier", generation.Options.classifier))
+    flops = 0.0 if settings is None else way_flops(settings)
     scores = scoring.Options(
         str(path),
         options.data,

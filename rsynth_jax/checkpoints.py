@@ -43,7 +43,7 @@ class Release(NamedTuple):
       class_names: label i is class_names[i].
       image_shape: (height, width, channels) it was trained on.
       threat: the adversary it was trained against.
-      recipe: how it was trained, as plain values.
+      recipe: how it was trained, as plain values; after dual training fake_steps is the T it came to.
     """
 
     config: models.Config
@@ -192,6 +192,7 @@ def misfits(release: Release) -> str | None:
     model = models.create(config)
     checks.named("norm", release.threat.norm, BALLS)
     checks.positive(num_classes=config.num_classes, side=min(release.image_shape))
+    checks.positive(fake_steps=parsed(release.recipe.get("fake_steps", 1), int))
     images = jax.ShapeDtypeStruct((1, *release.image_shape), jnp.float32)
     expected = jax.eval_shape(model.init, jax.random.key(0), images)
     if jax.tree.map(jnp.shape, expected) != jax.tree.map(jnp.shape, release.variables):

@@ -290,6 +290,9 @@ THREAT = '{"norm": "l2", "epsilon": 0.5, "step_size": 0.1, "num_steps": 7}'
         ("threat", THREAT.replace("0.5", "null")),
         ("recipe", "not JSON"),
         ("recipe", "[" * 100_000),
+        ("recipe", '{"fake_steps": 0}'),
+        ("recipe", '{"fake_steps": 2.5}'),
+        ("recipe", '{"fake_steps": "24"}'),
     ],
     ids=lambda value: value[:40],
 )

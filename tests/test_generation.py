@@ -13,6 +13,7 @@ from tiny import NAMES, refused
 
 from rsynth_jax import console, models
 from rsynth_jax.objectives import TOWARDS
+from rsynth_jax.recipes import RECIPES
 from synth import generation
 from synth.generation import Options
 
@@ -113,6 +114,31 @@ def test_every_objective_raises_itself(classifier, objective, tmp_path):
         classifier, tmp_path, num=1, batch_size=1, objective=objective, schedule="cosine", momentum=0.5
     )
     assert score(of(end, 1)[0].astype(np.float32) / 255) > before
+
+
+@pytest.mark.parametrize(
+    ("recipe", "asked", "steps"),
+    [
+        ({}, None, 15),
+        ({"fake_steps": 24}, None, 15),
+        ({"fake_steps": 32}, None, 20),
+        ({"fake_steps": 32}, 3, 3),
+    ],
+)
+def test_the_way_is_as_long_as_its_fakes_is_unless_asked_for(classifier, recipe, asked, steps):
+    release = generation.checkpoints.load(classifier)._replace(recipe=recipe)
+    planned = generation.planned(Options(steps=asked), release)
+    assert planned.steps == steps
+    assert (planned.step_size, planned.radius) == (0.75 / 2, 30.0 / 2)  # at 16 pixels
+
+
+@pytest.mark.parametrize("fake_steps", [8, 24, 32, 40])
+def test_the_default_way_is_a_quarter_longer_than_that_of_the_fakes(classifier, fake_steps):
+    release = generation.checkpoints.load(classifier)._replace(recipe={"fake_steps": fake_steps})
+    planned = generation.planned(Options(), release)
+    size = generation.SCHEDULES[planned.schedule](planned.step_size, planned.steps)
+    climbed = RECIPES["dual"].fake_step_size * tiny.SHAPE[0] / 32 * fake_steps
+    assert sum(map(size, range(planned.steps))) == pytest.approx(1.25 * climbed, rel=0.14)
 
 
 # ---- what it writes

@@ -339,6 +339,9 @@ def test_dual_training_goes_on_from_a_classifier_and_resumes_bit_for_bit(tmp_pat
     assert train.train(dataclasses.replace(halves, resume=True)) == 0
     files = [checkpoints.load(str(tmp_path / out)).variables for out in ("straight", "halves")]
     assert all(a.tobytes() == b.tobytes() for a, b in zip(*map(jax.tree.leaves, files), strict=True))
+    logged = (tmp_path / "straight/log.jsonl").read_text().splitlines()
+    last = [record for record in map(json.loads, logged) if "num_steps" in record][-1]
+    assert checkpoints.load(str(tmp_path / "straight")).recipe["fake_steps"] == last["num_steps"]
 
 
 def test_dual_training_keeps_the_network_and_the_threat_of_its_start(data, robust):

@@ -145,6 +145,9 @@ def placed(devices: parallel.Devices, state):
 
 def release(run: Run, state: training.TrainState) -> None:
     """Write the averaged weights as the run's classifier."""
+    outcome = {"data": run.options.data, "steps": int(state.step)}
+    if isinstance(state, dual.DualState):
+        outcome["fake_steps"] = int(state.num_steps)
     released = checkpoints.Release(
         config=run.config._replace(dtype="float32"),
         variables=state.ema,
@@ -152,7 +155,7 @@ def release(run: Run, state: training.TrainState) -> None:
         class_names=run.train.class_names,
         image_shape=run.plan.test.images.shape[1:],
         threat=methods.threat(run.recipe),
-        recipe={"data": run.options.data, "steps": int(state.step)} | run.recipe._asdict(),
+        recipe=outcome | run.recipe._asdict(),
     )
     checkpoints.save(run.options.out / checkpoints.RELEASE, released)
 
