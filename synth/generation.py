@@ -67,7 +67,7 @@ class Options:
     """log-prob (the paper's), logit, sum of both, or evidence (of any class)."""
     radius: float = 30.0
     """Largest l2 distance from the start, in pixel values of [0, 1] at 32 pixels (paper: 30; 40 at 224)."""
-    steps: int | None = None
+    steps: Annotated[int | None, arg(metavar="N")] = None
     """Steps of the ascent (paper: 60). By default five for every eight that the classifier's fakes climbed in
     dual training; 15 if it does not say."""
     step_size: float = 0.75
