@@ -110,7 +110,7 @@ def main() -> None:
     paths = {name: options.work / f"{name}.npz" for name in ROWS}
     ground = ways.ground_of(options.classifier, data.load(options.data, "train", options.data_dir).examples)
     judge = judge_of(data.load(options.data, "test", options.data_dir).examples[0])
-    for name in (name for name in ROWS if name not in rows):
+    for name in [name for name in ROWS if name not in rows]:
         rows[name] = measured(ground, judge, ROWS[name], options, paths[name])
         rows = {name: rows[name] for name in ROWS if name in rows}
         record.write(path, {"classifier": options.classifier, "per_class": options.num, "rows": rows})
