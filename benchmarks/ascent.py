@@ -21,8 +21,11 @@ import torch.nn.functional as F
 
 from benchmarks import record
 from benchmarks.twins import torch_logits
-from rsynth_jax import ascent, models, objectives, parallel, projections, synthesis
-from rsynth_jax.synthesis import Task
+from rsynth_jax import models
+from rsynth_jax import sharding as parallel
+from rsynth_jax.synthesis import ascent, objectives, projections
+from rsynth_jax.synthesis import tasks as synthesis
+from rsynth_jax.synthesis.tasks import Task
 
 ROUNDS, BATCH, STEPS = 7, 40, 10
 RADIUS, STEP_SIZE = 30.0, 0.5

@@ -28,8 +28,12 @@ import torchattacks
 import tyro
 
 from benchmarks import record, twins
-from rsynth_jax import data, datasets, evaluation, siege
-from rsynth_jax.attacks import Threat, attempts, fab
+from rsynth_jax.attacks import autoattack as attempts
+from rsynth_jax.attacks import evaluation, fab
+from rsynth_jax.attacks import runner as siege
+from rsynth_jax.attacks.adversaries import Threat
+from rsynth_jax.data import loader as datasets
+from rsynth_jax.data import sources as data
 
 EPSILON = {
     ("cnn-a", "linf"): 2 / 255,

@@ -20,7 +20,11 @@ import numpy as np
 import tyro
 
 from benchmarks import record
-from rsynth_jax import checkpoints, data, datasets, models, objectives
+from rsynth_jax import models
+from rsynth_jax.data import loader as datasets
+from rsynth_jax.data import sources as data
+from rsynth_jax.storage import releases as checkpoints
+from rsynth_jax.synthesis import objectives
 from synth import generation, scoring
 
 ROBUST = {"classifier": "cifar10-robust"}

@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image as Pillow
 from PIL import ImageDraw
 
-from rsynth_jax import checkpoints, pictures
+from rsynth_jax.cli import sheets as pictures
+from rsynth_jax.storage import releases as checkpoints
 
 SCALE = 8  # pixels a unit: a drawing is 32 units wide
 SKY, GRASS, SEA, ROAD, PAPER = "#a8cdf0", "#6fa052", "#3f77a8", "#8a8a8a", "#e8e0d0"

@@ -17,10 +17,17 @@ import numpy as np
 import tyro
 
 from benchmarks import nearness, record
-from rsynth_jax import checkpoints, data, expedition, extractors, images, models, pictures, studio, synthesis
-from rsynth_jax.ascent import steepest
-from rsynth_jax.objectives import add, fidelity, log_prob, scale
-from rsynth_jax.projections import ball_in_box
+from rsynth_jax import images, models
+from rsynth_jax.cli import options as studio
+from rsynth_jax.cli import sheets as pictures
+from rsynth_jax.data import sources as data
+from rsynth_jax.sampling import runner as expedition
+from rsynth_jax.storage import extractors
+from rsynth_jax.storage import releases as checkpoints
+from rsynth_jax.synthesis import tasks as synthesis
+from rsynth_jax.synthesis.ascent import steepest
+from rsynth_jax.synthesis.objectives import add, fidelity, log_prob, scale
+from rsynth_jax.synthesis.projections import ball_in_box
 from synth import inpainting
 
 SHOWN = 12  # images of the sheet, a row each

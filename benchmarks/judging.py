@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rsynth_jax import embedding, extractors
+from rsynth_jax.sampling import embedding
+from rsynth_jax.storage import extractors
 
 BATCH = 50
 

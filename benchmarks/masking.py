@@ -19,9 +19,17 @@ import numpy as np
 import tyro
 
 from benchmarks import record
-from rsynth_jax import attacks, checkpoints, data, datasets, evaluation, models, objectives, siege
-from rsynth_jax.attacks import Threat, attempts
+from rsynth_jax import models
+from rsynth_jax.attacks import adversaries as attacks
+from rsynth_jax.attacks import autoattack as attempts
+from rsynth_jax.attacks import evaluation
+from rsynth_jax.attacks import runner as siege
+from rsynth_jax.attacks.adversaries import Threat
+from rsynth_jax.data import loader as datasets
+from rsynth_jax.data import sources as data
 from rsynth_jax.images import decode
+from rsynth_jax.storage import releases as checkpoints
+from rsynth_jax.synthesis import objectives
 
 FACTORS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # of the classifier's own epsilon
 STEPS, QUERIES = 50, 1000

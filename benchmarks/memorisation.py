@@ -21,7 +21,8 @@ from scipy import stats
 
 from benchmarks import record
 from benchmarks.judging import judge_of
-from rsynth_jax import data, pictures
+from rsynth_jax.cli import sheets as pictures
+from rsynth_jax.data import sources as data
 from rsynth_jax.metrics import neighbors
 from rsynth_jax.metrics.estimates import share
 from synth import generation

@@ -11,9 +11,10 @@ import jax
 import numpy as np
 
 from benchmarks import record
-from rsynth_jax import extractors, images
+from rsynth_jax import images
 from rsynth_jax.metrics import estimates, paired
 from rsynth_jax.models import alexnet
+from rsynth_jax.storage import extractors
 
 PATCH = 64  # pixels a side of the patches that LPIPS was fitted to
 

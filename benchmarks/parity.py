@@ -23,8 +23,10 @@ import torch
 from efficientnet_lite_pytorch import EfficientNet
 
 from benchmarks import drawn, record
-from rsynth_jax import extractors, parallel, weights
+from rsynth_jax import sharding as parallel
 from rsynth_jax.models import alexnet, efficientnet, inception, pytorch
+from rsynth_jax.storage import extractors
+from rsynth_jax.storage import state_dicts as weights
 
 ROUNDS, BATCH = 5, 50
 Peer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # images in [0, 1] -> logits, features

@@ -10,7 +10,7 @@ import os
 import platform
 from pathlib import Path
 
-from rsynth_jax import checkpoints
+from rsynth_jax.storage import releases as checkpoints
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

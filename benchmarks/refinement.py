@@ -20,8 +20,12 @@ from scipy import ndimage
 
 from benchmarks import record
 from benchmarks.judging import BATCH, Judge, judge_of
-from rsynth_jax import checkpoints, data, expedition, models, pictures
+from rsynth_jax import models
+from rsynth_jax.cli import sheets as pictures
+from rsynth_jax.data import sources as data
 from rsynth_jax.metrics import frechet
+from rsynth_jax.sampling import runner as expedition
+from rsynth_jax.storage import releases as checkpoints
 from synth import refinement
 
 SHOWN = 12  # images a row of the sheet

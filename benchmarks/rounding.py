@@ -22,9 +22,11 @@ import torch
 import tyro
 
 from benchmarks import autoattack, record, twins
-from rsynth_jax import models, objectives
-from rsynth_jax.attacks import attempts, fab
-from rsynth_jax.attacks.attempts import STEPS, TARGETS
+from rsynth_jax import models
+from rsynth_jax.attacks import autoattack as attempts
+from rsynth_jax.attacks import fab
+from rsynth_jax.attacks.autoattack import STEPS, TARGETS
+from rsynth_jax.synthesis import objectives
 
 FAR = 1e10  # where nothing was found
 EPSILON = autoattack.EPSILON["lenet5", "l2"]

@@ -20,9 +20,11 @@ import tyro
 from benchmarks import record, ways
 from benchmarks.judging import Judge, judge_of
 from benchmarks.ways import Way
-from rsynth_jax import checkpoints, data, pictures
+from rsynth_jax.cli import sheets as pictures
+from rsynth_jax.data import sources as data
 from rsynth_jax.metrics import frechet, kernel, neighbors
 from rsynth_jax.metrics.estimates import Estimate
+from rsynth_jax.storage import releases as checkpoints
 
 SHOWN = 10  # images of each row on the sheet: the first of each class
 COLUMNS = {"fd": "FD", "kid_x1000": "KID x 1000", "precision": "precision", "recall": "recall"}

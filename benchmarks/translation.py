@@ -16,8 +16,14 @@ import numpy as np
 import tyro
 
 from benchmarks import nearness, record
-from rsynth_jax import checkpoints, data, expedition, extractors, models, pictures, studio
+from rsynth_jax import models
+from rsynth_jax.cli import options as studio
+from rsynth_jax.cli import sheets as pictures
+from rsynth_jax.data import sources as data
 from rsynth_jax.metrics import estimates
+from rsynth_jax.sampling import runner as expedition
+from rsynth_jax.storage import extractors
+from rsynth_jax.storage import releases as checkpoints
 from synth import translation
 
 SHOWN = 12  # images of the sheet for each class, a row

@@ -17,9 +17,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from rsynth_jax import checkpoints, models, weights
+from rsynth_jax import models
 from rsynth_jax.models import pytorch
 from rsynth_jax.models.layers import Outputs
+from rsynth_jax.storage import releases as checkpoints
+from rsynth_jax.storage import state_dicts as weights
 
 
 class Twin(NamedTuple):

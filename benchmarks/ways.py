@@ -16,20 +16,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from rsynth_jax import (
-    ascent,
-    checkpoints,
-    datasets,
-    embedding,
-    expedition,
-    images,
-    models,
-    objectives,
-    seeds,
-    synthesis,
-)
-from rsynth_jax.objectives import TOWARDS
-from rsynth_jax.projections import box
+from rsynth_jax import images, models
+from rsynth_jax.data import loader as datasets
+from rsynth_jax.sampling import embedding
+from rsynth_jax.sampling import runner as expedition
+from rsynth_jax.storage import releases as checkpoints
+from rsynth_jax.synthesis import ascent, objectives
+from rsynth_jax.synthesis import class_gaussians as seeds
+from rsynth_jax.synthesis import tasks as synthesis
+from rsynth_jax.synthesis.objectives import TOWARDS
+from rsynth_jax.synthesis.projections import box
 from synth.generation import SCHEDULES
 
 BATCH = 100

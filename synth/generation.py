@@ -14,22 +14,19 @@ import numpy as np
 import optax
 from tyro.conf import arg
 
-from rsynth_jax import (
-    ascent,
-    checkpoints,
-    checks,
-    console,
-    expedition,
-    models,
-    pictures,
-    seeds,
-    studio,
-    synthesis,
-)
-from rsynth_jax.ascent import DIRECTIONS
-from rsynth_jax.objectives import TOWARDS
-from rsynth_jax.projections import box, chain, l2_ball
-from rsynth_jax.synthesis import Task
+from rsynth_jax import checks, models
+from rsynth_jax.cli import options as studio
+from rsynth_jax.cli import run as console
+from rsynth_jax.cli import sheets as pictures
+from rsynth_jax.sampling import runner as expedition
+from rsynth_jax.storage import releases as checkpoints
+from rsynth_jax.synthesis import ascent
+from rsynth_jax.synthesis import class_gaussians as seeds
+from rsynth_jax.synthesis import tasks as synthesis
+from rsynth_jax.synthesis.ascent import DIRECTIONS
+from rsynth_jax.synthesis.objectives import TOWARDS
+from rsynth_jax.synthesis.projections import box, chain, l2_ball
+from rsynth_jax.synthesis.tasks import Task
 
 FAKE_STEPS = 24  # of a classifier that does not say: what those of cifar10 climbed
 COLUMNS = 16  # of a sheet at most: the rest is in the .npz

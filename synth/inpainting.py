@@ -12,11 +12,17 @@ import jax
 import numpy as np
 from tyro.conf import arg
 
-from rsynth_jax import console, gallery, images, photos, seeds, studio, synthesis
-from rsynth_jax.ascent import steepest
-from rsynth_jax.objectives import TOWARDS
-from rsynth_jax.projections import ball_in_box, box
-from rsynth_jax.synthesis import Task
+from rsynth_jax import images
+from rsynth_jax.cli import options as studio
+from rsynth_jax.cli import report as gallery
+from rsynth_jax.cli import run as console
+from rsynth_jax.data import image_files as photos
+from rsynth_jax.synthesis import class_gaussians as seeds
+from rsynth_jax.synthesis import tasks as synthesis
+from rsynth_jax.synthesis.ascent import steepest
+from rsynth_jax.synthesis.objectives import TOWARDS
+from rsynth_jax.synthesis.projections import ball_in_box, box
+from rsynth_jax.synthesis.tasks import Task
 
 VARIANCE = 0.03  # of a value, beside what a class's Gaussian says of it; chosen in docs/inpainting.md
 

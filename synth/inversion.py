@@ -14,25 +14,22 @@ import numpy as np
 import optax
 from tyro.conf import arg
 
-from rsynth_jax import (
-    ascent,
-    checkpoints,
-    checks,
-    console,
-    expedition,
-    gallery,
-    models,
-    pictures,
-    studio,
-    synthesis,
-    unlabelled,
-)
-from rsynth_jax.ascent import steepest
-from rsynth_jax.expedition import Bytes
-from rsynth_jax.objectives import add, likeness, scale, smoothness
-from rsynth_jax.pictures import Page
-from rsynth_jax.projections import box, chain, l2_ball
-from rsynth_jax.synthesis import Task
+from rsynth_jax import checks, models
+from rsynth_jax.cli import options as studio
+from rsynth_jax.cli import report as gallery
+from rsynth_jax.cli import run as console
+from rsynth_jax.cli import sheets as pictures
+from rsynth_jax.cli.sheets import Page
+from rsynth_jax.data import unlabelled
+from rsynth_jax.sampling import runner as expedition
+from rsynth_jax.sampling.runner import Bytes
+from rsynth_jax.storage import releases as checkpoints
+from rsynth_jax.synthesis import ascent
+from rsynth_jax.synthesis import tasks as synthesis
+from rsynth_jax.synthesis.ascent import steepest
+from rsynth_jax.synthesis.objectives import add, likeness, scale, smoothness
+from rsynth_jax.synthesis.projections import box, chain, l2_ball
+from rsynth_jax.synthesis.tasks import Task
 
 
 def inversion(classifier, start, features, *, smooth, radius):

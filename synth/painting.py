@@ -12,11 +12,17 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from tyro.conf import UseAppendAction, arg
 
-from rsynth_jax import console, gallery, images, models, objectives, photos, studio, synthesis
-from rsynth_jax.ascent import steepest
-from rsynth_jax.objectives import TOWARDS
-from rsynth_jax.projections import ball_in_box
-from rsynth_jax.synthesis import Task
+from rsynth_jax import images, models
+from rsynth_jax.cli import options as studio
+from rsynth_jax.cli import report as gallery
+from rsynth_jax.cli import run as console
+from rsynth_jax.data import image_files as photos
+from rsynth_jax.synthesis import objectives
+from rsynth_jax.synthesis import tasks as synthesis
+from rsynth_jax.synthesis.ascent import steepest
+from rsynth_jax.synthesis.objectives import TOWARDS
+from rsynth_jax.synthesis.projections import ball_in_box
+from rsynth_jax.synthesis.tasks import Task
 
 
 def painting(classifier, image, number, where, *, score, radius):

@@ -14,20 +14,17 @@ import jax
 import numpy as np
 from tyro.conf import arg
 
-from rsynth_jax import (
-    checkpoints,
-    console,
-    expedition,
-    images,
-    models,
-    objectives,
-    pictures,
-    studio,
-    synthesis,
-)
-from rsynth_jax.ascent import steepest
-from rsynth_jax.projections import ball_in_box
-from rsynth_jax.synthesis import Task
+from rsynth_jax import images, models
+from rsynth_jax.cli import options as studio
+from rsynth_jax.cli import run as console
+from rsynth_jax.cli import sheets as pictures
+from rsynth_jax.sampling import runner as expedition
+from rsynth_jax.storage import releases as checkpoints
+from rsynth_jax.synthesis import objectives
+from rsynth_jax.synthesis import tasks as synthesis
+from rsynth_jax.synthesis.ascent import steepest
+from rsynth_jax.synthesis.projections import ball_in_box
+from rsynth_jax.synthesis.tasks import Task
 
 COLUMNS = 16  # of a sheet at most: the rest is in the .npz
 

@@ -14,21 +14,19 @@ import numpy as np
 from rich.progress import Progress
 from tyro.conf import Positional, arg
 
-from rsynth_jax import (
-    checkpoints,
-    checks,
-    console,
-    data,
-    embedding,
-    extractors,
-    photos,
-    pictures,
-    unlabelled,
-)
-from rsynth_jax.embedding import Embedding
-from rsynth_jax.extractors import Extractor
+from rsynth_jax import checks
+from rsynth_jax.cli import run as console
+from rsynth_jax.cli import sheets as pictures
+from rsynth_jax.data import image_files as photos
+from rsynth_jax.data import sources as data
+from rsynth_jax.data import unlabelled
 from rsynth_jax.metrics import frechet, inception_score, kernel, neighbors
 from rsynth_jax.metrics.estimates import Estimate
+from rsynth_jax.sampling import embedding
+from rsynth_jax.sampling.embedding import Embedding
+from rsynth_jax.storage import extractors
+from rsynth_jax.storage import releases as checkpoints
+from rsynth_jax.storage.extractors import Extractor
 
 LEAST = 6  # images: a fifth neighbour, and the image itself
 SHOWN = 5  # real images beside a generated one

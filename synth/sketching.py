@@ -9,11 +9,15 @@ from pathlib import Path
 
 import jax.numpy as jnp
 
-from rsynth_jax import checks, console, gallery, studio, synthesis
-from rsynth_jax.ascent import steepest
-from rsynth_jax.objectives import TOWARDS
-from rsynth_jax.projections import ball_in_box, chain, pixels
-from rsynth_jax.synthesis import Task
+from rsynth_jax import checks
+from rsynth_jax.cli import options as studio
+from rsynth_jax.cli import report as gallery
+from rsynth_jax.cli import run as console
+from rsynth_jax.synthesis import tasks as synthesis
+from rsynth_jax.synthesis.ascent import steepest
+from rsynth_jax.synthesis.objectives import TOWARDS
+from rsynth_jax.synthesis.projections import ball_in_box, chain, pixels
+from rsynth_jax.synthesis.tasks import Task
 
 DARK = 0.25  # a stroke is darker than this in its mean over the channels
 STEEP = 0.25  # an edge differs by more than this from the pixel above or to the left

@@ -12,11 +12,16 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from rsynth_jax import checkpoints, checks, console, gallery, images, studio, synthesis
-from rsynth_jax.ascent import steepest
-from rsynth_jax.objectives import TOWARDS
-from rsynth_jax.projections import ball_in_box, chain, low_resolution_in_box, resampled_in_box
-from rsynth_jax.synthesis import Task
+from rsynth_jax import checks, images
+from rsynth_jax.cli import options as studio
+from rsynth_jax.cli import report as gallery
+from rsynth_jax.cli import run as console
+from rsynth_jax.storage import releases as checkpoints
+from rsynth_jax.synthesis import tasks as synthesis
+from rsynth_jax.synthesis.ascent import steepest
+from rsynth_jax.synthesis.objectives import TOWARDS
+from rsynth_jax.synthesis.projections import ball_in_box, chain, low_resolution_in_box, resampled_in_box
+from rsynth_jax.synthesis.tasks import Task
 
 
 class Forward(NamedTuple):

@@ -11,11 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 from tyro.conf import arg
 
-from rsynth_jax import ascent, checks, console, gallery, images, objectives, photos, studio, synthesis
-from rsynth_jax.ascent import steepest
-from rsynth_jax.objectives import TOWARDS, add, resemblance, scale
-from rsynth_jax.projections import ball_in_box, dykstra, low_frequencies
-from rsynth_jax.synthesis import Task
+from rsynth_jax import checks, images
+from rsynth_jax.cli import options as studio
+from rsynth_jax.cli import report as gallery
+from rsynth_jax.cli import run as console
+from rsynth_jax.data import image_files as photos
+from rsynth_jax.synthesis import ascent, objectives
+from rsynth_jax.synthesis import tasks as synthesis
+from rsynth_jax.synthesis.ascent import steepest
+from rsynth_jax.synthesis.objectives import TOWARDS, add, resemblance, scale
+from rsynth_jax.synthesis.projections import ball_in_box, dykstra, low_frequencies
+from rsynth_jax.synthesis.tasks import Task
 
 ROUNDS = 20  # of Dykstra's, between the coarse structure and the ball; the ball comes last and holds exactly
 

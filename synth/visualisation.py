@@ -13,23 +13,20 @@ import jax
 import numpy as np
 from tyro.conf import arg
 
-from rsynth_jax import (
-    checkpoints,
-    checks,
-    console,
-    data,
-    embedding,
-    expedition,
-    models,
-    objectives,
-    pictures,
-    studio,
-    synthesis,
-    unlabelled,
-)
-from rsynth_jax.ascent import steepest
-from rsynth_jax.projections import box, chain, l2_ball
-from rsynth_jax.synthesis import Task
+from rsynth_jax import checks, models
+from rsynth_jax.cli import options as studio
+from rsynth_jax.cli import run as console
+from rsynth_jax.cli import sheets as pictures
+from rsynth_jax.data import sources as data
+from rsynth_jax.data import unlabelled
+from rsynth_jax.sampling import embedding
+from rsynth_jax.sampling import runner as expedition
+from rsynth_jax.storage import releases as checkpoints
+from rsynth_jax.synthesis import objectives
+from rsynth_jax.synthesis import tasks as synthesis
+from rsynth_jax.synthesis.ascent import steepest
+from rsynth_jax.synthesis.projections import box, chain, l2_ball
+from rsynth_jax.synthesis.tasks import Task
 
 READERS = 2  # classes named beside a unit: those whose weights on it are largest
 

@@ -7,8 +7,8 @@ import optax
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from rsynth_jax import projections
-from rsynth_jax.ascent import Ascent, best_so_far, drawn, projected_gradient_ascent, run, steepest
+from rsynth_jax.synthesis import projections
+from rsynth_jax.synthesis.ascent import Ascent, best_so_far, drawn, projected_gradient_ascent, run, steepest
 
 RNG = np.random.default_rng(2)
 WEIGHTS = RNG.normal(size=(4, 4, 3)).astype(np.float32)

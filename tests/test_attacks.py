@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from rsynth_jax import attacks, objectives
-from rsynth_jax.attacks import Threat
+from rsynth_jax.attacks import adversaries as attacks
+from rsynth_jax.attacks.adversaries import Threat
+from rsynth_jax.synthesis import objectives
 from rsynth_jax.types import Classifier
 
 RNG = np.random.default_rng(3)

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from tiny import refused
 
-from rsynth_jax import ascent, objectives
-from rsynth_jax.attacks import Threat, allowed, apgd, attempts, fab, square
-from rsynth_jax.projections import box
+from rsynth_jax.attacks import apgd, fab, square
+from rsynth_jax.attacks import autoattack as attempts
+from rsynth_jax.attacks.adversaries import Threat, allowed
+from rsynth_jax.synthesis import ascent, objectives
+from rsynth_jax.synthesis.projections import box
 from rsynth_jax.types import Classifier
 
 RNG = np.random.default_rng(3)

@@ -15,8 +15,10 @@ from numpy.testing import assert_array_equal
 from safetensors.numpy import save_file
 from tiny import refused
 
-from rsynth_jax import checkpoints, models, parallel
-from rsynth_jax.training import TrainState
+from rsynth_jax import models
+from rsynth_jax import sharding as parallel
+from rsynth_jax.storage import releases as checkpoints
+from rsynth_jax.training.classifier import TrainState
 
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import jax
 import pytest
 
-from rsynth_jax import console
-from rsynth_jax.console import classes, label
+from rsynth_jax.cli import run as console
+from rsynth_jax.cli.run import classes, label
 
 NAMES = ("airplane", "cat", "7", "0")
 

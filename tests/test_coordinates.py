@@ -7,7 +7,8 @@ import optax
 import pytest
 from numpy.testing import assert_allclose
 
-from rsynth_jax import ascent, coordinates, projections
+from rsynth_jax.synthesis import ascent, projections
+from rsynth_jax.synthesis import parameterization as coordinates
 
 SHAPE = (6, 4, 3)
 RNG = np.random.default_rng(0)

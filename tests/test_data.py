@@ -12,8 +12,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image as Pillow
 from tiny import refused
 
-from rsynth_jax import data, datasets
-from rsynth_jax.datasets import Arrays, Dataset
+from rsynth_jax.data import loader as datasets
+from rsynth_jax.data import sources as data
+from rsynth_jax.data.loader import Arrays, Dataset
 
 RNG = np.random.default_rng(0)
 TFDS = Path(__file__).parents[1] / "../shared/data/tfds"

@@ -11,8 +11,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image as Pillow
 from tiny import refused
 
-from rsynth_jax import checkpoints, models
+from rsynth_jax import models
 from rsynth_jax.metrics import ranking
+from rsynth_jax.storage import releases as checkpoints
 from train import detect
 from train.detect import Options
 

@@ -12,12 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from rsynth_jax import attacks, dual, losses, objectives, seeds, synthesis
-from rsynth_jax.ascent import steepest
-from rsynth_jax.attacks import Threat
+from rsynth_jax.attacks import adversaries as attacks
+from rsynth_jax.attacks.adversaries import Threat
 from rsynth_jax.models.layers import Outputs
-from rsynth_jax.projections import box
-from rsynth_jax.seeds import Seeds
+from rsynth_jax.synthesis import class_gaussians as seeds
+from rsynth_jax.synthesis import objectives
+from rsynth_jax.synthesis import tasks as synthesis
+from rsynth_jax.synthesis.ascent import steepest
+from rsynth_jax.synthesis.class_gaussians import Seeds
+from rsynth_jax.synthesis.projections import box
+from rsynth_jax.training import dual, losses
 
 RNG = np.random.default_rng(0)
 SHAPE = (16, 16, 3)

@@ -9,8 +9,10 @@ import pytest
 import tiny
 from numpy.testing import assert_array_equal
 
-from rsynth_jax import evaluation, images
-from rsynth_jax.attacks import Threat, attempts
+from rsynth_jax import images
+from rsynth_jax.attacks import autoattack as attempts
+from rsynth_jax.attacks import evaluation
+from rsynth_jax.attacks.adversaries import Threat
 
 SHAPE = (4, 4, 3)
 RNG = np.random.default_rng(0)

@@ -6,12 +6,15 @@ import pytest
 import tiny
 from numpy.testing import assert_allclose, assert_array_equal
 
-from rsynth_jax import expedition, objectives, seeds, synthesis
-from rsynth_jax.ascent import steepest
 from rsynth_jax.images import decode
 from rsynth_jax.models.layers import Outputs
-from rsynth_jax.projections import box
-from rsynth_jax.synthesis import Task
+from rsynth_jax.sampling import runner as expedition
+from rsynth_jax.synthesis import class_gaussians as seeds
+from rsynth_jax.synthesis import objectives
+from rsynth_jax.synthesis import tasks as synthesis
+from rsynth_jax.synthesis.ascent import steepest
+from rsynth_jax.synthesis.projections import box
+from rsynth_jax.synthesis.tasks import Task
 
 RNG = np.random.default_rng(0)
 GIVEN = RNG.integers(0, 256, (7, *tiny.SHAPE), np.uint8)

@@ -16,8 +16,8 @@ from PIL import Image
 from tiny import refused
 
 from benchmarks import drawn
-from rsynth_jax import extractors
 from rsynth_jax.models import alexnet, efficientnet, inception, layers, pytorch
+from rsynth_jax.storage import extractors
 
 ROOT = Path(__file__).parents[1]
 BABOON = ROOT / "../shared/data/photos/set14/img_001.png"

@@ -11,9 +11,10 @@ import tiny
 from PIL import Image as Pillow
 from tiny import NAMES, refused
 
-from rsynth_jax import console, models
-from rsynth_jax.objectives import TOWARDS
-from rsynth_jax.recipes import RECIPES
+from rsynth_jax import models
+from rsynth_jax.cli import run as console
+from rsynth_jax.synthesis.objectives import TOWARDS
+from rsynth_jax.training.recipes import RECIPES
 from synth import generation
 from synth.generation import Options
 

@@ -11,8 +11,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image as Pillow
 from tiny import refused
 
-from rsynth_jax import ascent, objectives
-from rsynth_jax.seeds import Seeds
+from rsynth_jax.synthesis import ascent, objectives
+from rsynth_jax.synthesis.class_gaussians import Seeds
 from synth import inpainting
 from synth.inpainting import Options
 

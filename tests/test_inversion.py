@@ -11,7 +11,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image as Pillow
 from tiny import refused
 
-from rsynth_jax import ascent, expedition, pictures, studio
+from rsynth_jax.cli import options as studio
+from rsynth_jax.cli import sheets as pictures
+from rsynth_jax.sampling import runner as expedition
+from rsynth_jax.synthesis import ascent
 from synth import inversion
 from synth.inversion import Options
 

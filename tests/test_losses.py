@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from rsynth_jax import losses
+from rsynth_jax.training import losses
 
 RNG = np.random.default_rng(4)
 CLEAN, ADVERSARIAL, OTHER = RNG.normal(scale=3, size=(3, 6, 5)).astype(np.float32)

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from rsynth_jax import checkpoints, images, models, projections
+from rsynth_jax import images, models
 from rsynth_jax.models.layers import Outputs
+from rsynth_jax.storage import releases as checkpoints
+from rsynth_jax.synthesis import projections
 from rsynth_jax.types import Classifier
 
 ROOT = Path(__file__).parents[1]

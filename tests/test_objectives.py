@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from rsynth_jax import objectives
+from rsynth_jax.synthesis import objectives
 from rsynth_jax.types import Classifier
 
 RNG = np.random.default_rng(1)

@@ -9,7 +9,8 @@ from numpy.testing import assert_array_equal
 from PIL import Image as Pillow
 from tiny import refused
 
-from rsynth_jax import ascent, console, objectives
+from rsynth_jax.cli import run as console
+from rsynth_jax.synthesis import ascent, objectives
 from synth import painting
 from synth.painting import Options
 

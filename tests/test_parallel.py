@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from rsynth_jax import parallel
+from rsynth_jax import sharding as parallel
 
 BATCH = np.arange(48, dtype=np.float32).reshape(16, 3)
 

@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image as Pillow
 from tiny import refused
 
-from rsynth_jax import photos
+from rsynth_jax.data import image_files as photos
 
 RNG = np.random.default_rng(0)
 TURNS = {  # of EXIF's orientation, how the stored image must be turned

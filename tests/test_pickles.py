@@ -9,7 +9,7 @@ import pickletools
 import pytest
 from tiny import refused
 
-from rsynth_jax import pickles
+from rsynth_jax.storage import unpickler as pickles
 
 VOCABULARY = pickles.Vocabulary(
     words={"collections OrderedDict": dict, "builtins complex": "a value, which cannot be applied"},

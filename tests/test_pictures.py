@@ -10,8 +10,8 @@ from numpy.testing import assert_array_equal
 from PIL import Image as Pillow
 from PIL import ImageFont
 
-from rsynth_jax import pictures
-from rsynth_jax.pictures import FONT, GAP, LINE, MARGIN, SIDE
+from rsynth_jax.cli import sheets as pictures
+from rsynth_jax.cli.sheets import FONT, GAP, LINE, MARGIN, SIDE
 
 RNG = np.random.default_rng(0)
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 
-from rsynth_jax import images, projections
+from rsynth_jax import images
+from rsynth_jax.synthesis import projections
 
 SETS = {
     "box": lambda center, radius: projections.box(),

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from rsynth_jax import console
+from rsynth_jax.cli import run as console
 from synth import (
     generation,
     inpainting,

@@ -10,9 +10,10 @@ import optax
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from rsynth_jax import methods, models
-from rsynth_jax.attacks import Threat
-from rsynth_jax.recipes import RECIPES
+from rsynth_jax import models
+from rsynth_jax.attacks.adversaries import Threat
+from rsynth_jax.training import build as methods
+from rsynth_jax.training.recipes import RECIPES
 
 PAPER = {  # Santurkar et al. 2019, appendix: epochs, rate, batch, rate / 10 at, epsilon, steps, step size
     "cifar10": (350, 0.01, 256, (150, 250), 0.5, 7, 0.1),

@@ -10,7 +10,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image as Pillow
 from tiny import NAMES, refused
 
-from rsynth_jax import ascent, checkpoints, expedition, models
+from rsynth_jax import models
+from rsynth_jax.sampling import runner as expedition
+from rsynth_jax.storage import releases as checkpoints
+from rsynth_jax.synthesis import ascent
 from rsynth_jax.types import Classifier
 from synth import refinement
 from synth.refinement import Options

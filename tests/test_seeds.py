@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from rsynth_jax import seeds
+from rsynth_jax.synthesis import class_gaussians as seeds
 
 RNG = np.random.default_rng(5)
 LABELS = np.repeat([0, 1, 2], [2, 12, 20])

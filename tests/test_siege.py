@@ -9,9 +9,12 @@ import pytest
 from numpy.testing import assert_array_equal
 from test_evaluation import MODEL, SHAPE, VARIABLES, logits
 
-from rsynth_jax import ascent, evaluation, siege
-from rsynth_jax.attacks import Threat, attempts
+from rsynth_jax.attacks import autoattack as attempts
+from rsynth_jax.attacks import evaluation
+from rsynth_jax.attacks import runner as siege
+from rsynth_jax.attacks.adversaries import Threat
 from rsynth_jax.models import bind
+from rsynth_jax.synthesis import ascent
 
 THREAT = Threat("l2", 0.12, 0.02, 22)  # in chunks of 2, which compile soon
 NUM = 24

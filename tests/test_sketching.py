@@ -6,7 +6,7 @@ import tiny
 from numpy.testing import assert_array_equal
 from tiny import refused
 
-from rsynth_jax import ascent, objectives
+from rsynth_jax.synthesis import ascent, objectives
 from synth import sketching
 from synth.sketching import Options
 

@@ -10,11 +10,14 @@ from numpy.testing import assert_array_equal
 from PIL import Image as Pillow
 from tiny import NAMES, refused
 
-from rsynth_jax import gallery, pictures, studio, synthesis
-from rsynth_jax.ascent import steepest
-from rsynth_jax.objectives import log_prob
-from rsynth_jax.projections import box
-from rsynth_jax.studio import Options
+from rsynth_jax.cli import options as studio
+from rsynth_jax.cli import report as gallery
+from rsynth_jax.cli import sheets as pictures
+from rsynth_jax.cli.options import Options
+from rsynth_jax.synthesis import tasks as synthesis
+from rsynth_jax.synthesis.ascent import steepest
+from rsynth_jax.synthesis.objectives import log_prob
+from rsynth_jax.synthesis.projections import box
 
 IMAGES = tiny.noise(5)
 pytestmark = pytest.mark.usefixtures("networks")

@@ -10,7 +10,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image as Pillow
 from tiny import refused
 
-from rsynth_jax import ascent, images, objectives
+from rsynth_jax import images
+from rsynth_jax.synthesis import ascent, objectives
 from synth import superresolution
 from synth.superresolution import Options
 

@@ -10,10 +10,13 @@ import optax
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from rsynth_jax import ascent, models, objectives, parallel, projections, synthesis
-from rsynth_jax.ascent import steepest
+from rsynth_jax import models
+from rsynth_jax import sharding as parallel
 from rsynth_jax.models.layers import Outputs
-from rsynth_jax.synthesis import Task
+from rsynth_jax.synthesis import ascent, objectives, projections
+from rsynth_jax.synthesis import tasks as synthesis
+from rsynth_jax.synthesis.ascent import steepest
+from rsynth_jax.synthesis.tasks import Task
 
 SHAPE = (4, 4, 3)
 RADIUS = 0.7

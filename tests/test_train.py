@@ -19,8 +19,11 @@ from numpy.testing import assert_array_equal
 from PIL import Image as Pillow
 from tiny import refused
 
-from rsynth_jax import checkpoints, console, models, watching
-from rsynth_jax.recipes import RECIPES, Recipe
+from rsynth_jax import models
+from rsynth_jax.cli import run as console
+from rsynth_jax.cli import train_log as watching
+from rsynth_jax.storage import releases as checkpoints
+from rsynth_jax.training.recipes import RECIPES, Recipe
 from train import train
 
 ROOT = Path(__file__).parents[1]

@@ -8,8 +8,11 @@ import pytest
 import tiny
 from numpy.testing import assert_allclose
 
-from rsynth_jax import attacks, losses, parallel, training
-from rsynth_jax.attacks import Threat
+from rsynth_jax import sharding as parallel
+from rsynth_jax.attacks import adversaries as attacks
+from rsynth_jax.attacks.adversaries import Threat
+from rsynth_jax.training import classifier as training
+from rsynth_jax.training import losses
 
 RNG = np.random.default_rng(7)
 IMAGES = RNG.integers(0, 256, (16, 16, 16, 3), np.uint8)

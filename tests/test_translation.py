@@ -11,9 +11,14 @@ import tiny
 from numpy.testing import assert_allclose, assert_array_equal
 from tiny import NAMES, refused
 
-from rsynth_jax import ascent, checkpoints, console, models, pictures, synthesis
+from rsynth_jax import models
+from rsynth_jax.cli import run as console
+from rsynth_jax.cli import sheets as pictures
 from rsynth_jax.metrics import paired
-from rsynth_jax.objectives import TOWARDS
+from rsynth_jax.storage import releases as checkpoints
+from rsynth_jax.synthesis import ascent
+from rsynth_jax.synthesis import tasks as synthesis
+from rsynth_jax.synthesis.objectives import TOWARDS
 from rsynth_jax.types import Classifier
 from synth import translation
 from synth.translation import Options

@@ -9,7 +9,8 @@ from numpy.testing import assert_array_equal
 from PIL import Image as Pillow
 from tiny import refused
 
-from rsynth_jax import photos, unlabelled
+from rsynth_jax.data import image_files as photos
+from rsynth_jax.data import unlabelled
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (6, 8, 10, 3), np.uint8)

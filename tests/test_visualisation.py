@@ -9,7 +9,10 @@ import tiny
 from numpy.testing import assert_allclose, assert_array_equal
 from tiny import NAMES, refused
 
-from rsynth_jax import ascent, checkpoints, models, objectives, pictures
+from rsynth_jax import models
+from rsynth_jax.cli import sheets as pictures
+from rsynth_jax.storage import releases as checkpoints
+from rsynth_jax.synthesis import ascent, objectives
 from synth import visualisation
 from synth.visualisation import Options
 

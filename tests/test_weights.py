@@ -17,7 +17,7 @@ from numpy.testing import assert_array_equal
 from safetensors.flax import save_file
 from tiny import refused
 
-from rsynth_jax import weights
+from rsynth_jax.storage import state_dicts as weights
 
 BASE = np.arange(24, dtype=np.float32).reshape(4, 6)
 PUBLISHED = Path(__file__).parents[2] / "shared" / "data" / "weights"

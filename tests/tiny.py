@@ -15,10 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rsynth_jax import checkpoints, models
-from rsynth_jax.attacks import Threat
+from rsynth_jax import models
+from rsynth_jax.attacks.adversaries import Threat
 from rsynth_jax.models import layers, resnet
-from rsynth_jax.seeds import Seeds
+from rsynth_jax.storage import releases as checkpoints
+from rsynth_jax.synthesis.class_gaussians import Seeds
 
 refused = functools.partial(pytest.raises, ValueError, check=lambda error: "\n" not in str(error))
 

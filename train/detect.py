@@ -14,8 +14,14 @@ import jax
 import numpy as np
 from tyro.conf import arg
 
-from rsynth_jax import checkpoints, checks, console, data, embedding, models, pictures, unlabelled
+from rsynth_jax import checks, models
+from rsynth_jax.cli import run as console
+from rsynth_jax.cli import sheets as pictures
+from rsynth_jax.data import sources as data
+from rsynth_jax.data import unlabelled
 from rsynth_jax.metrics import estimates, ranking
+from rsynth_jax.sampling import embedding
+from rsynth_jax.storage import releases as checkpoints
 
 LEAST = 2  # images of a set: less has no interval
 

@@ -14,19 +14,17 @@ import jax
 import numpy as np
 from tyro.conf import arg
 
-from rsynth_jax import (
-    attacks,
-    checkpoints,
-    checks,
-    console,
-    data,
-    datasets,
-    evaluation,
-    models,
-    siege,
-)
-from rsynth_jax.attacks import Threat, attempts
+from rsynth_jax import checks, models
+from rsynth_jax.attacks import adversaries as attacks
+from rsynth_jax.attacks import autoattack as attempts
+from rsynth_jax.attacks import evaluation
+from rsynth_jax.attacks import runner as siege
+from rsynth_jax.attacks.adversaries import Threat
+from rsynth_jax.cli import run as console
+from rsynth_jax.data import loader as datasets
+from rsynth_jax.data import sources as data
 from rsynth_jax.metrics import estimates
+from rsynth_jax.storage import releases as checkpoints
 
 ATTACKS = {
     "pgd": lambda o, threat, classes: (attempts.pgd(threat, o.loss, o.restarts),),

@@ -16,24 +16,22 @@ import jax
 import jax.numpy as jnp
 from tyro.conf import arg
 
-from rsynth_jax import (
-    checkpoints,
-    checks,
-    console,
-    data,
-    datasets,
-    dual,
-    evaluation,
-    methods,
-    models,
-    parallel,
-    pictures,
-    seeds,
-    training,
-)
-from rsynth_jax.attacks import Threat, attempts
-from rsynth_jax.recipes import RECIPES, Recipe
-from rsynth_jax.watching import Plan, Watch
+from rsynth_jax import checks, models
+from rsynth_jax import sharding as parallel
+from rsynth_jax.attacks import autoattack as attempts
+from rsynth_jax.attacks import evaluation
+from rsynth_jax.attacks.adversaries import Threat
+from rsynth_jax.cli import run as console
+from rsynth_jax.cli import sheets as pictures
+from rsynth_jax.cli.train_log import Plan, Watch
+from rsynth_jax.data import loader as datasets
+from rsynth_jax.data import sources as data
+from rsynth_jax.storage import releases as checkpoints
+from rsynth_jax.synthesis import class_gaussians as seeds
+from rsynth_jax.training import build as methods
+from rsynth_jax.training import classifier as training
+from rsynth_jax.training import dual
+from rsynth_jax.training.recipes import RECIPES, Recipe
 
 JUDGE_STEPS = 10  # of the PGD that judges the test images after each epoch
 

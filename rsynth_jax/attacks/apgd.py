@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rsynth_jax.ascent import Ascent, AscentInfo, select, steepest
+from rsynth_jax.synthesis.ascent import Ascent, AscentInfo, select, steepest
 from rsynth_jax.types import Image, Objective, Projection, Scalar
 
 RHO = 0.75  # paper, sec. 3.3

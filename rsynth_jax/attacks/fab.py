@@ -11,8 +11,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rsynth_jax.ascent import Ascent, AscentInfo
-from rsynth_jax.projections import box
+from rsynth_jax.synthesis.ascent import Ascent, AscentInfo
+from rsynth_jax.synthesis.projections import box
 from rsynth_jax.types import Image, Objective, Scalar
 
 ALPHA, BETA, ETA = 0.1, 0.9, 1.05  # paper, sec. 3.2: largest pull, share kept drawing back, overshoot

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from rsynth_jax.ascent import Ascent, AscentInfo, select
-from rsynth_jax.projections import box
+from rsynth_jax.synthesis.ascent import Ascent, AscentInfo, select
+from rsynth_jax.synthesis.projections import box
 from rsynth_jax.types import Image, Key, Objective, Scalar
 
 SHARE = 0.8  # of the image that the first window covers, as in AutoAttack

@@ -4,5 +4,5 @@
     print(estimate.value, estimate.low, estimate.high)
 
 `frechet`, `kernel`, `inception_score` and `neighbors` compare two sets, in NumPy; `paired` compares one image
-with another, in JAX. What makes features of images is `rsynth_jax.extractors`.
+with another, in JAX. What makes features of images is `rsynth_jax.storage.extractors`.
 """

@@ -17,10 +17,10 @@ import flax.linen as nn
 import jax
 import optax
 
-from rsynth_jax import ascent
-from rsynth_jax.ascent import Ascent
 from rsynth_jax.images import random_shift
 from rsynth_jax.models import bind, seeing
+from rsynth_jax.synthesis import ascent
+from rsynth_jax.synthesis.ascent import Ascent
 from rsynth_jax.types import Classifier, Image, Images, Objective, Projection
 
 

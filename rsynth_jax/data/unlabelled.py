@@ -10,8 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rsynth_jax import checkpoints, data, embedding, models, photos
-from rsynth_jax.data import Mapped
+from rsynth_jax import models
+from rsynth_jax.data import image_files as photos
+from rsynth_jax.data import sources as data
+from rsynth_jax.data.sources import Mapped
+from rsynth_jax.sampling import embedding
+from rsynth_jax.storage import releases as checkpoints
 
 KINDS = ("tfds", "folder", "npz")
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from rsynth_jax import checks, photos
-from rsynth_jax.datasets import Arrays, Dataset, gather
+from rsynth_jax import checks
+from rsynth_jax.data import image_files as photos
+from rsynth_jax.data.loader import Arrays, Dataset, gather
 
 MEMORY = 4 << 30  # bytes of decoded images that may stay in memory
 

@@ -16,8 +16,10 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from rsynth_jax import checkpoints, models, weights
+from rsynth_jax import models
 from rsynth_jax.models import alexnet, efficientnet, inception, pytorch
+from rsynth_jax.storage import releases as checkpoints
+from rsynth_jax.storage import state_dicts as weights
 
 
 class Extractor(NamedTuple):

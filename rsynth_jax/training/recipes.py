@@ -2,7 +2,7 @@
 
     recipe = RECIPES["cifar10-cpu"]._replace(epochs=2)
 
-What the values mean is in `rsynth_jax.methods`.
+What the values mean is in `rsynth_jax.training.build`.
 
 `cifar10-cpu` and those of 64 pixels are this project's own, for two cores; the radius grows with the side.
 The six under the paper's names (Santurkar et al. 2019) are its published settings as remembered, not checked

@@ -19,7 +19,7 @@ import numpy as np
 import safetensors
 from flax import traverse_util
 
-from rsynth_jax import pickles
+from rsynth_jax.storage import unpickler as pickles
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # what a file of before PyTorch 1.6 begins with
 

@@ -3,7 +3,7 @@
     train_step = jax.jit(make_train_step(model, optimizer, adversary, loss, augment, ema_decay=0.999))
     state, metrics = train_step(state, key, images, labels)
 
-A method is a pair (adversary, loss); see `rsynth_jax.methods` for the pairs by name.
+A method is a pair (adversary, loss); see `rsynth_jax.training.build` for the pairs by name.
 """
 
 from collections.abc import Callable
@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rsynth_jax.attacks import Adversary
+from rsynth_jax.attacks.adversaries import Adversary
 from rsynth_jax.images import decode
-from rsynth_jax.losses import RobustLoss
 from rsynth_jax.models import bind
+from rsynth_jax.training.losses import RobustLoss
 from rsynth_jax.types import Image, Key, Scalar
 
 Variables = dict[str, Any]  # {"params": ..., "batch_stats": ...}

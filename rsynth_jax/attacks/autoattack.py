@@ -4,7 +4,7 @@
         start, climb = attack.attempt(key, classifier, Victim(image, label, logits), index=0)
 
 An attempt is a start and an `Ascent`, whatever moves it: gradients with momentum, linear models of the
-boundary, or random squares. `rsynth_jax.siege` carries them out on many images.
+boundary, or random squares. `rsynth_jax.attacks.runner` carries them out on many images.
 """
 
 import functools
@@ -13,9 +13,11 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from rsynth_jax import ascent, checks, objectives
-from rsynth_jax.ascent import Ascent
-from rsynth_jax.attacks import Threat, allowed, apgd, fab, random_start, square
+from rsynth_jax import checks
+from rsynth_jax.attacks import apgd, fab, square
+from rsynth_jax.attacks.adversaries import Threat, allowed, random_start
+from rsynth_jax.synthesis import ascent, objectives
+from rsynth_jax.synthesis.ascent import Ascent
 from rsynth_jax.types import Classifier, Image, Key, Label, Logits, Scalar
 
 LOSSES = {"ce": objectives.cross_entropy, "margin": objectives.margin, "dlr": objectives.dlr}

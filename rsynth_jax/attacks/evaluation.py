@@ -12,12 +12,13 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from rsynth_jax import parallel, siege
-from rsynth_jax.attacks import Threat
-from rsynth_jax.attacks.attempts import Attack
+from rsynth_jax import sharding as parallel
+from rsynth_jax.attacks import runner as siege
+from rsynth_jax.attacks.adversaries import Threat
+from rsynth_jax.attacks.autoattack import Attack
+from rsynth_jax.attacks.runner import BATCH_SIZE, Victims
 from rsynth_jax.images import decode
 from rsynth_jax.models import bind
-from rsynth_jax.siege import BATCH_SIZE, Victims
 
 
 class Right(NamedTuple):

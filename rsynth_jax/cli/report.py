@@ -7,10 +7,14 @@ Only programs import this module.
 
 import numpy as np
 
-from rsynth_jax import checkpoints, console, expedition, models, pictures
-from rsynth_jax.expedition import Bytes
+from rsynth_jax import models
+from rsynth_jax.cli import run as console
+from rsynth_jax.cli import sheets as pictures
+from rsynth_jax.cli.options import Options, Painted, Subject
 from rsynth_jax.metrics import estimates
-from rsynth_jax.studio import Options, Painted, Subject
+from rsynth_jax.sampling import runner as expedition
+from rsynth_jax.sampling.runner import Bytes
+from rsynth_jax.storage import releases as checkpoints
 
 ROWS = 16  # of a sheet at most: the rest is in the .npz and in --each
 COLUMNS = 4  # as given, the start, the result, the difference

@@ -17,7 +17,9 @@ import numpy as np
 import optax
 from rich.progress import Progress
 
-from rsynth_jax import console, datasets, evaluation
+from rsynth_jax.attacks import evaluation
+from rsynth_jax.cli import run as console
+from rsynth_jax.data import loader as datasets
 
 LOG_EVERY = 20  # steps
 NOW = (

@@ -13,7 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rsynth_jax import checks, datasets, parallel
+from rsynth_jax import checks
+from rsynth_jax import sharding as parallel
+from rsynth_jax.data import loader as datasets
 from rsynth_jax.images import decode
 
 

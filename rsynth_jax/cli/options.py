@@ -18,19 +18,15 @@ import jax
 import numpy as np
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from rsynth_jax import (
-    ascent,
-    checkpoints,
-    checks,
-    console,
-    expedition,
-    images,
-    models,
-    synthesis,
-    unlabelled,
-)
-from rsynth_jax.expedition import Bytes
-from rsynth_jax.objectives import TOWARDS
+from rsynth_jax import checks, images, models
+from rsynth_jax.cli import run as console
+from rsynth_jax.data import unlabelled
+from rsynth_jax.sampling import runner as expedition
+from rsynth_jax.sampling.runner import Bytes
+from rsynth_jax.storage import releases as checkpoints
+from rsynth_jax.synthesis import ascent
+from rsynth_jax.synthesis import tasks as synthesis
+from rsynth_jax.synthesis.objectives import TOWARDS
 
 SIDE = 32  # pixels, at which lengths are given
 Lengths = TypeVar("Lengths")  # options with a radius and a step size

@@ -16,9 +16,11 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from rsynth_jax import embedding, parallel, seeds
+from rsynth_jax import sharding as parallel
 from rsynth_jax.images import encode
-from rsynth_jax.projections import box
+from rsynth_jax.sampling import embedding
+from rsynth_jax.synthesis import class_gaussians as seeds
+from rsynth_jax.synthesis.projections import box
 from rsynth_jax.types import Images, Key
 
 Bytes = UInt8[np.ndarray, "n h w c"]

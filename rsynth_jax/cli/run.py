@@ -24,7 +24,7 @@ import rich.console
 import tyro
 from rich import progress
 
-from rsynth_jax import checkpoints
+from rsynth_jax.storage import releases as checkpoints
 
 
 def fail(program: str, message: str) -> None:

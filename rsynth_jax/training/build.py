@@ -13,11 +13,15 @@ import flax.linen as nn
 import jax
 import optax
 
-from rsynth_jax import attacks, checks, dual, images, losses, models, seeds, training
-from rsynth_jax.attacks import Adversary, Threat
-from rsynth_jax.losses import RobustLoss
-from rsynth_jax.recipes import Recipe
-from rsynth_jax.seeds import Seeds
+from rsynth_jax import checks, images, models
+from rsynth_jax.attacks import adversaries as attacks
+from rsynth_jax.attacks.adversaries import Adversary, Threat
+from rsynth_jax.synthesis import class_gaussians as seeds
+from rsynth_jax.synthesis.class_gaussians import Seeds
+from rsynth_jax.training import classifier as training
+from rsynth_jax.training import dual, losses
+from rsynth_jax.training.losses import RobustLoss
+from rsynth_jax.training.recipes import Recipe
 from rsynth_jax.types import Image, Key
 
 METHODS = {

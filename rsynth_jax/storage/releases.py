@@ -23,12 +23,12 @@ from flax import traverse_util
 from safetensors.numpy import save as to_safetensors
 
 from rsynth_jax import checks, models
-from rsynth_jax.attacks import BALLS, Threat
-from rsynth_jax.dual import DualState
-from rsynth_jax.seeds import Seeds
-from rsynth_jax.training import TrainState, Variables
+from rsynth_jax.attacks.adversaries import BALLS, Threat
+from rsynth_jax.synthesis.class_gaussians import Seeds
+from rsynth_jax.training.classifier import TrainState, Variables
+from rsynth_jax.training.dual import DualState
 
-ZOO = Path(__file__).parent / "zoo"
+ZOO = Path(__file__).parents[1] / "zoo"
 FORMAT = "rsynth_jax classifier 1"
 RELEASE = "classifier.safetensors"  # its name inside a training run
 

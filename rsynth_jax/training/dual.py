@@ -22,14 +22,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rsynth_jax import ascent, losses, objectives, seeds, training
-from rsynth_jax.attacks import Adversary
-from rsynth_jax.losses import RobustLoss
+from rsynth_jax.attacks.adversaries import Adversary
 from rsynth_jax.metrics.ranking import auc
 from rsynth_jax.models import bind
-from rsynth_jax.projections import box
-from rsynth_jax.seeds import Seeds
-from rsynth_jax.training import Augment, Variables
+from rsynth_jax.synthesis import ascent, objectives
+from rsynth_jax.synthesis import class_gaussians as seeds
+from rsynth_jax.synthesis.class_gaussians import Seeds
+from rsynth_jax.synthesis.projections import box
+from rsynth_jax.training import classifier as training
+from rsynth_jax.training import losses
+from rsynth_jax.training.classifier import Augment, Variables
+from rsynth_jax.training.losses import RobustLoss
 from rsynth_jax.types import Images, Key, Labels, Scalar
 
 WINDOW = 8  # batches over which the AUC is averaged

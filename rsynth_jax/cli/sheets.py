@@ -15,8 +15,8 @@ from jaxtyping import UInt8
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 
-from rsynth_jax import checkpoints
 from rsynth_jax.images import encode, grid
+from rsynth_jax.storage import releases as checkpoints
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt

@@ -16,11 +16,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rsynth_jax import ascent, parallel
-from rsynth_jax.attacks import Threat
-from rsynth_jax.attacks.attempts import Attack, Victim, adversarial
+from rsynth_jax import sharding as parallel
+from rsynth_jax.attacks.adversaries import Threat
+from rsynth_jax.attacks.autoattack import Attack, Victim, adversarial
 from rsynth_jax.images import decode
 from rsynth_jax.models import bind
+from rsynth_jax.synthesis import ascent
 from rsynth_jax.types import Key
 
 BATCH_SIZE = 100

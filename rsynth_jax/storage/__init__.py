@@ -1,0 +1,1 @@
+"""Files: classifiers, checkpoints, weights that others published."""

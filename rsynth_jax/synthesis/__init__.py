@@ -1,0 +1,1 @@
+"""Tasks: what to climb, inside which set, from which start."""
