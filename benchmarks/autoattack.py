@@ -101,7 +101,7 @@ def ours(twin: twins.Twin, threat: Threat, name: str, seed: int, victims, standi
     """What stands after our attack of that name."""
     attack = next(a for a in attempts.standard(threat.norm, threat.epsilon, 10) if a.name == name)
     each = siege.make_siege(twin.model, threat, attack)
-    return standing & ~siege.besiege(each, twin.variables, jax.random.key(seed), victims, standing).images
+    return standing & ~siege.run_attack(each, twin.variables, jax.random.key(seed), victims, standing).images
 
 
 SIDES = {"ours": ours, "torchattacks": theirs}
@@ -134,13 +134,13 @@ def wanted(network: str, norm: str) -> dict[str, Row]:
     return rows
 
 
-def seen(twin: twins.Twin, lots: list[datasets.Arrays]) -> list[siege.Victims]:
+def seen(twin: twins.Twin, lots: list[datasets.Arrays]) -> list[siege.Examples]:
     """The lots of images as the network sees them."""
     logits = jax.jit(evaluation.make_logits(twin.model))
     return [evaluation.seen(logits, twin.variables, *lot) for lot in lots]
 
 
-def attacked(row: Row, twin: twins.Twin, threat: Threat, victims: siege.Victims) -> np.ndarray:
+def attacked(row: Row, twin: twins.Twin, threat: Threat, victims: siege.Examples) -> np.ndarray:
     """What stands after the attacks of a row, of all its images."""
     standing = evaluation.right(victims.logits, victims.labels)
     for name in row.names:
@@ -200,7 +200,7 @@ def speed(twin: twins.Twin, images, labels) -> None:
     peer = peers(twins.Module(twin.torch), "l2", 0.5)["APGD-CE"]
     clean, y = twins.to_torch(images), torch.from_numpy(labels).long()
     sides = {
-        "rsynth_jax": lambda: siege.besiege(each, twin.variables, jax.random.key(0), victims, everyone),
+        "rsynth_jax": lambda: siege.run_attack(each, twin.variables, jax.random.key(0), victims, everyone),
         "torchattacks": lambda: [peer(*rows) for rows in zip(clean.split(100), y.split(100), strict=True)],
     }
     for run in sides.values():

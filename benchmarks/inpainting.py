@@ -65,7 +65,7 @@ def climbed(task_fn, steps: int, options, subject: studio.Subject, missing: np.n
     """So many steps of 0.1 of a task."""
     asked = dataclasses.replace(options, steps=steps)
     each = np.broadcast_to(missing, (len(subject.images), *missing.shape))
-    climb_fn = synthesis.steadily(task_fn, steepest("l2", 0.1))
+    climb_fn = synthesis.with_optimizer(task_fn, steepest("l2", 0.1))
     return studio.paint(asked, subject, climb_fn, each).frames[-1]
 
 
@@ -87,7 +87,7 @@ def program(options, subject: studio.Subject, missing: np.ndarray) -> np.ndarray
 
 WAYS = {
     "the mean color": functools.partial(started, lambda image, missing: images.fill(image, missing > 0)),
-    "a membrane": functools.partial(started, images.membrane),
+    "a harmonic_fill": functools.partial(started, images.harmonic_fill),
     "what the class leads to expect": expected,
     "the paper's, 100 steps of 0.1": functools.partial(climbed, soft, 100),
     "the known exact, from the mean color, 40 of 0.1": functools.partial(climbed, hard, 40),

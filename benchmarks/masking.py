@@ -48,7 +48,7 @@ class Options(record.Options):
     """Written: OUT.png, OUT.json."""
 
 
-def curves(release, victims: siege.Victims) -> dict[str, list[float]]:
+def curves(release, victims: siege.Examples) -> dict[str, list[float]]:
     """The accuracy under each attack alone, at each epsilon."""
     model, clean = models.create(release.config), evaluation.right(victims.logits, victims.labels)
     shares: dict[str, list[float]] = {}
@@ -56,14 +56,14 @@ def curves(release, victims: siege.Victims) -> dict[str, list[float]]:
         for factor in FACTORS:
             threat = Threat(release.threat.norm, factor * release.threat.epsilon, 0.0, num_steps)
             each = siege.make_siege(model, threat, make(threat))
-            fallen = siege.besiege(each, release.variables, jax.random.key(0), victims, clean)
+            fallen = siege.run_attack(each, release.variables, jax.random.key(0), victims, clean)
             standing = clean & ~fallen.images
             shares.setdefault(each.attack.name, []).append(float(standing.mean()))
             print(f"{each.attack.name:8s} {threat.epsilon:6.3f} {standing.mean():6.1%}", flush=True)
     return shares
 
 
-def surfaces(release, victims: siege.Victims) -> np.ndarray:
+def surfaces(release, victims: siege.Examples) -> np.ndarray:
     """The cross-entropy (SURFACES, POINTS, POINTS) over the adversary's direction and a random one."""
     model, epsilon = models.create(release.config), release.threat.epsilon
     reach = jnp.linspace(-REACH * epsilon, REACH * epsilon, POINTS)

@@ -50,7 +50,7 @@ def ours(twin: twins.Twin, images: np.ndarray, labels: np.ndarray) -> np.ndarray
     classifier = models.bind(twin.model, jax.tree.map(lambda each: each.astype(images.dtype), twin.variables))
 
     def nearest(image, label, index):
-        victim = attempts.Victim(image, label, classifier.logits(image))
+        victim = attempts.Example(image, label, classifier.logits(image))
         towards = objectives.difference(classifier, attempts.runner_up(victim, index), label)
         margin = objectives.margin(classifier, label)
         climb = fab.fab(towards, margin, image, "l2")

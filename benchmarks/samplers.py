@@ -36,7 +36,7 @@ ROWS = {
     ),
     "log p": Way("log-prob"),
     "logit": Way("logit"),
-    "evidence, of no class": Way("evidence"),
+    "energy, of no class": Way("energy"),
     "seeds with all of the covariance": Way(seeds="full"),
     "temperature 0.8": Way(temperature=0.8),
     "temperature 1": Way(temperature=1.0),

@@ -67,7 +67,7 @@ def nearest(classifier, image, label):
 
 def paper(asked, subject: studio.Subject, small: np.ndarray) -> np.ndarray:
     """Its 50 steps of 1 at 224 pixels."""
-    climb_fn = synthesis.steadily(nearest, steepest("l2", subject.images.shape[1] / 224))
+    climb_fn = synthesis.with_optimizer(nearest, steepest("l2", subject.images.shape[1] / 224))
     return studio.paint(dataclasses.replace(asked, steps=50), subject, climb_fn).frames[-1]
 
 

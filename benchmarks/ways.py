@@ -24,7 +24,7 @@ from rsynth_jax.storage import releases as checkpoints
 from rsynth_jax.synthesis import ascent, objectives
 from rsynth_jax.synthesis import class_gaussians as seeds
 from rsynth_jax.synthesis import tasks as synthesis
-from rsynth_jax.synthesis.objectives import TOWARDS
+from rsynth_jax.synthesis.objectives import CLASS_OBJECTIVES
 from rsynth_jax.synthesis.projections import box
 from synth.generation import SCHEDULES
 
@@ -103,7 +103,7 @@ def climb_of(ground: Ground, way: Way) -> synthesis.ClimbFn:
     """The way up as a start and an ascent of one image; what a way does not ask for costs it nothing."""
 
     def climb(classifier, start, label, key):
-        score = TOWARDS[way.objective](classifier, label)
+        score = CLASS_OBJECTIVES[way.objective](classifier, label)
         steps = ascent.drawn(key, functools.partial(step_of, way, score))
 
         def reached(image):

@@ -1,7 +1,7 @@
 """What can be done to one image with arrays alone.
 
 thumbnail = downsample(image, 4)
-start = membrane(image, mask)
+start = harmonic_fill(image, mask)
 """
 
 import jax
@@ -53,7 +53,7 @@ def neighbors(image: Image) -> Image:
     return (wide[:-2, 1:-1] + wide[2:, 1:-1] + wide[1:-1, :-2] + wide[1:-1, 2:]) / 4
 
 
-def membrane(image: Image, missing: Weights) -> Image:
+def harmonic_fill(image: Image, missing: Weights) -> Image:
     """The image with what is missing stretched between what is known, as a soap film over a frame.
 
     It solves x = (1 - w) image + w neighbors(x), w = `missing`: the image where w is 0, Laplace's equation

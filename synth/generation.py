@@ -24,7 +24,7 @@ from rsynth_jax.synthesis import ascent
 from rsynth_jax.synthesis import class_gaussians as seeds
 from rsynth_jax.synthesis import tasks as synthesis
 from rsynth_jax.synthesis.ascent import DIRECTIONS
-from rsynth_jax.synthesis.objectives import TOWARDS
+from rsynth_jax.synthesis.objectives import CLASS_OBJECTIVES
 from rsynth_jax.synthesis.projections import box, chain, l2_ball
 from rsynth_jax.synthesis.tasks import Task
 
@@ -35,7 +35,7 @@ SCHEDULES = {"constant": lambda size, _: size, "cosine": optax.cosine_decay_sche
 
 def generation(classifier, start, label, *, objective, radius):
     """From a draw of the class's Gaussian, climb towards the class, at most `radius` away."""
-    return Task(start, TOWARDS[objective](classifier, label), chain(l2_ball(start, radius), box()))
+    return Task(start, CLASS_OBJECTIVES[objective](classifier, label), chain(l2_ball(start, radius), box()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Options:
     temperature: float = 1.2
     """Times a draw's distance from its class's mean: more is more varied, less is more alike."""
     objective: str = "sum"
-    """log-prob (the paper's), logit, sum of both, or evidence (of any class)."""
+    """log-prob (the paper's), logit, sum of both, or energy (of any class)."""
     radius: float = 30.0
     """Largest l2 distance from the start, in pixel values of [0, 1] at 32 pixels (paper: 30; 40 at 224)."""
     steps: Annotated[int | None, arg(metavar="N")] = None
@@ -91,7 +91,7 @@ def check(options: Options) -> None:
     checks.not_negative(seed=o.seed)
     checks.given(checks.not_negative, steps=o.steps)
     checks.below_one(momentum=o.momentum)
-    checks.named("objective", o.objective, TOWARDS)
+    checks.named("objective", o.objective, CLASS_OBJECTIVES)
     checks.named("schedule", o.schedule, SCHEDULES)
     checkpoints.writable(o.out, o.npz, o.gif, o.json)
 
@@ -118,7 +118,7 @@ def sampler(options: Options, model):
         return generation(classifier, start, label, objective=options.objective, radius=options.radius)
 
     chunk = studio.GIF_CHUNK if options.gif else ascent.CHUNK
-    return synthesis.stages(model, synthesis.steadily(task, optimizer), options.steps, chunk)
+    return synthesis.stages(model, synthesis.with_optimizer(task, optimizer), options.steps, chunk)
 
 
 def generate(options: Options) -> int:

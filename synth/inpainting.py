@@ -20,7 +20,7 @@ from rsynth_jax.data import image_files as photos
 from rsynth_jax.synthesis import class_gaussians as seeds
 from rsynth_jax.synthesis import tasks as synthesis
 from rsynth_jax.synthesis.ascent import steepest
-from rsynth_jax.synthesis.objectives import TOWARDS
+from rsynth_jax.synthesis.objectives import CLASS_OBJECTIVES
 from rsynth_jax.synthesis.projections import ball_in_box, box
 from rsynth_jax.synthesis.tasks import Task
 
@@ -31,10 +31,10 @@ def beginning(gaussians, image, label, missing):
     """The image with its hole as `label` leads one to expect, given what is known.
 
     The mean of the class's Gaussian given the known pixels; where those lie beside it, their difference is
-    stretched over the hole as a membrane, so that there is no seam.
+    stretched over the hole as a harmonic_fill, so that there is no seam.
     """
     likely = seeds.expected(gaussians, label, image, 1 - missing, VARIANCE)
-    return box(*images.blends(image, missing))(likely + images.membrane(image - likely, missing))
+    return box(*images.blends(image, missing))(likely + images.harmonic_fill(image - likely, missing))
 
 
 def inpainting(classifier, image, label, start, missing, *, objective, radius):
@@ -45,7 +45,7 @@ def inpainting(classifier, image, label, start, missing, *, objective, radius):
     around the start within the box of all blends, and its projection is exact.
     """
     stay = ball_in_box(start, radius, *images.blends(image, missing))
-    return Task(start, TOWARDS[objective](classifier, label), stay)
+    return Task(start, CLASS_OBJECTIVES[objective](classifier, label), stay)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class Options(studio.Options):
     The hole is where --mask is white, cropped and resized as the images are, the same for all, or the square
     in their middle. Grey is a soft edge, a blend of old and new; where the mask is black every pixel stays as
     it is, to the last bit. The hole begins as the class leads one to expect: the mean of its Gaussian given
-    the known pixels, joined to them by a membrane.
+    the known pixels, joined to them by a harmonic_fill.
     """
 
     mask: Annotated[Path | None, arg(metavar="FILE")] = None
@@ -63,7 +63,7 @@ class Options(studio.Options):
     out: Path = Path("inpainted.png")
     """The sheet, a PNG with a row an image, of up to 16: as given, the start, the result, the difference."""
     objective: str = "logit"
-    """log-prob (the paper's), logit, sum of both, or evidence (of any class)."""
+    """log-prob (the paper's), logit, sum of both, or energy (of any class)."""
     radius: float = 1.5
     """Largest l2 distance from the start, in pixel values of [0, 1] at 32 pixels (paper: 21.6 at 224).
 
@@ -94,13 +94,13 @@ def missing_of(mask: Path | None, side: int) -> np.ndarray:
 
 
 def filled(mask: Path | None, given: np.ndarray) -> np.ndarray:
-    """The images uint8 (n, h, w, 3) with a membrane over the hole: what is known of them, of any class."""
+    """The images uint8 (n, h, w, 3) with a harmonic_fill over the hole: what is known of them, of any class."""
     missing = missing_of(mask, given.shape[1])
 
     @jax.jit
     @jax.vmap
     def fill(image):
-        return images.encode(images.membrane(images.decode(image), missing))
+        return images.encode(images.harmonic_fill(images.decode(image), missing))
 
     return np.asarray(fill(given))
 
@@ -122,7 +122,7 @@ def begun(options: Options, subject: studio.Subject, missing: np.ndarray) -> np.
 def inpainted(options: Options, subject: studio.Subject, missing: np.ndarray) -> studio.Painted:
     """The climb."""
     task = functools.partial(inpainting, objective=options.objective, radius=options.radius)
-    climb_fn = synthesis.steadily(task, steepest("l2", options.step_size))
+    climb_fn = synthesis.with_optimizer(task, steepest("l2", options.step_size))
     each = np.broadcast_to(missing, (len(subject.images), *missing.shape))
     return studio.paint(options, subject, climb_fn, begun(options, subject, missing), each)
 

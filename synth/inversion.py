@@ -27,14 +27,14 @@ from rsynth_jax.storage import releases as checkpoints
 from rsynth_jax.synthesis import ascent
 from rsynth_jax.synthesis import tasks as synthesis
 from rsynth_jax.synthesis.ascent import steepest
-from rsynth_jax.synthesis.objectives import add, likeness, scale, smoothness
+from rsynth_jax.synthesis.objectives import add, feature_match, scale, smoothness
 from rsynth_jax.synthesis.projections import box, chain, l2_ball
 from rsynth_jax.synthesis.tasks import Task
 
 
 def inversion(classifier, start, features, *, smooth, radius):
     """From `start`, climb towards an image whose representation is `features`: of those, a smooth one."""
-    alike = add(likeness(classifier, features), scale(smooth, smoothness()))
+    alike = add(feature_match(classifier, features), scale(smooth, smoothness()))
     return Task(start, alike, chain(l2_ball(start, radius), box()))
 
 
@@ -145,10 +145,10 @@ def climb(options: Options, release, wanted: Wanted, most: int) -> tuple[studio.
     smooth = options.smooth if options.smooth is not None else float(options.to is None)
     task = functools.partial(inversion, smooth=smooth, radius=options.radius)
     sizes = optax.cosine_decay_schedule(options.step_size, options.steps)
-    steadily = synthesis.steadily(task, steepest("l2", sizes))
+    with_optimizer = synthesis.with_optimizer(task, steepest("l2", sizes))
 
     def climb_fn(classifier, start, features):
-        start, climb = steadily(classifier, start, features)
+        start, climb = with_optimizer(classifier, start, features)
         return start, ascent.best_so_far(climb)
 
     def rows_of(rows):
@@ -195,7 +195,7 @@ def inverted(options: Options, subject: studio.Subject, features: np.ndarray, se
         for i, (name, label, start, k) in enumerate(zip(names, labels, seen, best, strict=True))
     ]
     called = ["{name}: {from}, now {ends}, distance {distance:.2f}".format(**one) for one in each]
-    titles = pictures.titles("likeness", options.steps, options.step_size, len(frames))
+    titles = pictures.titles("feature_match", options.steps, options.step_size, len(frames))
     pages = [
         Page(np.stack([images, frames[0], frame], axis=1), called, f"given, start, {title}")
         for frame, title in zip(frames, titles, strict=True)
@@ -221,7 +221,7 @@ def morphed(options: Options, subject: studio.Subject, there: unlabelled.Given, 
     cells = np.stack(stages, axis=1)
     called = [f"{one['name']} to {one['to']}" for one in each]
     rows = [name for one in called for name in (one, "the same in pixels")]
-    title = f"{num} frames of likeness, {options.steps} steps"
+    title = f"{num} frames of feature_match, {options.steps} steps"
     still = Page(cells.reshape(-1, *cells.shape[2:]), rows, title)
     pages = [Page(cells[:, :, f], called, f"{t:.0%}, and in pixels") for f, t in enumerate(shares)]
     what = f"{num} frames on the way of each of {len(each)} images"

@@ -20,7 +20,7 @@ from rsynth_jax.data import image_files as photos
 from rsynth_jax.synthesis import objectives
 from rsynth_jax.synthesis import tasks as synthesis
 from rsynth_jax.synthesis.ascent import steepest
-from rsynth_jax.synthesis.objectives import TOWARDS
+from rsynth_jax.synthesis.objectives import CLASS_OBJECTIVES
 from rsynth_jax.synthesis.projections import ball_in_box
 from rsynth_jax.synthesis.tasks import Task
 
@@ -74,7 +74,7 @@ def stroke_of(options: Options, release, words: str, side: int) -> Stroke:
         raise ValueError(f"{mask} is black: white is where to paint")
     kind, _, unit = what.rpartition("=")
     if kind != "feature":
-        return Stroke(where, console.label(what, release.class_names), TOWARDS[options.objective])
+        return Stroke(where, console.label(what, release.class_names), CLASS_OBJECTIVES[options.objective])
     weights, _ = models.readout(release.variables)
     return Stroke(where, console.unit(unit, len(weights)), objectives.activation)
 
@@ -96,7 +96,7 @@ def paint(options: Options) -> int:
     frames, seconds = [subject.images], 0.0
     for stroke in strokes:
         task = functools.partial(painting, score=stroke.score, radius=options.radius)
-        climb_fn = synthesis.steadily(task, steepest("l2", options.step_size))
+        climb_fn = synthesis.with_optimizer(task, steepest("l2", options.step_size))
         wheres = np.broadcast_to(stroke.where, (num, *stroke.where.shape))
         numbered = subject._replace(labels=np.full(num, stroke.number, np.int32))
         painted = studio.paint(options, numbered, climb_fn, wheres)

@@ -62,7 +62,7 @@ def check(options: Options) -> None:
 def refined(options: Options, release, given: np.ndarray, labels: np.ndarray, track: Callable = iter):
     """The images uint8 (n, h, w, c) after the ascent; `track` wraps the loop over batches."""
     task = functools.partial(refinement, radius=options.radius)
-    climb_fn = synthesis.steadily(task, steepest("l2", options.step_size))
+    climb_fn = synthesis.with_optimizer(task, steepest("l2", options.step_size))
     climb = synthesis.stages(models.create(release.config), climb_fn, options.steps)
 
     def rows_of(rows):

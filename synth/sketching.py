@@ -15,7 +15,7 @@ from rsynth_jax.cli import report as gallery
 from rsynth_jax.cli import run as console
 from rsynth_jax.synthesis import tasks as synthesis
 from rsynth_jax.synthesis.ascent import steepest
-from rsynth_jax.synthesis.objectives import TOWARDS
+from rsynth_jax.synthesis.objectives import CLASS_OBJECTIVES
 from rsynth_jax.synthesis.projections import ball_in_box, chain, pixels
 from rsynth_jax.synthesis.tasks import Task
 
@@ -47,7 +47,7 @@ KEEP = {"nothing": nothing, "strokes": strokes, "edges": edges}
 def sketching(classifier, drawing, label, *, keep, objective, radius):
     """From the drawing, climb towards `label`, at most `radius` away; what is kept of it stays, exactly."""
     stay = chain(pixels(drawing, KEEP[keep](drawing)), ball_in_box(drawing, radius))
-    return Task(drawing, TOWARDS[objective](classifier, label), stay)
+    return Task(drawing, CLASS_OBJECTIVES[objective](classifier, label), stay)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,7 @@ def sketch(options: Options) -> int:
     subject = studio.read(options)
     options = studio.scaled(options, subject.release)
     task = functools.partial(sketching, keep=options.keep, objective=options.objective, radius=options.radius)
-    climb_fn = synthesis.steadily(task, steepest("l2", options.step_size))
+    climb_fn = synthesis.with_optimizer(task, steepest("l2", options.step_size))
     return gallery.publish(options, subject, studio.paint(options, subject, climb_fn), {})
 
 

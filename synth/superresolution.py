@@ -19,7 +19,7 @@ from rsynth_jax.cli import run as console
 from rsynth_jax.storage import releases as checkpoints
 from rsynth_jax.synthesis import tasks as synthesis
 from rsynth_jax.synthesis.ascent import steepest
-from rsynth_jax.synthesis.objectives import TOWARDS
+from rsynth_jax.synthesis.objectives import CLASS_OBJECTIVES
 from rsynth_jax.synthesis.projections import ball_in_box, chain, low_resolution_in_box, resampled_in_box
 from rsynth_jax.synthesis.tasks import Task
 
@@ -64,7 +64,9 @@ def superresolution(classifier, low, label, *, factor, forward, objective, radiu
     """
     consistent = FORWARD[forward].consistent(low, factor)
     start = consistent(images.upsample(low, factor, "cubic"))
-    return Task(start, TOWARDS[objective](classifier, label), chain(ball_in_box(start, radius), consistent))
+    return Task(
+        start, CLASS_OBJECTIVES[objective](classifier, label), chain(ball_in_box(start, radius), consistent)
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -117,7 +119,7 @@ def superresolved(options: Options, subject: studio.Subject, small: np.ndarray) 
     task = functools.partial(superresolution, **asked)
 
     def climb_fn(classifier, _, label, low):
-        climb = synthesis.steadily(task, steepest("l2", o.step_size))
+        climb = synthesis.with_optimizer(task, steepest("l2", o.step_size))
         return climb(classifier, images.decode(low), label)
 
     return studio.paint(o, subject, climb_fn, small)

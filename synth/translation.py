@@ -19,7 +19,7 @@ from rsynth_jax.data import image_files as photos
 from rsynth_jax.synthesis import ascent, objectives
 from rsynth_jax.synthesis import tasks as synthesis
 from rsynth_jax.synthesis.ascent import steepest
-from rsynth_jax.synthesis.objectives import TOWARDS, add, resemblance, scale
+from rsynth_jax.synthesis.objectives import CLASS_OBJECTIVES, add, perceptual, scale
 from rsynth_jax.synthesis.projections import ball_in_box, dykstra, low_frequencies
 from rsynth_jax.synthesis.tasks import Task
 
@@ -34,7 +34,7 @@ def translation(classifier, image, label, free, *, objective, radius, most):
     """
     least, greatest = images.blends(image, free)
     near = ball_in_box(image, radius, jnp.maximum(least, image - most), jnp.minimum(greatest, image + most))
-    return Task(image, TOWARDS[objective](classifier, label), near)
+    return Task(image, CLASS_OBJECTIVES[objective](classifier, label), near)
 
 
 def coarsely(task: Task, cycles: float) -> Task:
@@ -45,7 +45,7 @@ def coarsely(task: Task, cycles: float) -> Task:
 
 def alike(task: Task, weight: float, classifier) -> Task:
     """The same with a penalty on what its start's layers no longer have."""
-    penalty = scale(weight, resemblance(classifier, task.start))
+    penalty = scale(weight, perceptual(classifier, task.start))
     return task._replace(objective=add(task.objective, penalty))
 
 
@@ -89,12 +89,12 @@ def climber(options: Options) -> synthesis.ClimbFn:
         task = task if o.coarse is None else coarsely(task, o.coarse)
         return task if o.resemble is None else alike(task, o.resemble, classifier)
 
-    shaken = synthesis.shaken(task_fn, steepest("l2", o.step_size), o.shift)
+    jittered = synthesis.jittered(task_fn, steepest("l2", o.step_size), o.shift)
     if o.until is None:
-        return shaken
+        return jittered
 
     def stopping(classifier, image, label, free):
-        start, climb = shaken(classifier, image, label, free)
+        start, climb = jittered(classifier, image, label, free)
         likely = objectives.log_prob(classifier, label)
         return start, ascent.stop_when(lambda image: jnp.exp(likely(image)) >= o.until, climb)
 

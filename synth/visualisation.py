@@ -154,7 +154,7 @@ def paint(options: Options, release, kind: Kind) -> tuple[studio.Painted, np.nda
     """The climbs of every start towards each of a kind, and their activations before and after, (2, n, k)."""
     num, start, model = options.starts, starts_of(options, release), models.create(release.config)
     task = functools.partial(visualisation, score=kind.score, radius=options.radius)
-    climb_fn = synthesis.steadily(task, steepest("l2", options.step_size))
+    climb_fn = synthesis.with_optimizer(task, steepest("l2", options.step_size))
     rows = np.arange(len(kind.names) * num)
 
     def rows_of(rows):

@@ -26,7 +26,7 @@ BIAS = -np.tensordot(WEIGHTS, MIDDLE, axes=3) + np.array([4, 1, -1, -2, -5], np.
 linear = Classifier(
     logits=lambda image: jnp.tensordot(WEIGHTS, image, axes=3) + BIAS, features=lambda image: image.ravel()
 )
-VICTIM = attempts.Victim(MIDDLE, 0, jnp.array([4, 1, -1, -2, -5], jnp.float32))
+VICTIM = attempts.Example(MIDDLE, 0, jnp.array([4, 1, -1, -2, -5], jnp.float32))
 LENGTHS = {"l2": lambda x: np.linalg.norm(np.ravel(x)), "linf": lambda x: np.abs(x).max()}
 every_norm = pytest.mark.parametrize("norm", LENGTHS)
 
@@ -215,7 +215,7 @@ def test_square_takes_images_that_are_not_square(norm):
 
 
 def test_targets_are_the_other_classes_by_their_logits():
-    victim = attempts.Victim(MIDDLE, 2, jnp.array([0.5, 3.0, 9.0, 1.0]))
+    victim = attempts.Example(MIDDLE, 2, jnp.array([0.5, 3.0, 9.0, 1.0]))
     assert [int(attempts.runner_up(victim, i)) for i in range(3)] == [1, 3, 0]
 
 

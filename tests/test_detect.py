@@ -48,14 +48,14 @@ def test_the_figures_are_those_of_the_log_sum_exp_of_the_logits(options, once):
     release = checkpoints.load(options.classifier)
     model = models.create(release.config)
 
-    def evidence(images):
+    def energy(images):
         logits = model.apply(release.variables, np.float32(images) / np.float32(255)).logits
         return np.log(np.exp(np.float64(logits)).sum(axis=1))
 
-    inside, outside = evidence(IMAGES[:10]), evidence(OTHERS)
-    assert once["mean_evidence"]["value"] == pytest.approx(inside.mean(), abs=1e-4)
+    inside, outside = energy(IMAGES[:10]), energy(OTHERS)
+    assert once["mean_energy"]["value"] == pytest.approx(inside.mean(), abs=1e-4)
     found = once["against"][options.against[1]]
-    assert found["mean_evidence"]["value"] == pytest.approx(outside.mean(), abs=1e-4)
+    assert found["mean_energy"]["value"] == pytest.approx(outside.mean(), abs=1e-4)
     assert_allclose(list(found["auroc"].values()), ranking.auroc(inside, outside), atol=1e-6)
     assert (once["num"], found["num"]) == (10, 9)
 
@@ -110,8 +110,8 @@ def test_the_json_holds_every_number_printed_and_the_plot_is_drawn(options, tmp_
     for (name, found), row in zip(numbers["against"].items(), rows, strict=True):
         value, low, high = found["auroc"].values()
         assert row.startswith(name) and f"AUROC {value:.4f} [{low:.4f}, {high:.4f}]" in row
-        assert row.endswith(f"mean evidence {found['mean_evidence']['value']:7.2f}")
-    assert f"10 images of {options.inside}: mean evidence {numbers['mean_evidence']['value']:.2f}" in last
+        assert row.endswith(f"mean energy {found['mean_energy']['value']:7.2f}")
+    assert f"10 images of {options.inside}: mean energy {numbers['mean_energy']['value']:.2f}" in last
     with Pillow.open(tmp_path / "p.png") as picture:
         assert picture.format == "PNG" and picture.height == 100 * 1 + 80 * 3
 

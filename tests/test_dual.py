@@ -101,9 +101,7 @@ def test_the_contrast_equals_its_formula():
 
 def test_the_evidence_is_the_log_sum_exp_of_the_logits(linear):
     image = RNG.random((4, 4, 3), np.float32)
-    assert_allclose(
-        objectives.evidence(linear)(image), np.log(np.sum(np.exp(linear.logits(image)))), rtol=1e-5
-    )
+    assert_allclose(objectives.energy(linear)(image), np.log(np.sum(np.exp(linear.logits(image)))), rtol=1e-5)
 
 
 def test_fakes_are_what_the_sampler_makes_in_as_many_steps(shallow):
@@ -152,7 +150,7 @@ def test_real_images_and_fakes_that_stay_seeds_are_told_apart_in_the_end(shallow
     still, state, gaps = GAME._replace(step_size=1e-6, stride=1), begun(variables), []
     for key in jax.random.split(KEY, 25):
         state, metrics = step(model, state, key, still, IMAGES // 4)
-        gaps.append(float(metrics.real_evidence - metrics.fake_evidence))
+        gaps.append(float(metrics.real_energy - metrics.fake_energy))
     assert gaps[-1] > gaps[0] + 0.5 and metrics.auc > 0.9 and metrics.num_steps > 1
 
 

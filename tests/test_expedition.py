@@ -29,7 +29,7 @@ def climb():
     def task(classifier, start, label):
         return Task(start, objectives.logit(classifier, label), box())
 
-    return synthesis.stages(MODEL, synthesis.steadily(task, steepest("l2", 0.5)), 4, 2)
+    return synthesis.stages(MODEL, synthesis.with_optimizer(task, steepest("l2", 0.5)), 4, 2)
 
 
 def rows_of(rows):

@@ -13,7 +13,7 @@ from tiny import NAMES, refused
 
 from rsynth_jax import models
 from rsynth_jax.cli import run as console
-from rsynth_jax.synthesis.objectives import TOWARDS
+from rsynth_jax.synthesis.objectives import CLASS_OBJECTIVES
 from rsynth_jax.training.recipes import RECIPES
 from synth import generation
 from synth.generation import Options
@@ -104,11 +104,11 @@ def test_more_steps_climb_higher_and_stay_within_the_radius(classifier, tmp_path
         assert image["l2_moved"] <= 0.5 + np.sqrt(768) / 255  # bytes round by half of 1 / 255 at each end
 
 
-@pytest.mark.parametrize("objective", TOWARDS)
+@pytest.mark.parametrize("objective", CLASS_OBJECTIVES)
 def test_every_objective_raises_itself(classifier, objective, tmp_path):
     release = generation.checkpoints.load(classifier)
     bound = models.bind(models.create(release.config), release.variables)
-    score = TOWARDS[objective](bound, 1)
+    score = CLASS_OBJECTIVES[objective](bound, 1)
     start = generate(classifier, tmp_path, num=1, steps=0, batch_size=1)
     before = score(of(start, 1)[0].astype(np.float32) / 255)
     end = generate(

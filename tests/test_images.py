@@ -54,12 +54,12 @@ def test_filling_an_image_that_is_all_hole_stays_finite():
     assert np.isfinite(images.fill(IMAGE, np.ones((6, 4, 1), bool))).all()
 
 
-# ---- the membrane
+# ---- the harmonic_fill
 
 RAMP = np.add.outer(np.linspace(0, 0.4, 9), np.linspace(0.1, 0.6, 7)).astype(np.float32)[:, :, None]
 HOLE = np.zeros((9, 7, 1), np.float32)
 HOLE[2:7, 2:6] = 1
-membrane = jax.jit(images.membrane)
+harmonic_fill = jax.jit(images.harmonic_fill)
 
 
 def noise(*shape) -> np.ndarray:
@@ -68,26 +68,26 @@ def noise(*shape) -> np.ndarray:
 
 def test_a_membrane_over_a_hole_in_a_ramp_is_the_ramp_whatever_was_in_the_hole():
     for filling in (0, 1, noise(9, 7, 1)):
-        assert_allclose(membrane(np.where(HOLE > 0, filling, RAMP), HOLE), RAMP, atol=1e-4)
+        assert_allclose(harmonic_fill(np.where(HOLE > 0, filling, RAMP), HOLE), RAMP, atol=1e-4)
 
 
 @pytest.mark.parametrize("missing", [HOLE, HOLE * noise(9, 7, 1), noise(9, 7, 1) * (noise(9, 7, 1) > 0.3)])
 def test_a_membrane_solves_its_equation_and_keeps_what_is_known_to_the_last_bit(missing):
     image = noise(9, 7, 3)
-    found = np.asarray(membrane(image, missing))
+    found = np.asarray(harmonic_fill(image, missing))
     assert_array_equal(found[missing[..., 0] == 0], image[missing[..., 0] == 0])
     assert_allclose(found, (1 - missing) * image + missing * images.neighbors(found), atol=1e-4)
     assert found.min() >= image.min() - 1e-4 and found.max() <= image.max() + 1e-4
 
 
 def test_a_membrane_with_nothing_to_hold_it_stays_finite():
-    assert np.isfinite(membrane(IMAGE, np.ones((6, 4, 1), np.float32))).all()
+    assert np.isfinite(harmonic_fill(IMAGE, np.ones((6, 4, 1), np.float32))).all()
 
 
 def test_a_membrane_bends_the_same_whichever_image_is_beside_it():
     pictures = noise(3, 9, 7, 1)
-    together = jax.vmap(membrane, (0, None))(pictures, HOLE)
-    assert_allclose(together, [membrane(picture, HOLE) for picture in pictures], atol=1e-5)
+    together = jax.vmap(harmonic_fill, (0, None))(pictures, HOLE)
+    assert_allclose(together, [harmonic_fill(picture, HOLE) for picture in pictures], atol=1e-5)
 
 
 def test_blends_hold_every_blend_and_nothing_else_where_nothing_or_everything_is_missing():

@@ -84,14 +84,16 @@ def test_fidelity_weighs_a_mask_with_soft_edges():
 def test_likeness_is_minus_the_relative_distance_of_representations(linear):
     features = linear.features(TARGET)
     gap = np.linalg.norm(linear.features(IMAGE) - features)
-    assert_allclose(objectives.likeness(linear, features)(IMAGE), -gap / np.linalg.norm(features), rtol=1e-5)
-    alike = jax.value_and_grad(objectives.likeness(linear, features))(jnp.asarray(TARGET))
+    assert_allclose(
+        objectives.feature_match(linear, features)(IMAGE), -gap / np.linalg.norm(features), rtol=1e-5
+    )
+    alike = jax.value_and_grad(objectives.feature_match(linear, features))(jnp.asarray(TARGET))
     assert all(np.isfinite(part).all() for part in alike) and alike[0] > -1e-6
 
 
 def test_resemblance_is_minus_the_distance_of_unit_maps_summed_over_the_blocks():
     maps = Classifier(jnp.ravel, jnp.ravel, lambda image: (image, image[:2]))
-    found = objectives.resemblance(maps, TARGET)(IMAGE)
+    found = objectives.perceptual(maps, TARGET)(IMAGE)
     one, other = (image / np.linalg.norm(image, axis=-1, keepdims=True) for image in (IMAGE, TARGET))
     gaps = ((one - other) ** 2).sum(axis=-1)
     assert_allclose(found, -(gaps.mean() + gaps[:2].mean()), rtol=1e-5)
@@ -99,7 +101,7 @@ def test_resemblance_is_minus_the_distance_of_unit_maps_summed_over_the_blocks()
 
 def test_resemblance_is_zero_and_flat_at_its_target_and_blind_to_contrast():
     maps = Classifier(jnp.ravel, jnp.ravel, lambda image: (image,))
-    alike = objectives.resemblance(maps, TARGET)
+    alike = objectives.perceptual(maps, TARGET)
     assert_allclose([alike(TARGET), alike(3 * TARGET)], 0, atol=1e-10)
     assert_allclose(jax.grad(alike)(TARGET), np.zeros_like(TARGET), atol=1e-6)
 

@@ -111,8 +111,8 @@ def test_titles_count_the_steps_of_equal_stages():
 
 def test_histograms_are_a_row_a_set_over_the_outline_of_the_first(tmp_path):
     left, right = {"a": np.full(50, 0.0)}, {"b": np.full(30, 300.0)}
-    pictures.write_histograms(tmp_path / "one.png", left, "evidence")
-    pictures.write_histograms(tmp_path / "two.png", left | right, "evidence")
+    pictures.write_histograms(tmp_path / "one.png", left, "energy")
+    pictures.write_histograms(tmp_path / "two.png", left | right, "energy")
     with Pillow.open(tmp_path / "one.png") as one, Pillow.open(tmp_path / "two.png") as two:
         assert one.format == "PNG" and one.size == (800, 180) and two.size == (800, 260)
         drawn = np.asarray(two.convert("RGB"), int)

@@ -49,9 +49,9 @@ def programs(name):
     return siege.make_siege(MODEL, THREAT, ATTACKS[name])
 
 
-def besiege(name, batch_size, standing=STANDING, **options):
+def run_attack(name, batch_size, standing=STANDING, **options):
     key = jax.random.key(7)
-    return siege.besiege(programs(name), VARIABLES, key, VICTIMS, standing, batch_size, **options)
+    return siege.run_attack(programs(name), VARIABLES, key, VICTIMS, standing, batch_size, **options)
 
 
 @functools.cache
@@ -61,7 +61,7 @@ def alone(name):
 
     @jax.jit
     def attempt(image, label, logits, key, index):
-        victim = attempts.Victim(image, label, logits)
+        victim = attempts.Example(image, label, logits)
         start, climb = attack.attempt(jax.random.fold_in(key, index), classifier, victim, index)
         state = jax.lax.fori_loop(0, attack.num_steps, lambda _, s: climb.step(s)[0], climb.init(start))
         return attempts.adversarial(THREAT, classifier, victim, state.image)
@@ -79,12 +79,12 @@ def alone(name):
 def test_the_images_that_fall_are_those_of_the_plain_loop(name, batch_size):
     expected = alone(name)
     assert expected.any() and (STANDING & ~expected).any()  # the comparison can fail
-    assert_array_equal(besiege(name, batch_size).images, expected)
+    assert_array_equal(run_attack(name, batch_size).images, expected)
 
 
 @every_attack
 def test_what_they_fell_to_is_within_the_threat_and_misclassified(name):
-    fallen, clean = besiege(name, 8), IMAGES / np.float32(255)
+    fallen, clean = run_attack(name, 8), IMAGES / np.float32(255)
     moved = np.linalg.norm((fallen.adversarial - clean).reshape(NUM, -1), axis=1)
     guesses = MODEL.apply(VARIABLES, jnp.asarray(fallen.adversarial)).logits.argmax(-1)
     assert moved.max() <= THREAT.epsilon + 1e-5
@@ -95,14 +95,16 @@ def test_what_they_fell_to_is_within_the_threat_and_misclassified(name):
 
 def test_only_what_stands_is_attacked():
     standing = STANDING & (np.arange(NUM) % 2 == 0)
-    assert_array_equal(besiege("restarts", 4, standing).images, besiege("restarts", 4).images & standing)
-    assert not besiege("restarts", 4, np.zeros(NUM, bool)).images.any()
+    assert_array_equal(
+        run_attack("restarts", 4, standing).images, run_attack("restarts", 4).images & standing
+    )
+    assert not run_attack("restarts", 4, np.zeros(NUM, bool)).images.any()
 
 
 @every_attack
 def test_the_report_ends_with_every_attempt_over(name):
     seen = []
-    fallen = besiege(name, 4, report=lambda *numbers: seen.append(numbers))
+    fallen = run_attack(name, 4, report=lambda *numbers: seen.append(numbers))
     over, totals, standing = map(list, zip(*seen, strict=True))
     assert over == sorted(over) and over[-1] <= totals[-1]
     assert set(totals) == {ATTACKS[name].num_tries * STANDING.sum()}
@@ -114,7 +116,7 @@ def test_the_network_is_asked_once_a_step():
 
     def flops(attack):
         each = siege.make_siege(MODEL, THREAT, attack)
-        rows = siege.Victims(IMAGES, LABELS, VICTIMS.logits)
+        rows = siege.Examples(IMAGES, LABELS, VICTIMS.logits)
         keys = jax.random.split(jax.random.key(0), NUM)
         places = siege.Places(keys, rows, np.zeros(NUM, np.int32))
         states = each.begin(VARIABLES, places)

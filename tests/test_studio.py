@@ -34,7 +34,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 def climb(classifier, image, label):
-    return synthesis.steadily(task, steepest("l2", 0.2))(classifier, image, label)
+    return synthesis.with_optimizer(task, steepest("l2", 0.2))(classifier, image, label)
 
 
 def task(classifier, image, label):

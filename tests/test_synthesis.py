@@ -43,8 +43,8 @@ def task(classifier, start, label) -> Task:
     return Task(start, objectives.log_prob(classifier, label), stay)
 
 
-def steadily(step_size: float) -> synthesis.ClimbFn:
-    return synthesis.steadily(task, steepest("l2", step_size))
+def with_optimizer(step_size: float) -> synthesis.ClimbFn:
+    return synthesis.with_optimizer(task, steepest("l2", step_size))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -86,18 +86,18 @@ def changed(climb_fn) -> np.ndarray:
 
 
 def test_a_shaken_ascent_leaves_no_grid_of_a_network_that_strides():
-    assert changed(steadily(0.05)).sum() == 4
-    assert changed(synthesis.shaken(task, steepest("l2", 0.05), 1)).all()
+    assert changed(with_optimizer(0.05)).sum() == 4
+    assert changed(synthesis.jittered(task, steepest("l2", 0.05), 1)).all()
 
 
 def test_a_shaken_ascent_that_does_not_move_is_the_plain_one():
-    climbs = steadily(0.2), synthesis.shaken(task, steepest("l2", 0.2), 0)
-    plain, shaken = (list(synthesis.stages(MODEL, each, 5)(VARIABLES, STARTS, LABELS)) for each in climbs)
-    assert_allclose(shaken[-1], plain[-1], atol=1e-5)
+    climbs = with_optimizer(0.2), synthesis.jittered(task, steepest("l2", 0.2), 0)
+    plain, jittered = (list(synthesis.stages(MODEL, each, 5)(VARIABLES, STARTS, LABELS)) for each in climbs)
+    assert_allclose(jittered[-1], plain[-1], atol=1e-5)
 
 
 def test_a_shaken_image_does_not_depend_on_those_beside_it():
-    climb = synthesis.stages(MODEL, synthesis.shaken(task, steepest("l2", 0.2), 2), 5)
+    climb = synthesis.stages(MODEL, synthesis.jittered(task, steepest("l2", 0.2), 2), 5)
     *_, whole = climb(VARIABLES, STARTS, LABELS)
     *_, part = climb(VARIABLES, STARTS[5:8], LABELS[5:8])
     assert_allclose(part, whole[5:8], atol=1e-6)
@@ -107,7 +107,7 @@ def test_a_shaken_image_does_not_depend_on_those_beside_it():
     ("num_steps", "chunk", "chunks"), [(6, 2, 3), (6, 4, 2), (7, 4, 7), (4, 10, 1), (20, 10, 2)]
 )
 def test_there_is_a_stage_for_the_start_and_one_for_every_chunk(num_steps, chunk, chunks):
-    climb = synthesis.stages(MODEL, steadily(0.2), num_steps, chunk)
+    climb = synthesis.stages(MODEL, with_optimizer(0.2), num_steps, chunk)
     stages = list(climb(VARIABLES, STARTS, LABELS))
     assert len(stages) == 1 + chunks
     assert_array_equal(stages[0], STARTS)
@@ -116,7 +116,7 @@ def test_there_is_a_stage_for_the_start_and_one_for_every_chunk(num_steps, chunk
 
 
 def test_a_stage_is_the_ascent_of_so_many_steps():
-    stages = list(synthesis.stages(MODEL, steadily(0.1), 6, 2)(VARIABLES, STARTS, LABELS))
+    stages = list(synthesis.stages(MODEL, with_optimizer(0.1), 6, 2)(VARIABLES, STARTS, LABELS))
     assert_allclose(stages[1], one_by_one(steepest("l2", 0.1), 2), atol=1e-5)
 
 
@@ -129,13 +129,13 @@ def test_a_climb_may_stop_where_it_likes():
     """Each at the first image whose logit passes the bar, so no stage after it moves it."""
 
     def cautious(classifier, start, label):
-        start, plain = steadily(0.1)(classifier, start, label)
+        start, plain = with_optimizer(0.1)(classifier, start, label)
         return start, ascent.stop_when(
             lambda image: objectives.log_prob(classifier, label)(image) > -1, plain
         )
 
     stages = np.stack(list(synthesis.stages(MODEL, cautious, 6, 1)(VARIABLES, STARTS, LABELS)))
-    plain = np.stack(list(synthesis.stages(MODEL, steadily(0.1), 6, 1)(VARIABLES, STARTS, LABELS)))
+    plain = np.stack(list(synthesis.stages(MODEL, with_optimizer(0.1), 6, 1)(VARIABLES, STARTS, LABELS)))
     classifier = models.bind(MODEL, VARIABLES)
     score = jax.vmap(lambda image, label: objectives.log_prob(classifier, label)(image))
     reached = np.stack([score(stage, LABELS) > -1 for stage in plain])
@@ -147,13 +147,13 @@ def test_a_climb_may_stop_where_it_likes():
 
 def test_no_steps_yield_the_projected_start_alone():
     outside = 3 * STARTS - 1
-    stages = list(synthesis.stages(MODEL, steadily(0.2), 0)(VARIABLES, outside, LABELS))
+    stages = list(synthesis.stages(MODEL, with_optimizer(0.2), 0)(VARIABLES, outside, LABELS))
     assert len(stages) == 1
     assert_array_equal(stages[0], np.clip(outside, 0, 1))
 
 
 def test_every_stage_stays_in_the_ball_and_in_the_box():
-    for stage in synthesis.stages(MODEL, steadily(0.5), 6, 1)(VARIABLES, STARTS, LABELS):
+    for stage in synthesis.stages(MODEL, with_optimizer(0.5), 6, 1)(VARIABLES, STARTS, LABELS):
         moved = np.asarray(stage - STARTS).reshape(16, -1)
         assert np.linalg.norm(moved, axis=1).max() <= RADIUS + 1e-5
         assert stage.min() >= 0 and stage.max() <= 1

@@ -18,7 +18,7 @@ from rsynth_jax.metrics import paired
 from rsynth_jax.storage import releases as checkpoints
 from rsynth_jax.synthesis import ascent
 from rsynth_jax.synthesis import tasks as synthesis
-from rsynth_jax.synthesis.objectives import TOWARDS
+from rsynth_jax.synthesis.objectives import CLASS_OBJECTIVES
 from rsynth_jax.types import Classifier
 from synth import translation
 from synth.translation import Options
@@ -49,9 +49,9 @@ def arrays(out: Path) -> dict[str, np.ndarray]:
 # ---- where it ends
 
 
-@pytest.mark.parametrize("objective", TOWARDS)
+@pytest.mark.parametrize("objective", CLASS_OBJECTIVES)
 def test_of_two_classes_every_objective_climbs_along_one_line_up_to_the_radius(objective):
-    """With logits w.x and -w.x, all have gradients along w; the evidence goes where it already leans."""
+    """With logits w.x and -w.x, all have gradients along w; the energy goes where it already leans."""
     way = np.random.default_rng(0).normal(size=48).astype(np.float32)
     way /= np.linalg.norm(way)
     linear = Classifier(

@@ -1,6 +1,6 @@
-"""rsynth-detect: does a robust classifier know what it has never seen? By its evidence, set by set.
+"""rsynth-detect: does a robust classifier know what it has never seen? By its energy, set by set.
 
-rsynth-detect --in tfds:cifar10 --against noise constant photos/ --data-dir DIR --plot evidence.png
+rsynth-detect --in tfds:cifar10 --against noise constant photos/ --data-dir DIR --plot energy.png
 """
 
 import dataclasses
@@ -36,10 +36,10 @@ DRAWS = {
 class Options:
     """rsynth-detect: does a robust classifier know what it has never seen?
 
-    Out-of-distribution detection by the log-sum-exp of the logits, the evidence: log p(image) up to a
+    Out-of-distribution detection by the log-sum-exp of the logits, the energy: log p(image) up to a
     constant, where the classifier is read as an energy-based model (Grathwohl et al. 2020). Prints, for each
-    set, the AUROC: the chance that an image of the classifier's own kind has more evidence than one of the
-    set (1: always, 0.5: no telling), with a 95 % interval by DeLong's variance, and the set's mean evidence.
+    set, the AUROC: the chance that an image of the classifier's own kind has more energy than one of the
+    set (1: always, 0.5: no telling), with a 95 % interval by DeLong's variance, and the set's mean energy.
     """
 
     classifier: str = "cifar10"
@@ -62,7 +62,7 @@ class Options:
     batch_size: int = 100
     """Images computed together; changes the speed, and the figures by no more than rounding."""
     plot: Annotated[Path | None, arg(metavar="FILE")] = None
-    """Also draw the evidence of every set, a PNG of histograms."""
+    """Also draw the energy of every set, a PNG of histograms."""
     json: Annotated[Path | None, arg(metavar="FILE")] = None
     """Also write every number printed."""
 
@@ -99,7 +99,7 @@ def images_of(options: Options, spec: str, split: str | None, shape: tuple[int, 
     return data.Mapped(range(min(options.num, len(images))), images.__getitem__)
 
 
-def evidence(options: Options, release, images: Sequence, track) -> np.ndarray:
+def energy(options: Options, release, images: Sequence, track) -> np.ndarray:
     """The log-sum-exp of each image's logits, (n,)."""
     batches = embedding.in_batches(images, options.batch_size, track)
     model = models.create(release.config)
@@ -117,12 +117,12 @@ def detect(options: Options) -> int:
     sets |= {spec: images_of(options, spec, None, shape) for spec in options.against}
     with console.bar() as bar:
         found = {
-            spec: evidence(options, release, images, functools.partial(bar.track, description=spec))
+            spec: energy(options, release, images, functools.partial(bar.track, description=spec))
             for spec, images in sets.items()
         }
     seconds = time.perf_counter() - began
     if options.plot:
-        title = f"evidence of {options.classifier}: the log-sum-exp of its logits (orange: {options.inside})"
+        title = f"energy of {options.classifier}: the log-sum-exp of its logits (orange: {options.inside})"
         pictures.write_histograms(options.plot, found, title)
     return report(options, found, seconds)
 
@@ -138,9 +138,9 @@ def report(options: Options, found: dict[str, np.ndarray], seconds: float) -> in
         "num": len(inside),
         "seed": options.seed,
     }
-    numbers |= {"mean_evidence": means[options.inside]._asdict(), "seconds": seconds}
+    numbers |= {"mean_energy": means[options.inside]._asdict(), "seconds": seconds}
     numbers["against"] = {
-        spec: {"auroc": area._asdict(), "mean_evidence": means[spec]._asdict(), "num": len(found[spec])}
+        spec: {"auroc": area._asdict(), "mean_energy": means[spec]._asdict(), "num": len(found[spec])}
         for spec, area in areas.items()
     }
     console.report(options.json, numbers)
@@ -148,11 +148,11 @@ def report(options: Options, found: dict[str, np.ndarray], seconds: float) -> in
     for spec, (value, low, high) in areas.items():
         print(
             f"{spec:<{width}}   AUROC {value:.4f} [{low:.4f}, {high:.4f}]   "
-            f"mean evidence {means[spec].value:7.2f}"
+            f"mean energy {means[spec].value:7.2f}"
         )
     print(
         f"{options.classifier} on {len(inside)} images of {options.inside}: "
-        f"mean evidence {means[options.inside].value:.2f}, in {seconds:.1f} s"
+        f"mean energy {means[options.inside].value:.2f}, in {seconds:.1f} s"
     )
     return 0
 

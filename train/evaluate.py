@@ -140,7 +140,7 @@ def judged(options: Options, release, against: Threat, images, labels, bar) -> I
     for attack in ATTACKS[options.attack](options, against, len(release.class_names)):
         began, task = time.perf_counter(), bar.add_task(attack.name, total=None, now="")
         each, report = siege.make_siege(model, against, attack), functools.partial(progress, bar, task)
-        fallen = siege.besiege(each, release.variables, key, victims, standing, options.batch_size, report)
+        fallen = siege.run_attack(each, release.variables, key, victims, standing, options.batch_size, report)
         standing = standing & ~fallen.images
         yield row(attack.name, standing, time.perf_counter() - began)
 

@@ -1,7 +1,7 @@
 """The attacks of evaluation, each a sequence of attempts at one image, and their standard combination.
 
     for attack in standard("l2", 0.5, num_classes=10):
-        start, climb = attack.attempt(key, classifier, Victim(image, label, logits), index=0)
+        start, climb = attack.attempt(key, classifier, Example(image, label, logits), index=0)
 
 An attempt is a start and an `Ascent`, whatever moves it: gradients with momentum, linear models of the
 boundary, or random squares. `rsynth_jax.attacks.runner` carries them out on many images.
@@ -26,7 +26,7 @@ QUERIES = 5000  # of the Square Attack, as in AutoAttack
 STEPS = 100  # of the others, as in AutoAttack
 
 
-class Victim(NamedTuple):
+class Example(NamedTuple):
     """What is attacked: a clean image, its label, and the logits the classifier gives it."""
 
     image: Image
@@ -52,30 +52,30 @@ class Attack(NamedTuple):
     """
 
     name: str
-    attempt: Callable[[Key, Classifier, Victim, Label], Attempt]
+    attempt: Callable[[Key, Classifier, Example, Label], Attempt]
     num_steps: int
     num_tries: int = 1
 
 
-def adversarial(threat: Threat, classifier: Classifier, victim: Victim, image: Image) -> Scalar:
+def adversarial(threat: Threat, classifier: Classifier, victim: Example, image: Image) -> Scalar:
     """Whether an image is misclassified and within the threat, up to the rounding of float32."""
     moved = fab.LENGTHS[threat.norm](image - victim.image)
     wrong = objectives.margin(classifier, victim.label)(image) > 0
     return wrong & (moved <= threat.epsilon * (1 + 1e-5) + 1e-6)
 
 
-def until_adversarial(threat: Threat, classifier: Classifier, victim: Victim, climb: Ascent) -> Ascent:
+def until_adversarial(threat: Threat, classifier: Classifier, victim: Example, climb: Ascent) -> Ascent:
     """Stop at the first adversarial image."""
     return ascent.stop_when(functools.partial(adversarial, threat, classifier, victim), climb)
 
 
-def from_random(key: Key, threat: Threat, classifier: Classifier, victim: Victim, climb: Ascent) -> Attempt:
+def from_random(key: Key, threat: Threat, classifier: Classifier, victim: Example, climb: Ascent) -> Attempt:
     """The climb from a random start, until it has won."""
     start = random_start(key, threat, victim.image)
     return Attempt(start, until_adversarial(threat, classifier, victim, climb))
 
 
-def runner_up(victim: Victim, index: Label) -> Label:
+def runner_up(victim: Example, index: Label) -> Label:
     """The class of the index-th largest logit, the victim's own left out."""
     others = victim.logits.at[victim.label].set(-jnp.inf)
     return jnp.argsort(others, descending=True)[index]
@@ -94,7 +94,7 @@ def pgd(threat: Threat, loss: str = "ce", restarts: int = 1) -> Attack:
     return Attack(f"PGD-{threat.num_steps}", attempt, threat.num_steps, restarts)
 
 
-def apgd_attempt(key, threat: Threat, classifier, victim: Victim, objective) -> Attempt:
+def apgd_attempt(key, threat: Threat, classifier, victim: Example, objective) -> Attempt:
     """Auto-PGD of any objective, from a random start."""
     within = allowed(threat, victim.image)
     climb = apgd.auto_pgd(objective, within, threat.norm, threat.epsilon, threat.num_steps)

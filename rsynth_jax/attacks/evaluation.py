@@ -16,7 +16,7 @@ from rsynth_jax import sharding as parallel
 from rsynth_jax.attacks import runner as siege
 from rsynth_jax.attacks.adversaries import Threat
 from rsynth_jax.attacks.autoattack import Attack
-from rsynth_jax.attacks.runner import BATCH_SIZE, Victims
+from rsynth_jax.attacks.runner import BATCH_SIZE, Examples
 from rsynth_jax.images import decode
 from rsynth_jax.models import bind
 
@@ -37,14 +37,14 @@ def make_logits(model: nn.Module) -> Callable:
     return jax.vmap(logits, (None, 0))
 
 
-def seen(logits: Callable, variables, images, labels, batch_size: int = BATCH_SIZE) -> Victims:
+def seen(logits: Callable, variables, images, labels, batch_size: int = BATCH_SIZE) -> Examples:
     """The images with their labels and the logits they get, in batches of one size."""
     devices = parallel.over_devices(batch_size)
     variables, parts = devices.replicate(variables), []
     for start in range(0, len(labels), batch_size):
         chosen = np.arange(start, start + batch_size) % len(labels)  # the last batch wraps around
         parts.append(np.asarray(logits(variables, devices.split(images[chosen]))))
-    return Victims(images, labels, np.concatenate(parts)[: len(labels)])
+    return Examples(images, labels, np.concatenate(parts)[: len(labels)])
 
 
 def right(logits, labels):
@@ -61,7 +61,7 @@ def make_judge(model: nn.Module, threat: Threat, attacks: Sequence[Attack]) -> C
         victims = seen(logits, variables, images, labels, batch_size)
         clean = standing = right(victims.logits, labels)
         for each in sieges:
-            fallen = siege.besiege(each, variables, key, victims, standing, batch_size)
+            fallen = siege.run_attack(each, variables, key, victims, standing, batch_size)
             standing = standing & ~fallen.images
         return Right(clean, standing)
 

@@ -1,7 +1,7 @@
 """Carrying an attack out on many images: a batch that stays full.
 
     siege = make_siege(model, threat, attack)
-    fallen = besiege(siege, variables, key, victims, standing)
+    fallen = run_attack(siege, variables, key, victims, standing)
 
 The attempts at all images wait in a queue for the places of one batch. A place is free again as soon as its
 attempt has ended or its image has fallen, to any attempt, so no work is spent on points already broken and
@@ -18,7 +18,7 @@ import numpy as np
 
 from rsynth_jax import sharding as parallel
 from rsynth_jax.attacks.adversaries import Threat
-from rsynth_jax.attacks.autoattack import Attack, Victim, adversarial
+from rsynth_jax.attacks.autoattack import Attack, Example, adversarial
 from rsynth_jax.images import decode
 from rsynth_jax.models import bind
 from rsynth_jax.synthesis import ascent
@@ -27,7 +27,7 @@ from rsynth_jax.types import Key
 BATCH_SIZE = 100
 
 
-class Victims(NamedTuple):
+class Examples(NamedTuple):
     """Images uint8 (n, h, w, c), labels (n,) and clean logits (n, k)."""
 
     images: np.ndarray
@@ -55,11 +55,11 @@ class Places(NamedTuple):
     """What a batch works on, a row an attempt."""
 
     keys: Any
-    victims: Victims
+    victims: Examples
     tries: Any
 
 
-class Fallen(NamedTuple):
+class AttackResult(NamedTuple):
     """Which images fell, bool (n,), and to what: float32 (n, h, w, c), the clean image where none did."""
 
     images: np.ndarray
@@ -72,7 +72,7 @@ def make_siege(model: nn.Module, threat: Threat, attack: Attack) -> Siege:
 
     def attempt(variables, place: Places):
         classifier = bind(model, variables)
-        victim = Victim(decode(place.victims.images), place.victims.labels, place.victims.logits)
+        victim = Example(decode(place.victims.images), place.victims.labels, place.victims.logits)
         key = jax.random.fold_in(place.keys, place.tries)
         return classifier, victim, attack.attempt(key, classifier, victim, place.tries)
 
@@ -128,15 +128,15 @@ class Batch:
         return self.left > 0
 
 
-def besiege(
+def run_attack(
     siege: Siege,
     variables,
     key: Key,
-    victims: Victims,
+    victims: Examples,
     standing: np.ndarray,
     batch_size: int = BATCH_SIZE,
     report: Callable[[int, int, int], None] = lambda over, total, standing: None,
-) -> Fallen:
+) -> AttackResult:
     """Attack every image that is `standing`, bool (n,).
 
     `report` is called as it goes on: attempts over or spared, of how many, and images still standing.
@@ -144,7 +144,7 @@ def besiege(
     standing, found = standing.copy(), victims.images.astype(np.float32) / 255
     begun, total = standing.copy(), siege.attack.num_tries * int(standing.sum())
     if not total:
-        return Fallen(begun, found)  # none
+        return AttackResult(begun, found)  # none
     queue = ((i, t) for t in range(siege.attack.num_tries) for i in np.flatnonzero(begun))
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(len(standing)))
     size = min(batch_size, -(-total // jax.device_count()) * jax.device_count())
@@ -153,7 +153,7 @@ def besiege(
     while (filled := batch.fill(standing)).any() or batch.active().any():
         if filled.any():
             chosen, tries = batch.work()
-            rows = Victims(*(part[chosen] for part in victims))
+            rows = Examples(*(part[chosen] for part in victims))
             places = devices.split(Places(keys[chosen], rows, tries))
             fresh = siege.begin(variables, places)
             states = fresh if states is None else replaced(devices.split(filled), fresh, states)
@@ -164,4 +164,4 @@ def besiege(
             standing[batch.image[won]] = False
             found[batch.image[won]] = np.asarray(states.image)[won]
         report(batch.taken - int(batch.active().sum()), total, int(standing.sum()))
-    return Fallen(begun & ~standing, found)
+    return AttackResult(begun & ~standing, found)

@@ -26,7 +26,7 @@ from rsynth_jax.sampling.runner import Bytes
 from rsynth_jax.storage import releases as checkpoints
 from rsynth_jax.synthesis import ascent
 from rsynth_jax.synthesis import tasks as synthesis
-from rsynth_jax.synthesis.objectives import TOWARDS
+from rsynth_jax.synthesis.objectives import CLASS_OBJECTIVES
 
 SIDE = 32  # pixels, at which lengths are given
 Lengths = TypeVar("Lengths")  # options with a radius and a step size
@@ -79,7 +79,7 @@ class Options(Given):
     out: Path = Path("painted.png")
     """The sheet, a PNG with a row an image, of up to 16: as given, the start, the result, the difference."""
     objective: str = "log-prob"
-    """log-prob (the paper's), logit, sum of both, or evidence (of any class)."""
+    """log-prob (the paper's), logit, sum of both, or energy (of any class)."""
     each: FlagCreatePairsOff[bool] = False
     """Also write every result as a PNG of its own, in a folder beside OUT that bears its name."""
     npz: Annotated[Path | None, arg(metavar="FILE")] = None
@@ -125,7 +125,7 @@ def scaled(options: Lengths, release: checkpoints.Release) -> Lengths:
 def read(options: Options, known: Callable[[Bytes], Bytes] = lambda images: images) -> Subject:
     """The flags checked, then `subject`."""
     check(options)
-    checks.named("objective", options.objective, TOWARDS)
+    checks.named("objective", options.objective, CLASS_OBJECTIVES)
     checkpoints.writable(options.out, options.npz, options.gif, options.json)
     return subject(options, known)
 

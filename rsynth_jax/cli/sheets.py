@@ -32,7 +32,7 @@ PANELS = {
     "learning rate": ("learning_rate",),
 }
 GAME = {
-    "evidence": ("real_evidence", "fake_evidence"),
+    "energy": ("real_energy", "fake_energy"),
     "AUC of real and fake": ("auc",),
     "steps of fakes": ("num_steps",),
 }

@@ -26,7 +26,7 @@ NOW = (
     "loss {loss:.3f}  clean {clean_accuracy:.1%}  adversarial {adversarial_accuracy:.1%}  "
     "{game}{images_per_second:.0f} images/s"
 )
-GAME = "T {num_steps:.0f}  AUC {auc:.2f}  evidence {real_evidence:.1f} / {fake_evidence:.1f}  "
+GAME = "T {num_steps:.0f}  AUC {auc:.2f}  energy {real_energy:.1f} / {fake_energy:.1f}  "
 JUDGED = "epoch {epoch}/{epochs}: clean {test_clean:.1%}, PGD {test_adversarial:.1%}"
 
 

@@ -38,7 +38,7 @@ def converted(key: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray
 
 
 def from_state_dict(model: nn.Module, state: dict[str, np.ndarray]) -> Any:
-    """The variables of `model`. Raises ValueError naming the first key that lacks, is too many or misfits."""
+    """The variables of `model`. Raises ValueError naming the first key that lacks, is too many or validate."""
     expected = paths(model)
     for key in expected:
         if key not in state:

@@ -147,7 +147,7 @@ def load(name: str) -> Release:
         raise ValueError(f"{path} was not written by rsynth_jax: its format is {metadata.get('format')!r}")
     try:
         release = assembled(metadata, flat)
-        misfit = misfits(release)
+        misfit = validate(release)
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged: its description does not hold ({error})") from error
     if misfit:
@@ -186,7 +186,7 @@ def assembled(metadata: dict[str, str], arrays: dict[str, jax.Array]) -> Release
     return Release(variables=tree["variables"], seeds=Seeds(**tree["seeds"]), **described)
 
 
-def misfits(release: Release) -> str | None:
+def validate(release: Release) -> str | None:
     """What does not fit the rest, in words, if anything."""
     config, (mean, components) = release.config, release.seeds
     model = models.create(config)

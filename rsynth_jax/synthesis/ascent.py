@@ -147,7 +147,7 @@ class DrawnState(NamedTuple):
 def drawn(key: Key, ascent_of: Callable[[Key], Ascent]) -> Ascent:
     """Every step is one of `ascent_of` with a key of its own: noise, or a random look at the image.
 
-        shaken = drawn(key, lambda k: projected_gradient_ascent(objective, box(), noisy(k, 0.01)))
+        jittered = drawn(key, lambda k: projected_gradient_ascent(objective, box(), noisy(k, 0.01)))
 
     The ascents must share one kind of state, which starts as that of the first.
     """

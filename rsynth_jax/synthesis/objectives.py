@@ -35,7 +35,7 @@ def logit(classifier: Classifier, label: Label) -> Objective:
     return lambda image: classifier.logits(image)[label]
 
 
-def evidence(classifier: Classifier) -> Objective:
+def energy(classifier: Classifier) -> Objective:
     """The log-sum-exp of the logits: how much an image is of any class, log p(image) + const (JEM)."""
     return lambda image: jax.nn.logsumexp(classifier.logits(image))
 
@@ -109,7 +109,7 @@ def activation(classifier: Classifier, unit: Label) -> Objective:
     return lambda image: classifier.features(image)[unit]
 
 
-def likeness(classifier: Classifier, features: Features) -> Objective:
+def feature_match(classifier: Classifier, features: Features) -> Objective:
     """-|R(x) - features| / |features|, R the penultimate layer: what inverts a representation.
 
     Relative as in Engstrom et al. 2019, whose loss it is minus; 0 where the representations agree.
@@ -123,7 +123,7 @@ def likeness(classifier: Classifier, features: Features) -> Objective:
     return objective
 
 
-def resemblance(classifier: Classifier, target: Image) -> Objective:
+def perceptual(classifier: Classifier, target: Image) -> Objective:
     """Minus the perceptual distance to `target` over the classifier's own layers; 0 where they agree.
 
     LPIPS with equal weights (Zhang et al. 2018, eq. 1): summed over the residual blocks, the mean over
@@ -168,9 +168,9 @@ def precompose(objective: Objective, transform: Projection) -> Objective:
 
 
 # The ways towards a class, by name: (classifier, label) -> Objective.
-TOWARDS = {
+CLASS_OBJECTIVES = {
     "log-prob": log_prob,
     "logit": logit,
     "sum": lambda classifier, label: add(logit(classifier, label), log_prob(classifier, label)),
-    "evidence": lambda classifier, _: evidence(classifier),
+    "energy": lambda classifier, _: energy(classifier),
 }

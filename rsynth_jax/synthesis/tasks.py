@@ -36,7 +36,7 @@ TaskFn = Callable[..., Task]  # (classifier, *inputs of one image) -> Task
 ClimbFn = Callable[..., tuple[Image, Ascent]]  # (classifier, *inputs of one image) -> its start, its ascent
 
 
-def steadily(task_fn: TaskFn, optimizer: optax.GradientTransformation) -> ClimbFn:
+def with_optimizer(task_fn: TaskFn, optimizer: optax.GradientTransformation) -> ClimbFn:
     """Each task by the plain ascent under `optimizer`."""
 
     def climb(classifier: Classifier, *inputs) -> tuple[Image, Ascent]:
@@ -46,7 +46,7 @@ def steadily(task_fn: TaskFn, optimizer: optax.GradientTransformation) -> ClimbF
     return climb
 
 
-def shaken(task_fn: TaskFn, optimizer: optax.GradientTransformation, reach: int) -> ClimbFn:
+def jittered(task_fn: TaskFn, optimizer: optax.GradientTransformation, reach: int) -> ClimbFn:
     """The same, each step looking at the image from up to `reach` pixels away.
 
     A network that strides sees a grid, and climbs to one; from many places no grid is left. All images share
@@ -56,7 +56,7 @@ def shaken(task_fn: TaskFn, optimizer: optax.GradientTransformation, reach: int)
     def climb(classifier: Classifier, *inputs) -> tuple[Image, Ascent]:
         def step_of(key) -> Ascent:
             look = functools.partial(random_shift, key, reach=reach)
-            return steadily(task_fn, optimizer)(seeing(classifier, look), *inputs)[1]
+            return with_optimizer(task_fn, optimizer)(seeing(classifier, look), *inputs)[1]
 
         return task_fn(classifier, *inputs).start, ascent.drawn(jax.random.key(0), step_of)
 
@@ -124,5 +124,5 @@ def batched(
     model: nn.Module, task_fn: TaskFn, optimizer: optax.GradientTransformation, num_steps: int
 ) -> Callable[..., Images]:
     """(variables, *batches) -> the images after `num_steps`; compiles once."""
-    climb = stages(model, steadily(task_fn, optimizer), num_steps)
+    climb = stages(model, with_optimizer(task_fn, optimizer), num_steps)
     return lambda variables, *batches: functools.reduce(lambda _, images: images, climb(variables, *batches))

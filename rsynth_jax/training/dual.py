@@ -80,14 +80,14 @@ class DualState(NamedTuple):
 class DualMetrics(NamedTuple):
     """Of one batch: the loss, the accuracy on adversarial images, and how the game stands.
 
-    The AUC is of finished fakes, the evidence of fakes of all ages.
+    The AUC is of finished fakes, the energy of fakes of all ages.
     """
 
     loss: Scalar
     adversarial_accuracy: Scalar
     auc: Scalar
-    real_evidence: Scalar
-    fake_evidence: Scalar
+    real_energy: Scalar
+    fake_energy: Scalar
     num_steps: Scalar
 
 
@@ -158,9 +158,9 @@ def make_dual_step(
             return model.apply({"params": params, "batch_stats": batch_stats}, images).logits
 
         attacked = logits(adversarial)
-        evidence = [jax.nn.logsumexp(each, axis=-1) for each in (attacked, logits(fakes))]
-        value = loss(logits(clean), attacked, labels) + game.weight * losses.contrast(*evidence)
-        return value, (training.accuracy(attacked, labels), *evidence)
+        energy = [jax.nn.logsumexp(each, axis=-1) for each in (attacked, logits(fakes))]
+        value = loss(logits(clean), attacked, labels) + game.weight * losses.contrast(*energy)
+        return value, (training.accuracy(attacked, labels), *energy)
 
     def dual_step(class_seeds: Seeds, state: DualState, key: Key, images, labels):
         batch_key, fake_key = jax.random.split(key)

@@ -45,5 +45,5 @@ def trades(beta: float, smoothing: float = 0.0) -> RobustLoss:
 
 
 def contrast(real: Float[Array, " n"], fake: Float[Array, " n"]) -> Scalar:
-    """softplus(-real) + softplus(fake): the evidence of real images is driven up, that of fakes down."""
+    """softplus(-real) + softplus(fake): the energy of real images is driven up, that of fakes down."""
     return jnp.mean(jax.nn.softplus(-real)) + jnp.mean(jax.nn.softplus(fake))
