@@ -23,6 +23,7 @@ from benchmarks import record
 from rsynth_jax import models
 from rsynth_jax.data import loader as datasets
 from rsynth_jax.data import sources as data
+from rsynth_jax.storage import files
 from rsynth_jax.storage import releases as checkpoints
 from rsynth_jax.synthesis import objectives
 from synth import generation, scoring
@@ -88,7 +89,7 @@ def balanced(options: Options, path: Path) -> float:
     """Write the first training images of each class; they cost nothing."""
     images, labels = data.load(options.data, "train", options.data_dir).examples
     chosen = np.concatenate([np.flatnonzero(labels == k)[: options.num] for k in range(labels.max() + 1)])
-    checkpoints.write_arrays(path, datasets.Arrays(images[chosen], labels[chosen])._asdict())
+    files.write_arrays(path, datasets.Arrays(images[chosen], labels[chosen])._asdict())
     return 0.0
 
 

@@ -13,7 +13,7 @@ from PIL import Image as Pillow
 from PIL import ImageDraw
 
 from rsynth_jax.cli import sheets as pictures
-from rsynth_jax.storage import releases as checkpoints
+from rsynth_jax.storage import files
 
 SCALE = 8  # pixels a unit: a drawing is 32 units wide
 SKY, GRASS, SEA, ROAD, PAPER = "#a8cdf0", "#6fa052", "#3f77a8", "#8a8a8a", "#e8e0d0"
@@ -136,7 +136,7 @@ def main() -> None:
     work = Path(sys.argv[1])
     images = np.stack([drawn(*shapes) for shapes in DRAWINGS.values()])
     arrays = {"images": images, "labels": np.arange(len(images)), "class_names": np.array(list(DRAWINGS))}
-    checkpoints.write_arrays(work / "drawings.npz", arrays)
+    files.write_arrays(work / "drawings.npz", arrays)
     for name, mask in masks().items():
         pictures.write_image(work / f"{name}.png", np.ascontiguousarray(mask))
 

@@ -28,6 +28,7 @@ from rsynth_jax.attacks.adversaries import Threat
 from rsynth_jax.data import loader as datasets
 from rsynth_jax.data import sources as data
 from rsynth_jax.images import decode
+from rsynth_jax.storage import files
 from rsynth_jax.storage import releases as checkpoints
 from rsynth_jax.synthesis import objectives
 
@@ -115,7 +116,7 @@ def main() -> None:
     white, black = (np.array(accuracy) for accuracy in shares.values())
     falls = bool((np.diff(white) <= 0).all() and white[-1] == 0)
     loses = bool((black >= white - 0.01).all())
-    checkpoints.write(options.out.with_suffix(".png"), draw(release, shares, surfaces(release, victims)))
+    files.write(options.out.with_suffix(".png"), draw(release, shares, surfaces(release, victims)))
     numbers = {"images": len(labels), "epsilon": [f * release.threat.epsilon for f in FACTORS]} | shares
     numbers |= {"accuracy_falls_to_0": falls, "black_box_never_wins": loses}
     record.write(options.out.with_suffix(".json"), numbers)

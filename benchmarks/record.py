@@ -10,7 +10,7 @@ import os
 import platform
 from pathlib import Path
 
-from rsynth_jax.storage import releases as checkpoints
+from rsynth_jax.storage import files
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,4 +37,4 @@ def rows(path: Path) -> dict:
 
 def write(path: Path, numbers: dict) -> None:
     """The numbers, and the machine they come from, as JSON."""
-    checkpoints.write(path, (json.dumps({"machine": machine()} | numbers, indent=1) + "\n").encode())
+    files.write_json(path, {"machine": machine()} | numbers, indent=1)

@@ -24,7 +24,7 @@ from rsynth_jax.cli import sheets as pictures
 from rsynth_jax.data import sources as data
 from rsynth_jax.metrics import frechet, kernel, neighbors
 from rsynth_jax.metrics.estimates import Estimate
-from rsynth_jax.storage import releases as checkpoints
+from rsynth_jax.storage import files
 
 SHOWN = 10  # images of each row on the sheet: the first of each class
 COLUMNS = {"fd": "FD", "kid_x1000": "KID x 1000", "precision": "precision", "recall": "recall"}
@@ -76,7 +76,7 @@ def measured(ground: ways.Ground, judge: Judge, way: Way, options: Options, path
     began = time.perf_counter()
     made = ways.painted(ground, way, options.num)
     seconds, features = (time.perf_counter() - began) / len(made), judge.features(made)
-    checkpoints.write_arrays(path, {"images": made})
+    files.write_arrays(path, {"images": made})
     kid = kernel.kid(features, judge.real, np.random.default_rng(0))
     found = {"fd": frechet.frechet_estimate(features, judge.real)}
     found["kid_x1000"] = Estimate(*(1000 * end for end in kid))

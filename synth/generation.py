@@ -19,6 +19,7 @@ from rsynth_jax.cli import options as studio
 from rsynth_jax.cli import run as console
 from rsynth_jax.cli import sheets as pictures
 from rsynth_jax.sampling import runner as expedition
+from rsynth_jax.storage import files
 from rsynth_jax.storage import releases as checkpoints
 from rsynth_jax.synthesis import ascent
 from rsynth_jax.synthesis import class_gaussians as seeds
@@ -93,7 +94,7 @@ def check(options: Options) -> None:
     checks.below_one(momentum=o.momentum)
     checks.named("objective", o.objective, CLASS_OBJECTIVES)
     checks.named("schedule", o.schedule, SCHEDULES)
-    checkpoints.writable(o.out, o.npz, o.gif, o.json)
+    files.check_writable(o.out, o.npz, o.gif, o.json)
 
 
 def planned(options: Options, release: checkpoints.Release) -> Options:
@@ -157,7 +158,7 @@ def write(options: Options, release, labels, frames, seconds: float) -> int:
         pictures.write_animation(options.gif, shown, columns, names, titles)
     if options.npz:
         arrays = {"images": frames[-1], "labels": labels, "class_names": np.array(release.class_names)}
-        checkpoints.write_arrays(options.npz, arrays)
+        files.write_arrays(options.npz, arrays)
     numbers = numbers_of(options, release, labels, frames) | {"seconds": seconds}
     console.report(options.json, numbers)
     print(

@@ -23,7 +23,7 @@ from rsynth_jax.cli.sheets import Page
 from rsynth_jax.data import unlabelled
 from rsynth_jax.sampling import runner as expedition
 from rsynth_jax.sampling.runner import Bytes
-from rsynth_jax.storage import releases as checkpoints
+from rsynth_jax.storage import files
 from rsynth_jax.synthesis import ascent
 from rsynth_jax.synthesis import tasks as synthesis
 from rsynth_jax.synthesis.ascent import steepest
@@ -104,7 +104,7 @@ def check(options: Options) -> None:
         raise ValueError(f"frames is {o.frames}: give 2 or more, as both ends are among them")
     if o.gif is not None and not pictures.moves(o.gif):
         raise ValueError(f"{o.gif} is no animation: end its name in .gif")
-    checkpoints.writable(o.out, o.gif, o.json)
+    files.check_writable(o.out, o.gif, o.json)
 
 
 def from_draws(options: Options, subject: studio.Subject, features: np.ndarray) -> Wanted:

@@ -19,7 +19,7 @@ from rsynth_jax.cli import options as studio
 from rsynth_jax.cli import run as console
 from rsynth_jax.cli import sheets as pictures
 from rsynth_jax.sampling import runner as expedition
-from rsynth_jax.storage import releases as checkpoints
+from rsynth_jax.storage import files
 from rsynth_jax.synthesis import objectives
 from rsynth_jax.synthesis import tasks as synthesis
 from rsynth_jax.synthesis.ascent import steepest
@@ -56,7 +56,7 @@ class Options(studio.Given):
 def check(options: Options) -> None:
     """Raise ValueError for a flag that makes no sense."""
     studio.check(options)
-    checkpoints.writable(options.out, options.sheet, options.json)
+    files.check_writable(options.out, options.sheet, options.json)
 
 
 def refined(options: Options, release, given: np.ndarray, labels: np.ndarray, track: Callable = iter):
@@ -88,7 +88,7 @@ def refine(options: Options) -> int:
 def write(options: Options, release, given, better, labels, seconds: float) -> None:
     """The arrays, the sheet if asked for, and the closing line."""
     names = np.array(release.class_names)
-    checkpoints.write_arrays(options.out, {"images": better, "labels": labels, "class_names": names})
+    files.write_arrays(options.out, {"images": better, "labels": labels, "class_names": names})
     if options.sheet:
         columns = min(len(given), COLUMNS)
         title = f"logit, {options.steps} steps of {options.step_size:g}, l2 radius {options.radius:g}"

@@ -24,8 +24,7 @@ from rsynth_jax.metrics import frechet, inception_score, kernel, neighbors
 from rsynth_jax.metrics.estimates import Estimate
 from rsynth_jax.sampling import embedding
 from rsynth_jax.sampling.embedding import Embedding
-from rsynth_jax.storage import extractors
-from rsynth_jax.storage import releases as checkpoints
+from rsynth_jax.storage import extractors, files
 from rsynth_jax.storage.extractors import Extractor
 
 LEAST = 6  # images: a fifth neighbour, and the image itself
@@ -88,7 +87,7 @@ def check(options: Options) -> None:
     checks.positive(batch_size=o.batch_size, num_neighbors=o.num_neighbors)
     checks.given(checks.positive, num=o.num, image_size=o.image_size)
     checks.not_negative(seed=o.seed)
-    checkpoints.writable(o.reference, o.neighbors, o.json)
+    files.check_writable(o.reference, o.neighbors, o.json)
 
 
 def images_of(options: Options, spec: str, split: str | None) -> Sequence:
@@ -117,14 +116,14 @@ def real_features(options: Options, extractor: Extractor, images: Sequence, bar:
     embedded = embed(options, extractor, images, bar, "B")
     if path is not None:
         digests = {"images": np.array(embedded.digest), "network": np.array(extractor.digest)}
-        checkpoints.write_arrays(path, {"features": embedded.features} | digests)
+        files.write_arrays(path, {"features": embedded.features} | digests)
     return embedded.features
 
 
 def referred(options: Options, extractor: Extractor, images: Sequence, bar: Progress) -> np.ndarray:
     """The features in the reference, once it is known to be B's and the network's."""
     path = options.reference
-    stored = data.read_npz(path, "features", "images", "network")
+    stored = files.read_arrays(path, "features", "images", "network")
     if str(stored["network"]) != extractor.digest:
         raise ValueError(f"{path} holds features of another network than {extractor.name}: give another FILE")
     track = functools.partial(bar.track, description="checking B")

@@ -21,6 +21,7 @@ from rsynth_jax.data import sources as data
 from rsynth_jax.data import unlabelled
 from rsynth_jax.sampling import embedding
 from rsynth_jax.sampling import runner as expedition
+from rsynth_jax.storage import files
 from rsynth_jax.storage import releases as checkpoints
 from rsynth_jax.synthesis import objectives
 from rsynth_jax.synthesis import tasks as synthesis
@@ -93,7 +94,7 @@ def check(options: Options) -> None:
     studio.check(o)
     checks.positive(starts=o.starts, real=o.real)
     checks.not_negative(seed=o.seed)
-    checkpoints.writable(o.out, o.json)
+    files.check_writable(o.out, o.json)
     if not (o.features or o.classes):
         raise ValueError("nothing to visualise: give --features (numbers, or top:K) or --classes")
 

@@ -21,6 +21,7 @@ from rsynth_jax.data import sources as data
 from rsynth_jax.data import unlabelled
 from rsynth_jax.metrics import estimates, ranking
 from rsynth_jax.sampling import embedding
+from rsynth_jax.storage import files
 from rsynth_jax.storage import releases as checkpoints
 
 LEAST = 2  # images of a set: less has no interval
@@ -78,7 +79,7 @@ def check(options: Options) -> None:
         raise ValueError(f"nothing to tell apart: give --against {', '.join(DRAWS)}, or images")
     if o.inside in o.against:
         raise ValueError(f"{o.inside} stands on both sides: --against takes other sets than --in")
-    checkpoints.writable(o.plot, o.json)
+    files.check_writable(o.plot, o.json)
 
 
 def drawn(name: str, seed: int, num: int, shape: tuple[int, int, int]) -> Sequence:

@@ -24,6 +24,7 @@ from rsynth_jax.cli import run as console
 from rsynth_jax.data import loader as datasets
 from rsynth_jax.data import sources as data
 from rsynth_jax.metrics import estimates
+from rsynth_jax.storage import files
 from rsynth_jax.storage import releases as checkpoints
 
 ATTACKS = {
@@ -101,7 +102,7 @@ def check(options: Options) -> None:
     checks.named("loss", options.loss, attempts.LOSSES)
     if options.attack == "autoattack" and options.steps is not None:
         raise ValueError("autoattack has steps of its own: leave out --steps, or name one of its attacks")
-    checkpoints.writable(options.json)
+    files.check_writable(options.json)
 
 
 def compatible(release: checkpoints.Release, dataset: datasets.Dataset) -> None:

@@ -26,6 +26,7 @@ from rsynth_jax.cli import sheets as pictures
 from rsynth_jax.cli.train_log import Plan, Watch
 from rsynth_jax.data import loader as datasets
 from rsynth_jax.data import sources as data
+from rsynth_jax.storage import files
 from rsynth_jax.storage import releases as checkpoints
 from rsynth_jax.synthesis import class_gaussians as seeds
 from rsynth_jax.training import build as methods
@@ -200,7 +201,7 @@ def check(options: Options) -> None:
     methods.check(options.settings)
     if options.settings.method == "dual" and options.start is None:
         raise ValueError("dual training goes on from a robust classifier: give it with --start")
-    checkpoints.writable(options.out / checkpoints.RELEASE)
+    files.check_writable(options.out / checkpoints.RELEASE)
     if (options.out / "checkpoints").exists() and not options.resume:
         raise ValueError(f"{options.out} already holds a run: give --resume or another --out")
 

@@ -23,6 +23,7 @@ from rsynth_jax.cli import run as console
 from rsynth_jax.data import unlabelled
 from rsynth_jax.sampling import runner as expedition
 from rsynth_jax.sampling.runner import Bytes
+from rsynth_jax.storage import files
 from rsynth_jax.storage import releases as checkpoints
 from rsynth_jax.synthesis import ascent
 from rsynth_jax.synthesis import tasks as synthesis
@@ -126,7 +127,7 @@ def read(options: Options, known: Callable[[Bytes], Bytes] = lambda images: imag
     """The flags checked, then `subject`."""
     check(options)
     checks.named("objective", options.objective, CLASS_OBJECTIVES)
-    checkpoints.writable(options.out, options.npz, options.gif, options.json)
+    files.check_writable(options.out, options.npz, options.gif, options.json)
     return subject(options, known)
 
 

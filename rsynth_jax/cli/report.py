@@ -14,7 +14,7 @@ from rsynth_jax.cli.options import Options, Painted, Subject
 from rsynth_jax.metrics import estimates
 from rsynth_jax.sampling import runner as expedition
 from rsynth_jax.sampling.runner import Bytes
-from rsynth_jax.storage import releases as checkpoints
+from rsynth_jax.storage import files
 
 ROWS = 16  # of a sheet at most: the rest is in the .npz and in --each
 COLUMNS = 4  # as given, the start, the result, the difference
@@ -87,4 +87,4 @@ def write(options: Options, subject: Subject, painted: Painted, row_names: list[
         pictures.write_animation(o.gif, sheets, COLUMNS, short, titles)
     if o.npz:
         arrays = {"images": frames[-1], "labels": labels, "class_names": np.array(release.class_names)}
-        checkpoints.write_arrays(o.npz, arrays | {"given": given})
+        files.write_arrays(o.npz, arrays | {"given": given})

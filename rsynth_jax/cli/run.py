@@ -9,7 +9,6 @@ status 2; anything else is a defect and keeps its traceback.
 import contextlib
 import io
 import itertools
-import json
 import logging
 import os
 import signal
@@ -24,7 +23,7 @@ import rich.console
 import tyro
 from rich import progress
 
-from rsynth_jax.storage import releases as checkpoints
+from rsynth_jax.storage import files
 
 
 def fail(program: str, message: str) -> None:
@@ -165,4 +164,4 @@ def bar(*columns: str) -> progress.Progress:
 def report(path: Path | None, numbers: dict[str, Any]) -> None:
     """Write every number a program prints as JSON, where it was asked to."""
     if path is not None:
-        checkpoints.write(path, (json.dumps(numbers, indent=2) + "\n").encode())
+        files.write_json(path, numbers)

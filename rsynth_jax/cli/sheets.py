@@ -16,7 +16,7 @@ from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 
 from rsynth_jax.images import encode, grid
-from rsynth_jax.storage import releases as checkpoints
+from rsynth_jax.storage import files
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
@@ -86,14 +86,14 @@ def write_image(path: Path, image: np.ndarray) -> None:
     """Write one image uint8 (h, w, 3) as a PNG, pixel by pixel."""
     content = io.BytesIO()
     Pillow.fromarray(image).save(content, format="PNG")
-    checkpoints.write(path, content.getvalue())
+    files.write(path, content.getvalue())
 
 
 def write_sheet(path: Path, images: Bytes, columns: int, row_names: Sequence[str], title: str) -> None:
     """Write a sheet as a PNG."""
     content = io.BytesIO()
     sheet(images, columns, row_names, title).save(content, format="PNG", optimize=True)
-    checkpoints.write(path, content.getvalue())
+    files.write(path, content.getvalue())
 
 
 def write_animation(
@@ -104,7 +104,7 @@ def write_animation(
     content = io.BytesIO()
     durations = [250] * (len(pages) - 1) + [2500]
     pages[0].save(content, "GIF", save_all=True, append_images=pages[1:], duration=durations, loop=0)
-    checkpoints.write(path, content.getvalue())
+    files.write(path, content.getvalue())
 
 
 def moves(path: Path | None) -> bool:
@@ -160,4 +160,4 @@ def write_figure(path: Path, figure: plt.Figure) -> None:
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=100)
     plt.close(figure)
-    checkpoints.write(path, content.getvalue())
+    files.write(path, content.getvalue())

@@ -5,7 +5,6 @@ dataset = load("tfds:cifar10", "train", data_dir="~/tensorflow_datasets")
 
 import importlib.util
 import re
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 from rsynth_jax import checks
 from rsynth_jax.data import image_files as photos
 from rsynth_jax.data.loader import Arrays, Dataset, gather
+from rsynth_jax.storage import files
 
 MEMORY = 4 << 30  # bytes of decoded images that may stay in memory
 
@@ -123,25 +123,6 @@ def from_folder(path: Path, split: str, size: int | None) -> tuple[Sequence, tup
     return source, tuple(folder.name for folder in classes)
 
 
-def read_npz(path: Path, *needed: str, welcome: Sequence[str] = ("class_names",)) -> dict[str, np.ndarray]:
-    """The arrays of an .npz that are needed, and those that are welcome, where they are there.
-
-    Raises ValueError, in one line, for damage.
-    """
-    if not path.is_file():
-        raise ValueError(f"no file {path}: give an .npz")
-    try:
-        with zipfile.ZipFile(path):  # or else a pickle, or a single array
-            pass
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in (*needed, *(name for name in welcome if name in file))}
-    except KeyError as error:
-        missing = error.args[0].split()[0]
-        raise ValueError(f"{path} has no array {missing}: name them {' and '.join(needed)}") from error
-    except Exception as error:  # damage shows in many kinds: BadZipFile, zlib.error, NotImplementedError ...
-        raise ValueError(f"cannot read {path} as an .npz of plain arrays: {error}") from error
-
-
 def from_npz(path: Path, split: str) -> tuple[Arrays, tuple]:
     """An .npz with `train_images`, `train_labels`, ... (or `images`, `labels` for split "all").
 
@@ -149,7 +130,7 @@ def from_npz(path: Path, split: str) -> tuple[Arrays, tuple]:
     """
     name, percent = parse_split(split)
     prefix = "" if name == "all" else f"{name}_"
-    file = read_npz(path, f"{prefix}images", f"{prefix}labels")
+    file = files.read_arrays(path, f"{prefix}images", f"{prefix}labels", optional=("class_names",))
     images, labels = file[f"{prefix}images"], file[f"{prefix}labels"]
     names = file["class_names"] if "class_names" in file else np.arange(labels.max(initial=0) + 1)
     if images.dtype != np.uint8 or images.ndim != 4 or labels.shape != images.shape[:1]:

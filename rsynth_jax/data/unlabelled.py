@@ -15,6 +15,7 @@ from rsynth_jax.data import image_files as photos
 from rsynth_jax.data import sources as data
 from rsynth_jax.data.sources import Mapped
 from rsynth_jax.sampling import embedding
+from rsynth_jax.storage import files
 from rsynth_jax.storage import releases as checkpoints
 
 KINDS = ("tfds", "folder", "npz")
@@ -34,7 +35,7 @@ def from_npz(path: Path, split: str, size: int | None) -> Sequence:
     """The array `images` of an .npz, or `train_images` of the split "train"."""
     name, percent = data.parse_split(split)
     array = "images" if name == "all" else f"{name}_images"
-    images = data.read_npz(path, array)[array]
+    images = files.read_arrays(path, array)[array]
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3):
         raise ValueError(f"{path}: {array} must be uint8 (n, h, w, c) with 1 or 3 channels")
     chosen = images[data.share(len(images), percent)]
@@ -116,7 +117,7 @@ def labels(spec: str, class_names: Sequence[str], split: str | None = None) -> n
     kind, place, split = parsed(spec, split)
     name, percent = data.parse_split(split)
     path, array = Path(place).expanduser(), "labels" if name == "all" else f"{name}_labels"
-    file = data.read_npz(path, welcome=(array, "class_names")) if kind == "npz" else {}
+    file = files.read_arrays(path, optional=(array, "class_names")) if kind == "npz" else {}
     if array not in file:
         return None
     found, names = file[array], [str(name) for name in file.get("class_names", class_names)]

@@ -7,7 +7,6 @@
 A release is arrays and JSON, nothing else: loading one runs no code from it. Writes are atomic.
 """
 
-import io
 import json
 import os
 from pathlib import Path
@@ -24,6 +23,7 @@ from safetensors.numpy import save as to_safetensors
 
 from rsynth_jax import checks, models
 from rsynth_jax.attacks.adversaries import BALLS, Threat
+from rsynth_jax.storage import files
 from rsynth_jax.synthesis.class_gaussians import Seeds
 from rsynth_jax.training.classifier import TrainState, Variables
 from rsynth_jax.training.dual import DualState
@@ -55,38 +55,6 @@ class Release(NamedTuple):
     recipe: dict[str, Any]
 
 
-def writable(*paths: Path | None) -> None:
-    """Raise ValueError for a path that `write` could not write, before any work is done for it."""
-    for path in filter(None, paths):
-        if Path(path).is_dir():
-            raise ValueError(f"cannot write {path}: it is a folder")
-        there = next(parent for parent in Path(path).absolute().parents if parent.exists())
-        if not there.is_dir() or not os.access(there, os.W_OK):
-            raise ValueError(f"cannot write {path}: {there} is not a folder that can be written to")
-
-
-def write(path: Path, content: bytes) -> None:
-    """The whole file or none: written beside, then renamed. Raises ValueError where it cannot be."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(content)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise ValueError(f"cannot write {path}: {error.strerror}") from error
-
-
-def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """The arrays as one compressed .npz."""
-    content = io.BytesIO()
-    np.savez_compressed(content, **arrays)
-    write(path, content.getvalue())
-
-
 def compact(array: Any) -> np.ndarray:
     """bfloat16: half the size. Figures of a model card are of the file, so this rounding is in them."""
     return np.asarray(array).astype(ml_dtypes.bfloat16)
@@ -104,7 +72,7 @@ def save(path: Path, release: Release) -> None:
         "recipe": release.recipe,
     }
     metadata = {"format": FORMAT} | {key: json.dumps(value) for key, value in described.items()}
-    write(path, ordered(to_safetensors(flat, metadata)))
+    files.write(path, ordered(to_safetensors(flat, metadata)))
 
 
 def ordered(content: bytes) -> bytes:
