@@ -21,8 +21,7 @@ from rsynth_jax.data import loader as datasets
 from rsynth_jax.sampling import embedding
 from rsynth_jax.sampling import runner as expedition
 from rsynth_jax.storage import releases as checkpoints
-from rsynth_jax.synthesis import ascent, objectives
-from rsynth_jax.synthesis import class_gaussians as seeds
+from rsynth_jax.synthesis import ascent, class_gaussians, objectives
 from rsynth_jax.synthesis import tasks as synthesis
 from rsynth_jax.synthesis.objectives import CLASS_OBJECTIVES
 from rsynth_jax.synthesis.projections import box
@@ -62,7 +61,7 @@ class Ground(NamedTuple):
 
     release: checkpoints.Release
     model: nn.Module
-    seeds: dict[str, Callable[[], seeds.Seeds]]
+    seeds: dict[str, Callable[[], class_gaussians.ClassGaussians]]
     real_logits: np.ndarray
 
 
@@ -75,8 +74,8 @@ def ground_of(classifier: str, train: datasets.Arrays) -> Ground:
     labels = train.labels[:10000]
     own = np.array([logits[labels == k, k].mean() for k in range(len(release.class_names))])
     kinds = {
-        "truncated": lambda: release.seeds,
-        "full": lambda: seeds.fit(*train, len(release.class_names), factor=1, share=1.0),  # minutes
+        "truncated": lambda: release.class_gaussians,
+        "full": lambda: class_gaussians.fit(*train, len(release.class_names), factor=1, share=1.0),  # minutes
     }
     return Ground(release, model, kinds, own)
 
@@ -117,8 +116,11 @@ def climb_of(ground: Ground, way: Way) -> synthesis.ClimbFn:
 
 def starts_of(ground: Ground, way: Way):
     """(keys, labels) -> the seeds of a row, at its temperature."""
-    spread, shape = seeds.tempered(ground.seeds[way.seeds](), way.temperature), ground.release.image_shape
-    draw = functools.partial(seeds.sample, shape=shape)
+    spread, shape = (
+        class_gaussians.with_temperature(ground.seeds[way.seeds](), way.temperature),
+        ground.release.image_shape,
+    )
+    draw = functools.partial(class_gaussians.sample, shape=shape)
     starts = jax.jit(jax.vmap(lambda spread, key, label: draw(key, spread, label), (None, 0, 0)))
     return functools.partial(starts, spread)
 

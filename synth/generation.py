@@ -21,8 +21,7 @@ from rsynth_jax.cli import sheets as pictures
 from rsynth_jax.sampling import runner as expedition
 from rsynth_jax.storage import files
 from rsynth_jax.storage import releases as checkpoints
-from rsynth_jax.synthesis import ascent
-from rsynth_jax.synthesis import class_gaussians as seeds
+from rsynth_jax.synthesis import ascent, class_gaussians
 from rsynth_jax.synthesis import tasks as synthesis
 from rsynth_jax.synthesis.ascent import DIRECTIONS
 from rsynth_jax.synthesis.objectives import CLASS_OBJECTIVES
@@ -129,7 +128,7 @@ def generate(options: Options) -> int:
     chosen = console.classes(options.classes, release.class_names)
     options, labels = planned(options, release), np.repeat(chosen, options.num)
     climb = sampler(options, models.create(release.config))
-    spread = seeds.tempered(release.seeds, options.temperature)
+    spread = class_gaussians.with_temperature(release.class_gaussians, options.temperature)
     draw = expedition.draws(jax.random.key(options.seed), spread, release.image_shape)
     numbers = np.stack([labels, np.tile(np.arange(options.num), len(chosen))], axis=1)
     began = time.perf_counter()

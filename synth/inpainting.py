@@ -17,7 +17,7 @@ from rsynth_jax.cli import options as studio
 from rsynth_jax.cli import report as gallery
 from rsynth_jax.cli import run as console
 from rsynth_jax.data import image_files as photos
-from rsynth_jax.synthesis import class_gaussians as seeds
+from rsynth_jax.synthesis import class_gaussians
 from rsynth_jax.synthesis import tasks as synthesis
 from rsynth_jax.synthesis.ascent import steepest
 from rsynth_jax.synthesis.objectives import CLASS_OBJECTIVES
@@ -33,7 +33,7 @@ def beginning(gaussians, image, label, missing):
     The mean of the class's Gaussian given the known pixels; where those lie beside it, their difference is
     stretched over the hole as a harmonic_fill, so that there is no seam.
     """
-    likely = seeds.expected(gaussians, label, image, 1 - missing, VARIANCE)
+    likely = class_gaussians.conditional_mean(gaussians, label, image, 1 - missing, VARIANCE)
     return box(*images.blends(image, missing))(likely + images.harmonic_fill(image - likely, missing))
 
 
@@ -107,7 +107,7 @@ def filled(mask: Path | None, given: np.ndarray) -> np.ndarray:
 
 def begun(options: Options, subject: studio.Subject, missing: np.ndarray) -> np.ndarray:
     """The starts, float32 (n, h, w, 3)."""
-    gaussians = subject.release.seeds
+    gaussians = subject.release.class_gaussians
 
     @jax.jit
     def begin(gaussians, given, labels):

@@ -111,7 +111,7 @@ def from_draws(options: Options, subject: studio.Subject, features: np.ndarray) 
     """Each image's representation `starts` times, row (i, k) from the k-th draw of image i."""
     release, images, _, labels, _ = subject
     numbers = np.stack(np.divmod(np.arange(len(images) * options.starts), options.starts), axis=1)
-    draw = expedition.draws(jax.random.key(options.seed), release.seeds, images.shape[1:])
+    draw = expedition.draws(jax.random.key(options.seed), release.class_gaussians, images.shape[1:])
     return Wanted(
         features.repeat(options.starts, axis=0), lambda rows: draw(labels[numbers[rows, 0]], numbers[rows])
     )

@@ -147,7 +147,7 @@ def starts_of(options: Options, release):
     shape = (side, side, release.image_shape[-1])
     embedding.colors(models.create(release.config), release.variables, shape)
     classes = np.random.default_rng(options.seed).permutation(len(release.class_names))
-    draw = expedition.draws(jax.random.key(options.seed), release.seeds, shape)
+    draw = expedition.draws(jax.random.key(options.seed), release.class_gaussians, shape)
     return lambda numbers: draw(classes[numbers % len(classes)], numbers[:, None])
 
 

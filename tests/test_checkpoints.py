@@ -57,11 +57,11 @@ def test_a_release_comes_back_with_rounded_arrays_and_everything_else_exact(save
     assert (
         loaded.class_names == NAMES and loaded.image_shape == tiny.SHAPE and loaded.threat == release.threat
     )
-    for part in ("variables", "seeds"):
+    for part in ("variables", "class_gaussians"):
         jax.tree.map(
             lambda a, b: assert_array_equal(a, rounded(b)), getattr(loaded, part), getattr(release, part)
         )
-    assert {leaf.dtype for leaf in jax.tree.leaves((loaded.variables, loaded.seeds))} == {
+    assert {leaf.dtype for leaf in jax.tree.leaves((loaded.variables, loaded.class_gaussians))} == {
         np.dtype(np.float32)
     }
 
@@ -92,7 +92,7 @@ def test_a_bundled_classifier_is_small_has_a_card_and_says_what_anyone_has(file)
     release = checkpoints.load(file.stem)
     assert file.stat().st_size < 5e6 and file.with_suffix(".md").read_text().startswith(f"# {file.stem}\n")
     assert not release.recipe["data"].partition(":")[2].startswith("/")
-    saved = jax.tree.leaves((release.variables, release.seeds))
+    saved = jax.tree.leaves((release.variables, release.class_gaussians))
     assert all(np.isfinite(array).all() for array in saved)
 
 
@@ -189,10 +189,14 @@ def test_a_missing_extra_or_reshaped_tensor_is_refused(saved, tmp_path, change):
         checkpoints.load(str(tmp_path / "x.safetensors"))
 
 
-def test_names_or_seeds_that_do_not_fit_the_classes_are_refused(saved, tmp_path):
+def test_names_or_class_gaussians_that_do_not_fit_the_classes_are_refused(saved, tmp_path):
     _, release = saved
-    cut = release.seeds._replace(mean=release.seeds.mean[:5])
-    for change in ({"class_names": NAMES[:9]}, {"class_names": (*NAMES, "unicorn")}, {"seeds": cut}):
+    cut = release.class_gaussians._replace(mean=release.class_gaussians.mean[:5])
+    for change in (
+        {"class_names": NAMES[:9]},
+        {"class_names": (*NAMES, "unicorn")},
+        {"class_gaussians": cut},
+    ):
         checkpoints.save(tmp_path / "x.safetensors", release._replace(**change))
         with refused(match=r"x\.safetensors"):
             checkpoints.load(str(tmp_path / "x.safetensors"))

@@ -15,11 +15,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 from rsynth_jax.attacks import adversaries as attacks
 from rsynth_jax.attacks.adversaries import Threat
 from rsynth_jax.models.layers import Outputs
-from rsynth_jax.synthesis import class_gaussians as seeds
-from rsynth_jax.synthesis import objectives
+from rsynth_jax.synthesis import class_gaussians, objectives
 from rsynth_jax.synthesis import tasks as synthesis
 from rsynth_jax.synthesis.ascent import steepest
-from rsynth_jax.synthesis.class_gaussians import Seeds
+from rsynth_jax.synthesis.class_gaussians import ClassGaussians
 from rsynth_jax.synthesis.projections import box
 from rsynth_jax.training import dual, losses
 
@@ -29,7 +28,7 @@ IMAGES = RNG.integers(0, 256, (8, *SHAPE), np.uint8)
 LABELS = np.arange(8, dtype=np.int32)
 KEY = jax.random.key(0)
 GAME = dual.Game(weight=5.0, noise=0.0, step_size=0.2, stride=2, most_steps=6, threshold=0.7)
-SEEDS = Seeds(RNG.random((10, 8, 8, 3), np.float32), 0.05 * RNG.random((10, 4, 8, 8, 3), np.float32))
+SEEDS = ClassGaussians(RNG.random((10, 8, 8, 3), np.float32), 0.05 * RNG.random((10, 4, 8, 8, 3), np.float32))
 optax_dtypes = functools.partial(jax.numpy_dtype_promotion, "standard")  # optax itself mixes dtypes
 OPTIMIZER = optax.sgd(0.01, 0.9)
 
@@ -114,7 +113,9 @@ def test_fakes_are_what_the_sampler_makes_in_as_many_steps(shallow):
     def task(classifier, start, label):
         return synthesis.Task(start, objectives.logit(classifier, label), box())
 
-    draw = jax.vmap(lambda key, label: seeds.sample(jax.random.split(key, 3)[0], SEEDS, label, SHAPE))
+    draw = jax.vmap(
+        lambda key, label: class_gaussians.sample(jax.random.split(key, 3)[0], SEEDS, label, SHAPE)
+    )
     starts = draw(jax.random.split(KEY, 8), LABELS)
     expected = synthesis.batched(model, task, steepest("l2", 0.2), 6)(variables, starts, LABELS)
     assert_array_equal(fakes.labels, LABELS)
@@ -123,10 +124,13 @@ def test_fakes_are_what_the_sampler_makes_in_as_many_steps(shallow):
 
 
 def test_the_share_of_fakes_that_is_asked_for_starts_from_noise(shallow):
-    """Seeds of no spread are their class's mean, so what is not the mean was drawn from noise."""
+    """Class Gaussians without components are their mean, so every other start is noise."""
     model, variables = shallow
     advance = jax.jit(dual.make_fakes(model, GAME._replace(noise=0.25, step_size=1e-6)))
-    means, labels = Seeds(np.full_like(SEEDS.mean, 0.5), 0 * SEEDS.components), np.zeros(200, np.int32)
+    means, labels = (
+        ClassGaussians(np.full_like(SEEDS.mean, 0.5), 0 * SEEDS.components),
+        np.zeros(200, np.int32),
+    )
     none = dual.Fakes(jnp.zeros((200, *SHAPE)), jnp.zeros(200, jnp.int32))
     starts = np.asarray(advance(means, variables, KEY, none, labels, np.full(200, True)).images)
     noisy = np.abs(starts - 0.5).max(axis=(1, 2, 3)) > 0.01

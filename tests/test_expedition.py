@@ -9,8 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from rsynth_jax.images import decode
 from rsynth_jax.models.layers import Outputs
 from rsynth_jax.sampling import runner as expedition
-from rsynth_jax.synthesis import class_gaussians as seeds
-from rsynth_jax.synthesis import objectives
+from rsynth_jax.synthesis import class_gaussians, objectives
 from rsynth_jax.synthesis import tasks as synthesis
 from rsynth_jax.synthesis.ascent import steepest
 from rsynth_jax.synthesis.projections import box
@@ -89,7 +88,7 @@ def test_the_numbers_are_means_and_each_image_s_own():
 
 
 def test_a_draw_depends_on_its_class_and_its_numbers_alone():
-    gaussians = seeds.Seeds(
+    gaussians = class_gaussians.ClassGaussians(
         RNG.random((3, 8, 8, 3), np.float32), RNG.random((3, 5, 8, 8, 3), np.float32) / 10
     )
     draw = expedition.draws(jax.random.key(1), gaussians, tiny.SHAPE)
@@ -98,4 +97,4 @@ def test_a_draw_depends_on_its_class_and_its_numbers_alone():
     assert_array_equal(found[0], found[3])
     assert all(np.abs(found[0] - found[i]).max() > 0.01 for i in (1, 2))
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(1), 1), 4)
-    assert_allclose(found[2], np.clip(seeds.sample(key, gaussians, 2, tiny.SHAPE), 0, 1), atol=1e-6)
+    assert_allclose(found[2], np.clip(class_gaussians.sample(key, gaussians, 2, tiny.SHAPE), 0, 1), atol=1e-6)

@@ -12,7 +12,7 @@ from PIL import Image as Pillow
 from tiny import refused
 
 from rsynth_jax.synthesis import ascent, objectives
-from rsynth_jax.synthesis.class_gaussians import Seeds
+from rsynth_jax.synthesis.class_gaussians import ClassGaussians
 from synth import inpainting
 from synth.inpainting import Options
 
@@ -22,7 +22,9 @@ RNG = np.random.default_rng(1)
 
 def test_known_pixels_stay_and_the_hole_moves_up_within_ball_and_blends(linear):
     image, missing = RNG.random((4, 4, 3), np.float32), np.float32(RNG.choice([0, 0.25, 1], (4, 4, 1)))
-    gaussians = Seeds(RNG.random((5, 4, 4, 3), np.float32), 0.1 * RNG.random((5, 2, 4, 4, 3), np.float32))
+    gaussians = ClassGaussians(
+        RNG.random((5, 4, 4, 3), np.float32), 0.1 * RNG.random((5, 2, 4, 4, 3), np.float32)
+    )
     begun = np.asarray(inpainting.beginning(gaussians, image, 2, missing))
     asked = {"objective": "log-prob", "radius": 0.4}
     start, score, stay = inpainting.inpainting(linear, image, 2, begun, missing, **asked)
@@ -42,7 +44,7 @@ def test_the_hole_begins_as_the_class_leads_to_expect():
     mean, component = RNG.uniform(0.4, 0.6, (4, 4, 3)), RNG.uniform(-0.3, 0.3, (4, 4, 3))
     image, hole = np.float32(mean + component), np.zeros((4, 4, 1), np.float32)
     hole[1:3, 1:3] = 1
-    gaussians = Seeds(np.float32(mean[None]), 100 * np.float32(component[None, None]))
+    gaussians = ClassGaussians(np.float32(mean[None]), 100 * np.float32(component[None, None]))
     for filling in (0, 1):
         begun = inpainting.beginning(gaussians, np.where(hole > 0, filling, image), 0, hole)
         assert_allclose(begun, image, atol=1e-3)

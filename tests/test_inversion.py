@@ -79,7 +79,7 @@ def test_a_start_is_of_the_class_asked_for_and_of_seed_image_and_draw_alone(fold
     asked = Options(str(folder / "a.npz"), classifier=str(folder / "c.safetensors"), label="cat", starts=2)
     subject = studio.subject(asked)
     wanted = inversion.from_draws(asked, subject, np.float32(IMAGES.reshape(3, -1)))
-    draw = expedition.draws(jax.random.key(0), subject.release.seeds, tiny.SHAPE)
+    draw = expedition.draws(jax.random.key(0), subject.release.class_gaussians, tiny.SHAPE)
     numbers = [[0, 0], [0, 1], [1, 0], [1, 1], [2, 0], [2, 1]]
     assert_array_equal(wanted.starts(np.arange(6)), draw(np.full(6, 1), np.array(numbers)))
     assert_array_equal(wanted.features, IMAGES.reshape(3, -1)[[0, 0, 1, 1, 2, 2]])

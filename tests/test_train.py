@@ -164,7 +164,7 @@ def test_the_release_says_how_it_was_made(straight, data):
     assert released.class_names == ("cat", "dog") and released.image_shape == tiny.SHAPE
     assert released.threat == ("l2", 0.5, 0.1, 1)
     assert released.recipe["steps"] == STEPS and released.recipe["data"] == data
-    assert released.seeds.mean.shape == (2, *tiny.SHAPE)
+    assert released.class_gaussians.mean.shape == (2, *tiny.SHAPE)
 
 
 def test_the_release_is_the_averaged_weights(straight, data):

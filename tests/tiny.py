@@ -19,7 +19,7 @@ from rsynth_jax import models
 from rsynth_jax.attacks.adversaries import Threat
 from rsynth_jax.models import layers, resnet
 from rsynth_jax.storage import releases as checkpoints
-from rsynth_jax.synthesis.class_gaussians import Seeds
+from rsynth_jax.synthesis.class_gaussians import ClassGaussians
 
 refused = functools.partial(pytest.raises, ValueError, check=lambda error: "\n" not in str(error))
 
@@ -85,7 +85,9 @@ def release(
     released = checkpoints.Release(
         config=config,
         variables=untrained(config) if variables is None else variables,
-        seeds=Seeds(rng.random(low, np.float32), 0.1 * rng.random((low[0], 5, *low[1:]), np.float32)),
+        class_gaussians=ClassGaussians(
+            rng.random(low, np.float32), 0.1 * rng.random((low[0], 5, *low[1:]), np.float32)
+        ),
         class_names=class_names,
         image_shape=SHAPE,
         threat=Threat("l2", 0.5, 0.1, 7),

@@ -28,7 +28,7 @@ from rsynth_jax.data import loader as datasets
 from rsynth_jax.data import sources as data
 from rsynth_jax.storage import files
 from rsynth_jax.storage import releases as checkpoints
-from rsynth_jax.synthesis import class_gaussians as seeds
+from rsynth_jax.synthesis import class_gaussians
 from rsynth_jax.training import build as methods
 from rsynth_jax.training import classifier as training
 from rsynth_jax.training import dual
@@ -81,7 +81,7 @@ class Run(NamedTuple):
     train: datasets.Dataset
     plan: Plan
     config: models.Config
-    class_seeds: seeds.Seeds
+    class_seeds: class_gaussians.ClassGaussians
     trainer: methods.Trainer
     devices: parallel.Devices
 
@@ -106,7 +106,7 @@ def prepare(options: Options) -> Run:
     recipe = methods.planned(options.settings, epoch)
     config = models.Config(recipe.architecture, num_classes, recipe.mean, recipe.std, recipe.dtype)
     model, sample = models.create(config), datasets.spread(train, data.MEMORY)
-    fitted = seeds.fit(*sample, num_classes, recipe.seed_factor, recipe.seed_share)
+    fitted = class_gaussians.fit(*sample, num_classes, recipe.seed_factor, recipe.seed_share)
     trainer = methods.trainer(recipe, model, epoch, fitted, test.images.shape[1:])
     against = Threat(recipe.norm, recipe.epsilon, 2.5 * recipe.epsilon / JUDGE_STEPS, JUDGE_STEPS)
     judge = evaluation.make_judge(model, against, [attempts.pgd(against)])
@@ -150,7 +150,7 @@ def release(run: Run, state: training.TrainState) -> None:
     released = checkpoints.Release(
         config=run.config._replace(dtype="float32"),
         variables=state.ema,
-        seeds=run.class_seeds,
+        class_gaussians=run.class_seeds,
         class_names=run.train.class_names,
         image_shape=run.plan.test.images.shape[1:],
         threat=methods.threat(run.recipe),

@@ -19,7 +19,7 @@ from jaxtyping import Float, Int, UInt8
 from rsynth_jax import sharding as parallel
 from rsynth_jax.images import encode
 from rsynth_jax.sampling import embedding
-from rsynth_jax.synthesis import class_gaussians as seeds
+from rsynth_jax.synthesis import class_gaussians
 from rsynth_jax.synthesis.projections import box
 from rsynth_jax.types import Images, Key
 
@@ -27,7 +27,7 @@ Bytes = UInt8[np.ndarray, "n h w c"]
 
 
 def draws(
-    key: Key, class_seeds: seeds.Seeds, shape: tuple[int, int, int]
+    key: Key, class_seeds: class_gaussians.ClassGaussians, shape: tuple[int, int, int]
 ) -> Callable[[np.ndarray, np.ndarray], Images]:
     """(labels (n,), numbers (n, m)) -> starts: row r by its class's Gaussian and (key, *numbers[r]) alone."""
 
@@ -35,7 +35,9 @@ def draws(
     def starts(class_seeds, labels, numbers):
         def draw(label, numbers):
             return box()(
-                seeds.sample(functools.reduce(jax.random.fold_in, numbers, key), class_seeds, label, shape)
+                class_gaussians.sample(
+                    functools.reduce(jax.random.fold_in, numbers, key), class_seeds, label, shape
+                )
             )
 
         return jax.vmap(draw)(labels, numbers)

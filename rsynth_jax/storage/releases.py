@@ -24,7 +24,7 @@ from safetensors.numpy import save as to_safetensors
 from rsynth_jax import checks, models
 from rsynth_jax.attacks.adversaries import BALLS, Threat
 from rsynth_jax.storage import files
-from rsynth_jax.synthesis.class_gaussians import Seeds
+from rsynth_jax.synthesis.class_gaussians import ClassGaussians
 from rsynth_jax.training.classifier import TrainState, Variables
 from rsynth_jax.training.dual import DualState
 
@@ -39,7 +39,7 @@ class Release(NamedTuple):
     Attributes:
       config: makes the network again.
       variables: its params and batch statistics, float32.
-      seeds: the class Gaussians that generation starts from.
+      class_gaussians: the class Gaussians that generation starts from.
       class_names: label i is class_names[i].
       image_shape: (height, width, channels) it was trained on.
       threat: the adversary it was trained against.
@@ -48,7 +48,7 @@ class Release(NamedTuple):
 
     config: models.Config
     variables: Variables
-    seeds: Seeds
+    class_gaussians: ClassGaussians
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
     threat: Threat
@@ -62,7 +62,7 @@ def compact(array: Any) -> np.ndarray:
 
 def save(path: Path, release: Release) -> None:
     """Write a release as one safetensors file: the arrays in bfloat16, the rest as JSON."""
-    tree = {"variables": release.variables, "seeds": release.seeds._asdict()}
+    tree = {"variables": release.variables, "seeds": release.class_gaussians._asdict()}
     flat = {"/".join(key): compact(value) for key, value in traverse_util.flatten_dict(tree).items()}
     described = {
         "config": release.config._asdict(),
@@ -151,12 +151,12 @@ def assembled(metadata: dict[str, str], arrays: dict[str, jax.Array]) -> Release
     """The release of a file's JSON and arrays."""
     described = {name: parsed(json.loads(metadata[name]), kind) for name, kind in DESCRIPTION.items()}
     tree = traverse_util.unflatten_dict({tuple(key.split("/")): value for key, value in arrays.items()})
-    return Release(variables=tree["variables"], seeds=Seeds(**tree["seeds"]), **described)
+    return Release(variables=tree["variables"], class_gaussians=ClassGaussians(**tree["seeds"]), **described)
 
 
 def validate(release: Release) -> str | None:
     """What does not fit the rest, in words, if anything."""
-    config, (mean, components) = release.config, release.seeds
+    config, (mean, components) = release.config, release.class_gaussians
     model = models.create(config)
     checks.named("norm", release.threat.norm, BALLS)
     checks.positive(num_classes=config.num_classes, side=min(release.image_shape))

@@ -1,8 +1,8 @@
 """Where generation starts: a Gaussian for each class, kept in low-rank form.
 
-    seeds = fit(images, labels, num_classes=10, factor=2, share=0.95)
-    start = sample(key, seeds, label, (32, 32, 3))
-    likely = expected(seeds, label, photo, 1 - missing, variance=0.03)
+    gaussians = fit(images, labels, num_classes=10, factor=2, share=0.95)
+    start = sample(key, gaussians, label, (32, 32, 3))
+    likely = conditional_mean(gaussians, label, photo, 1 - missing, variance=0.03)
 
 With X the n images of a class as rows and mu their mean, x0 = mu + n^(-1/2) Z (X - mu), Z ~ N(0, I_n), has
 exactly their mean and covariance. Its singular value decomposition says the same with fewer rows, and
@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, UInt8
 from rsynth_jax.types import Image, Key, Label, Weights
 
 
-class Seeds(NamedTuple):
+class ClassGaussians(NamedTuple):
     """The class Gaussians at low resolution.
 
     Attributes:
@@ -54,7 +54,7 @@ def fit(
     num_classes: int,
     factor: int,
     share: float,
-) -> Seeds:
+) -> ClassGaussians:
     """The class Gaussians of *training* images (the paper fitted its own on test images).
 
     Args:
@@ -75,33 +75,35 @@ def fit(
         components.append(principal_components(rows - rows.mean(axis=0), share).reshape(-1, *low.shape[1:]))
     most = max(map(len, components))
     padded = [np.pad(c, ((0, most - len(c)), (0, 0), (0, 0), (0, 0))) for c in components]
-    return Seeds(np.float32(np.stack(means)), np.float32(np.stack(padded)))
+    return ClassGaussians(np.float32(np.stack(means)), np.float32(np.stack(padded)))
 
 
-def sample(key: Key, seeds: Seeds, label: Label, shape: tuple[int, int, int]) -> Image:
+def sample(key: Key, gaussians: ClassGaussians, label: Label, shape: tuple[int, int, int]) -> Image:
     """One seed of class `label`: drawn at low resolution, then resized (bilinear) to `shape`.
 
     Not clipped: the ascent's own projection does that.
     """
-    mean, components = jnp.asarray(seeds.mean)[label], jnp.asarray(seeds.components)[label]
+    mean, components = jnp.asarray(gaussians.mean)[label], jnp.asarray(gaussians.components)[label]
     z = jax.random.normal(key, components.shape[:1], components.dtype)
     low = mean + jnp.tensordot(z, components, axes=1)
     return jax.image.resize(low, shape, "linear")
 
 
-def tempered(seeds: Seeds, temperature: float) -> Seeds:
+def with_temperature(gaussians: ClassGaussians, temperature: float) -> ClassGaussians:
     """The Gaussians with every deviation from the mean `temperature` times as large."""
-    return seeds._replace(components=jnp.asarray(seeds.components) * temperature)
+    return gaussians._replace(components=jnp.asarray(gaussians.components) * temperature)
 
 
-def expected(seeds: Seeds, label: Label, image: Image, known: Weights, variance: float) -> Image:
+def conditional_mean(
+    gaussians: ClassGaussians, label: Label, image: Image, known: Weights, variance: float
+) -> Image:
     """What a class leads one to expect of an image of which some is known: E[x0 | x0 + noise on `known`].
 
     x0 = mu + C'z, z ~ N(0, I), and the known pixels, K = diag(known), are seen through noise of `variance`,
     which stands for what the components leave out: z = (C K C' + variance I)^-1 C K (image - mu).
     """
-    mean = jax.image.resize(jnp.asarray(seeds.mean)[label], image.shape, "linear")
-    components = jnp.asarray(seeds.components)[label]
+    mean = jax.image.resize(jnp.asarray(gaussians.mean)[label], image.shape, "linear")
+    components = jnp.asarray(gaussians.components)[label]
     components = jax.image.resize(components, (len(components), *image.shape), "linear")
     rows, seen = components.reshape(len(components), -1), (known * components).reshape(len(components), -1)
     spread = jnp.matmul(seen, rows.T, precision="highest") + variance * jnp.eye(len(rows))

@@ -16,8 +16,8 @@ import optax
 from rsynth_jax import checks, images, models
 from rsynth_jax.attacks import adversaries as attacks
 from rsynth_jax.attacks.adversaries import Adversary, Threat
-from rsynth_jax.synthesis import class_gaussians as seeds
-from rsynth_jax.synthesis.class_gaussians import Seeds
+from rsynth_jax.synthesis import class_gaussians
+from rsynth_jax.synthesis.class_gaussians import ClassGaussians
 from rsynth_jax.training import classifier as training
 from rsynth_jax.training import dual, losses
 from rsynth_jax.training.losses import RobustLoss
@@ -121,7 +121,11 @@ class Trainer(NamedTuple):
 
 
 def trainer(
-    recipe: Recipe, model: nn.Module, steps_per_epoch: int, class_seeds: Seeds, shape: tuple[int, int, int]
+    recipe: Recipe,
+    model: nn.Module,
+    steps_per_epoch: int,
+    class_seeds: ClassGaussians,
+    shape: tuple[int, int, int],
 ) -> Trainer:
     """The recipe as a pair of functions for images of `shape`; dual training's fakes start at the seeds."""
     rule, parts = optimizer(recipe, steps_per_epoch), (*method(recipe), augment(recipe))
@@ -132,4 +136,6 @@ def trainer(
     game = dual.Game(r.contrast, r.fake_noise, length, r.fake_stride, r.most_fake_steps, r.auc_threshold)
     init = functools.partial(dual.init_state, rule, game, (recipe.batch_size, *shape))
     step = jax.jit(dual.make_dual_step(model, rule, *parts, game, recipe.ema_decay), donate_argnums=1)
-    return Trainer(init, functools.partial(step, seeds.tempered(class_seeds, recipe.fake_temperature)))
+    return Trainer(
+        init, functools.partial(step, class_gaussians.with_temperature(class_seeds, recipe.fake_temperature))
+    )

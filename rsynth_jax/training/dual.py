@@ -25,9 +25,8 @@ import optax
 from rsynth_jax.attacks.adversaries import Adversary
 from rsynth_jax.metrics.ranking import auc
 from rsynth_jax.models import bind
-from rsynth_jax.synthesis import ascent, objectives
-from rsynth_jax.synthesis import class_gaussians as seeds
-from rsynth_jax.synthesis.class_gaussians import Seeds
+from rsynth_jax.synthesis import ascent, class_gaussians, objectives
+from rsynth_jax.synthesis.class_gaussians import ClassGaussians
 from rsynth_jax.synthesis.projections import box
 from rsynth_jax.training import classifier as training
 from rsynth_jax.training import losses
@@ -124,7 +123,10 @@ def make_fakes(model: nn.Module, game: Game) -> Callable:
 
     def begin(class_seeds, key, label, shape):
         draw_key, noise_key, pick_key = jax.random.split(key, 3)
-        seed, noise = seeds.sample(draw_key, class_seeds, label, shape), jax.random.uniform(noise_key, shape)
+        seed, noise = (
+            class_gaussians.sample(draw_key, class_seeds, label, shape),
+            jax.random.uniform(noise_key, shape),
+        )
         return jnp.where(jax.random.bernoulli(pick_key, game.noise), noise, seed)
 
     def further(class_seeds, variables, key, image, own, label, new) -> Fakes:
@@ -134,7 +136,9 @@ def make_fakes(model: nn.Module, game: Game) -> Callable:
         climb = ascent.projected_gradient_ascent(score, box(), steps)
         return Fakes(ascent.run(climb, start, game.stride)[0], label)
 
-    def advance(class_seeds: Seeds, variables: Variables, key: Key, fakes: Fakes, labels, new) -> Fakes:
+    def advance(
+        class_seeds: ClassGaussians, variables: Variables, key: Key, fakes: Fakes, labels, new
+    ) -> Fakes:
         keys, axes = jax.random.split(key, len(labels)), (None, None, 0, 0, 0, 0, 0)
         return jax.vmap(further, axes)(class_seeds, variables, keys, *fakes, labels, new)
 
@@ -162,7 +166,7 @@ def make_dual_step(
         value = loss(logits(clean), attacked, labels) + game.weight * losses.contrast(*energy)
         return value, (training.accuracy(attacked, labels), *energy)
 
-    def dual_step(class_seeds: Seeds, state: DualState, key: Key, images, labels):
+    def dual_step(class_seeds: ClassGaussians, state: DualState, key: Key, images, labels):
         batch_key, fake_key = jax.random.split(key)
         new, finished = turns(game, state.step, state.num_steps, len(images))
         fakes = advance(class_seeds, state.variables, fake_key, state.fakes, labels, new)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from rsynth_jax.synthesis import class_gaussians as seeds
+from rsynth_jax.synthesis import class_gaussians
 
 RNG = np.random.default_rng(5)
 LABELS = np.repeat([0, 1, 2], [2, 12, 20])
@@ -17,7 +17,7 @@ SHAPE = (4, 4, 3)
 
 @pytest.fixture(scope="module")
 def exact():
-    return seeds.fit(IMAGES, LABELS, num_classes=3, factor=1, share=1)
+    return class_gaussians.fit(IMAGES, LABELS, num_classes=3, factor=1, share=1)
 
 
 def rows(images):
@@ -26,7 +26,7 @@ def rows(images):
 
 def draws(fitted, label, num):
     keys = jax.random.split(jax.random.key(0), num)
-    return np.asarray(jax.vmap(lambda key: seeds.sample(key, fitted, label, SHAPE))(keys))
+    return np.asarray(jax.vmap(lambda key: class_gaussians.sample(key, fitted, label, SHAPE))(keys))
 
 
 @pytest.mark.parametrize("label", range(3))
@@ -38,7 +38,7 @@ def test_fit_has_the_mean_and_the_covariance_of_the_class(exact, label):
 
 
 def test_fit_works_on_block_means():
-    fitted = seeds.fit(IMAGES, LABELS, num_classes=3, factor=2, share=1)
+    fitted = class_gaussians.fit(IMAGES, LABELS, num_classes=3, factor=2, share=1)
     blocks = IMAGES[LABELS == 1].reshape(-1, 2, 2, 2, 2, 3).mean((2, 4))
     components = np.float64(fitted.components[1]).reshape(-1, 12)
     assert_allclose(fitted.mean[1], blocks.mean(0) / 255, atol=1e-6)
@@ -47,7 +47,7 @@ def test_fit_works_on_block_means():
 
 @pytest.mark.parametrize("share", [0.3, 0.8, 0.95])
 def test_fit_keeps_the_fewest_components_that_hold_the_share(share):
-    fitted = seeds.fit(IMAGES, LABELS, num_classes=3, factor=1, share=share)
+    fitted = class_gaussians.fit(IMAGES, LABELS, num_classes=3, factor=1, share=share)
     for label in range(3):
         held = np.sum(np.float64(fitted.components[label]) ** 2, axis=(1, 2, 3))
         held = held[held > 0] / rows(IMAGES[label == LABELS]).var(0).sum()
@@ -62,12 +62,12 @@ def test_classes_that_need_fewer_components_are_padded_with_zeros(exact):
 
 def test_a_class_of_equal_images_is_its_mean():
     same = np.stack([IMAGES[0], IMAGES[0]])
-    fitted = seeds.fit(same, np.array([0, 0]), num_classes=1, factor=1, share=0.95)
+    fitted = class_gaussians.fit(same, np.array([0, 0]), num_classes=1, factor=1, share=0.95)
     assert_allclose(draws(fitted, 0, 2), same / 255, atol=1e-6)
 
 
 def test_a_sample_is_its_keys_alone(exact):
-    one, same, other = (seeds.sample(jax.random.key(s), exact, 1, SHAPE) for s in (0, 0, 1))
+    one, same, other = (class_gaussians.sample(jax.random.key(s), exact, 1, SHAPE) for s in (0, 0, 1))
     assert_array_equal(one, same)
     assert np.abs(one - other).max() > 0.01
 
@@ -80,14 +80,17 @@ def test_samples_have_the_mean_and_the_deviations_of_the_class(exact):
 
 
 def test_a_tempered_sample_is_so_much_farther_from_the_mean(exact):
-    cold, hot = (seeds.sample(jax.random.key(0), seeds.tempered(exact, t), 1, SHAPE) for t in (1.0, 1.5))
+    cold, hot = (
+        class_gaussians.sample(jax.random.key(0), class_gaussians.with_temperature(exact, t), 1, SHAPE)
+        for t in (1.0, 1.5)
+    )
     assert_allclose(hot - exact.mean[1], 1.5 * (cold - exact.mean[1]), atol=1e-5)
 
 
 def test_labels_may_be_a_batch(exact):
     keys, labels = jax.random.split(jax.random.key(0), 3), np.arange(3)
-    batch = jax.vmap(seeds.sample, (0, None, 0, None))(keys, exact, labels, SHAPE)
-    loop = [seeds.sample(key, exact, label, SHAPE) for key, label in zip(keys, labels, strict=True)]
+    batch = jax.vmap(class_gaussians.sample, (0, None, 0, None))(keys, exact, labels, SHAPE)
+    loop = [class_gaussians.sample(key, exact, label, SHAPE) for key, label in zip(keys, labels, strict=True)]
     assert_allclose(batch, loop, atol=1e-5)
 
 
@@ -99,13 +102,13 @@ def test_what_is_expected_is_the_gaussians_conditional_mean(exact, label):
     mean, covariance = members.mean(0), np.cov(members.T, bias=True)
     weights = np.linalg.inv(covariance[np.ix_(where, where)] + 0.02 * np.eye(where.sum()))
     wanted = mean + covariance[:, where] @ weights @ (image.ravel() - mean)[where]
-    found = seeds.expected(exact, label, image, np.float32(known), 0.02)
+    found = class_gaussians.conditional_mean(exact, label, image, np.float32(known), 0.02)
     assert_allclose(found.ravel(), wanted, atol=1e-5)
 
 
 def test_with_nothing_known_the_mean_is_expected_and_half_a_weight_is_twice_the_noise(exact):
     image = RNG.random(SHAPE, np.float32)
-    expect = functools.partial(seeds.expected, exact, 1, image)
+    expect = functools.partial(class_gaussians.conditional_mean, exact, 1, image)
     ones = np.ones((4, 4, 1), np.float32)
     assert_allclose(expect(0 * ones, 0.02), exact.mean[1], atol=1e-6)
     assert_allclose(expect(ones / 2, 0.02), expect(ones, 0.04), atol=1e-5)
@@ -113,16 +116,16 @@ def test_with_nothing_known_the_mean_is_expected_and_half_a_weight_is_twice_the_
 
 @pytest.mark.parametrize("shape", [(4, 4, 3), (8, 8, 3), (9, 5, 3)])
 def test_a_sample_has_the_shape_asked(exact, shape):
-    assert seeds.sample(jax.random.key(0), exact, 0, shape).shape == shape
+    assert class_gaussians.sample(jax.random.key(0), exact, 0, shape).shape == shape
 
 
 @pytest.mark.parametrize("num", [0, 1])
 def test_a_class_of_fewer_than_two_images_is_refused_by_name(num):
     labels = np.where(np.arange(34) < num, 1, 0)
     with pytest.raises(ValueError, match=f"class 1 has {num} "):
-        seeds.fit(IMAGES, labels, num_classes=2, factor=1, share=1)
+        class_gaussians.fit(IMAGES, labels, num_classes=2, factor=1, share=1)
 
 
 def test_a_factor_that_does_not_divide_is_refused():
     with pytest.raises(ValueError, match="4 x 4 do not divide into blocks of 3"):
-        seeds.fit(IMAGES, LABELS, num_classes=3, factor=3, share=1)
+        class_gaussians.fit(IMAGES, LABELS, num_classes=3, factor=3, share=1)
