@@ -5,7 +5,7 @@ Every library function speaks of ONE image; a batch is `jax.vmap`'s business. Th
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxtyping import Array, Bool, Float, Int
 from jaxtyping import Key as TypedKey
@@ -21,6 +21,8 @@ Labels = Int[Array, " n"]
 Logits = Float[Array, " k"]
 Features = Float[Array, " d"]
 Map = Float[Array, "h w c"]  # what a layer makes of an image, position by position
+
+Variables = dict[str, Any]  # of a network: {"params": ..., "batch_stats": ...}
 
 Objective = Callable[[Image], Scalar]  # ascended: higher is better
 Projection = Callable[[Image], Image]  # onto a convex set: p(p(x)) == p(x)

@@ -23,6 +23,7 @@ from rsynth_jax import models
 from rsynth_jax.cli import run as console
 from rsynth_jax.cli import train_log as watching
 from rsynth_jax.storage import releases as checkpoints
+from rsynth_jax.storage import train_states
 from rsynth_jax.training.recipes import RECIPES, Recipe
 from train import train
 
@@ -89,7 +90,7 @@ def like(data: str, recipe: Recipe):
 
 
 def final_state(out: Path, data: str, recipe: Recipe = RECIPE):
-    return checkpoints.restore_state(out, like(data, recipe))
+    return train_states.restore_state(out, like(data, recipe))
 
 
 def log(out: Path) -> list[dict]:

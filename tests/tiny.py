@@ -18,7 +18,7 @@ import pytest
 from rsynth_jax import models
 from rsynth_jax.attacks.adversaries import Threat
 from rsynth_jax.models import layers, resnet
-from rsynth_jax.storage import releases as checkpoints
+from rsynth_jax.storage import releases
 from rsynth_jax.synthesis.class_gaussians import ClassGaussians
 
 refused = functools.partial(pytest.raises, ValueError, check=lambda error: "\n" not in str(error))
@@ -77,12 +77,12 @@ def untrained(config: models.Config):
 
 def release(
     path: Path, class_names: tuple[str, ...], architecture: str = "tiny", variables=None
-) -> checkpoints.Release:
+) -> releases.Release:
     """An untrained classifier of these classes, also written to `path`."""
     config = models.Config(architecture, len(class_names), mean=(0.4, 0.5, 0.6), std=(0.2,))
     rng = np.random.default_rng(0)
     low = (len(class_names), 8, 8, 3)
-    released = checkpoints.Release(
+    released = releases.Release(
         config=config,
         variables=untrained(config) if variables is None else variables,
         class_gaussians=ClassGaussians(
@@ -93,5 +93,5 @@ def release(
         threat=Threat("l2", 0.5, 0.1, 7),
         recipe={"epochs": 0, "milestones": [1, 2]},
     )
-    checkpoints.save(path, released)
+    releases.save(path, released)
     return released

@@ -26,7 +26,7 @@ from rsynth_jax.cli import sheets as pictures
 from rsynth_jax.cli.train_log import Plan, Watch
 from rsynth_jax.data import loader as datasets
 from rsynth_jax.data import sources as data
-from rsynth_jax.storage import files
+from rsynth_jax.storage import files, train_states
 from rsynth_jax.storage import releases as checkpoints
 from rsynth_jax.synthesis import class_gaussians
 from rsynth_jax.training import build as methods
@@ -170,7 +170,7 @@ def loop(run: Run, state, watch: Watch, interrupted: console.Interrupted):
         if step % run.plan.epoch == 0:
             watch.epoch(state, step, metrics)
             release(run, state)
-            checkpoints.save_state(run.options.out, state)
+            train_states.save_state(run.options.out, state)
         if interrupted.signal is not None:
             break
     return state
@@ -182,11 +182,11 @@ def fit(run: Run, interrupted: console.Interrupted) -> int:
     init_key, _ = jax.random.split(jax.random.key(run.recipe.seed))
     state = placed(run.devices, run.trainer.init(beginning(run, init_key)))
     if run.options.resume:
-        state = checkpoints.restore_state(out, state)
+        state = train_states.restore_state(out, state)
     console.report(out / "recipe.json", run.recipe._asdict())
     with open(out / "log.jsonl", "a", buffering=1) as log, console.bar("{task.fields[now]}") as bar:
         state = loop(run, state, Watch(log, bar, run.plan, int(state.step)), interrupted)
-    checkpoints.save_state(out, state)
+    train_states.save_state(out, state)
     pictures.write_curves(out / "curves.png", out / "log.jsonl")
     if interrupted.signal is not None:
         print(f"stopped after step {int(state.step)}; continue with --resume --out {out}")

@@ -16,7 +16,6 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from rsynth_jax import models
 from rsynth_jax.models import alexnet, efficientnet, inception, pytorch
 from rsynth_jax.storage import releases as checkpoints
 from rsynth_jax.storage import state_dicts as weights
@@ -120,7 +119,7 @@ def load(spec: str) -> Extractor:
     if name == "inception":
         return published(name, inception.inception_v3(), Path(file))
     release = classifier(spec)
-    return Extractor(spec, models.create(release.config), release.variables, digest(release.variables))
+    return Extractor(spec, release.model, release.variables, digest(release.variables))
 
 
 SPELLINGS = (

@@ -11,9 +11,32 @@ import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import ml_dtypes
 import numpy as np
+import safetensors
+from safetensors.numpy import save
+
+_DTYPES = {
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "F16": np.dtype("<f2"),
+    "F32": np.dtype("<f4"),
+    "F64": np.dtype("<f8"),
+    "I8": np.dtype("i1"),
+    "I16": np.dtype("<i2"),
+    "I32": np.dtype("<i4"),
+    "I64": np.dtype("<i8"),
+    "U8": np.dtype("u1"),
+    "BOOL": np.dtype("?"),
+}
+
+
+class Tensors(NamedTuple):
+    """The content of a safetensors file: arrays by name, read-only, and texts by name."""
+
+    arrays: dict[str, np.ndarray]
+    metadata: dict[str, str]
 
 
 def check_writable(*paths: Path | None) -> None:
@@ -84,3 +107,33 @@ def read_arrays(path: Path, *needed: str, optional: Sequence[str] = ()) -> dict[
         raise ValueError(f"{path} has no array {missing}: name them {' and '.join(needed)}") from error
     except Exception as error:  # damage shows in many kinds: BadZipFile, zlib.error, NotImplementedError ...
         raise ValueError(f"cannot read {path} as an .npz of plain arrays: {error}") from error
+
+
+def write_tensors(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file. The same content makes the same bytes: the metadata is sorted by name."""
+    content = save(dict(arrays), dict(metadata))
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    write(path, len(text).to_bytes(8, "little") + text + content[8 + length :])
+
+
+def read_tensors(path: Path) -> Tensors:
+    """Read a safetensors file as NumPy arrays, bfloat16 included.
+
+    Raises:
+      ValueError: if the file is not a whole safetensors file, or has arrays of another type.
+    """
+    try:
+        content = path.read_bytes()
+        views = safetensors.deserialize(content)
+        arrays = {
+            name: np.frombuffer(view["data"], _DTYPES[view["dtype"]]).reshape(view["shape"])
+            for name, view in views
+        }
+    except (safetensors.SafetensorError, OSError, KeyError) as error:
+        raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return Tensors(arrays, header.get("__metadata__") or {})

@@ -7,7 +7,7 @@ A method is a pair (adversary, loss); see `rsynth_jax.training.build` for the pa
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -18,9 +18,8 @@ from rsynth_jax.attacks.adversaries import Adversary
 from rsynth_jax.images import decode
 from rsynth_jax.models import bind
 from rsynth_jax.training.losses import RobustLoss
-from rsynth_jax.types import Image, Key, Scalar
+from rsynth_jax.types import Image, Key, Scalar, Variables
 
-Variables = dict[str, Any]  # {"params": ..., "batch_stats": ...}
 Augment = Callable[[Key, Image], Image]
 
 

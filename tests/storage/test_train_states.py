@@ -1,0 +1,117 @@
+"""The state of a training run comes back exactly, and one that does not fit is refused."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import orbax.checkpoint
+import pytest
+from numpy.testing import assert_array_equal
+from tiny import refused
+
+from rsynth_jax import sharding
+from rsynth_jax.storage import train_states
+from rsynth_jax.training.classifier import TrainState
+
+
+def state(optimizer=None, width=3) -> TrainState:
+    rng = np.random.default_rng(0)
+    variables = {
+        "params": {"w": jnp.array(rng.normal(size=(4, width)), jnp.float32)},
+        "batch_stats": {"mean": jnp.array(rng.normal(size=width), jnp.float32)},
+    }
+    opt_state = (optax.sgd(0.1, momentum=0.9) if optimizer is None else optimizer).init(variables["params"])
+    return TrainState(
+        jnp.array(7, jnp.int32),
+        variables,
+        jax.tree.map(lambda leaf: leaf + jnp.ones((), leaf.dtype), opt_state),
+        jax.tree.map(lambda leaf: leaf / 3, variables),
+    )
+
+
+def assert_same(one: TrainState, other: TrainState) -> None:
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        assert a.dtype == b.dtype
+        assert_array_equal(a, b)
+
+
+def test_a_state_comes_back_exactly(tmp_path):
+    before = state()
+    train_states.save_state(tmp_path, before)
+    assert_same(train_states.restore_state(tmp_path, jax.tree.map(jnp.zeros_like, before)), before)
+
+
+def test_a_state_comes_back_where_the_run_keeps_it(tmp_path):
+    replicate = sharding.over_devices(8).replicate
+    train_states.save_state(tmp_path, state())
+    restored = train_states.restore_state(tmp_path, replicate(state()))
+    for leaf in jax.tree.leaves(restored):
+        assert len(leaf.sharding.device_set) == 8 and leaf.sharding.is_fully_replicated
+
+
+def test_the_newest_state_is_the_one_that_comes_back(tmp_path):
+    for step in (9, 10, 100):
+        train_states.save_state(tmp_path, state()._replace(step=jnp.array(step, jnp.int32)))
+    assert int(train_states.restore_state(tmp_path, state()).step) == 100
+
+
+def test_a_state_saved_twice_is_no_error(tmp_path):
+    for _ in range(2):
+        train_states.save_state(tmp_path, state())
+    assert_same(train_states.restore_state(tmp_path, state()), state())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [state(width=5), state(optax.adamw(0.1)), state(optax.sgd(0.1))],
+    ids=["another network", "another optimizer", "no momentum"],
+)
+def test_a_state_of_another_network_or_optimizer_is_refused(tmp_path, other):
+    train_states.save_state(tmp_path, state())
+    with refused(match=r"checkpoints/7 does not fit this recipe: ."):
+        train_states.restore_state(tmp_path, other)
+
+
+def test_a_state_of_another_network_is_refused_before_any_of_it_is_read(tmp_path, monkeypatch):
+    """Orbax leaves coroutines behind where shapes differ; at exit they complain over many lines."""
+    train_states.save_state(tmp_path, state())
+    monkeypatch.setattr(
+        orbax.checkpoint.CheckpointManager, "restore", lambda *a, **k: pytest.fail("it was read")
+    )
+    with refused(match=r"checkpoints/7 does not fit this recipe: ."):
+        train_states.restore_state(tmp_path, state(width=5))
+
+
+@pytest.mark.parametrize("folder", ["", "checkpoints"])
+def test_nothing_to_resume_is_refused(tmp_path, folder):
+    (tmp_path / "run" / folder).mkdir(parents=True)
+    with refused(match="nothing to resume in .*run"):
+        train_states.restore_state(tmp_path / "run", state())
+
+
+def test_a_half_written_state_is_passed_over(tmp_path):
+    train_states.save_state(tmp_path, state())
+    (tmp_path / "checkpoints" / "8.orbax-checkpoint-tmp").mkdir()
+    assert int(train_states.restore_state(tmp_path, state()).step) == 7
+
+
+class Nested(NamedTuple):
+    """A state that holds another."""
+
+    inner: TrainState
+    images: jax.Array
+
+    @property
+    def step(self) -> jax.Array:
+        return self.inner.step
+
+
+def test_a_state_inside_a_state_comes_back_exactly(tmp_path):
+    before = Nested(state(), jnp.ones((2, 3)))
+    train_states.save_state(tmp_path, before)
+    after = train_states.restore_state(tmp_path, jax.tree.map(jnp.zeros_like, before))
+    assert int(after.step) == 7
+    assert_same(after, before)
