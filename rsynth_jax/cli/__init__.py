@@ -1,1 +1,1 @@
-"""What the programs share: flags, progress, sheets, reports."""
+"""Code that the programs share: flags, the run of a command, its report. Only programs import it."""

@@ -1,188 +1,213 @@
-"""What programs share that climb from images: their flags, the reading, the climb.
+"""The flags of the programs, each declared once: groups of flags, and single flags as annotated types.
 
-    subject = read(options)
-    options = scaled(options, subject.release)
-    painted = paint(options, subject, climb_fn, holes)      # climb_fn(classifier, image, label, hole)
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Options:
+        input: InputFlags
+        label: Class = None
+        ascent: AscentFlags = AscentFlags(radius=1.5, steps=40, step_size=0.1)
+        output: OutputFlags = OutputFlags(out=Path("inpainted.png"))
 
-What is made of it is shown by the gallery. Only programs import this module.
+A group checks its own values. This module imports nothing heavy.
 """
 
 import dataclasses
-import functools
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-import jax
 import numpy as np
-from tyro.conf import FlagCreatePairsOff, Positional, arg
+from tyro.conf import Positional, arg
 
-from rsynth_jax import checks, images, models
-from rsynth_jax.cli import run as console
-from rsynth_jax.data import unlabelled
-from rsynth_jax.sampling import runner as expedition
-from rsynth_jax.sampling.runner import Bytes
+from rsynth_jax import checks
+from rsynth_jax.data import sources
 from rsynth_jax.storage import files
-from rsynth_jax.storage import releases as checkpoints
-from rsynth_jax.synthesis import ascent
-from rsynth_jax.synthesis import tasks as synthesis
-from rsynth_jax.synthesis.objectives import CLASS_OBJECTIVES
 
-SIDE = 32  # pixels, at which lengths are given
-Lengths = TypeVar("Lengths")  # options with a radius and a step size
-GIF_CHUNK = 2  # steps between two frames of an animation
+if TYPE_CHECKING:
+    from rsynth_jax.storage.releases import Release
+    from rsynth_jax.synthesis.tasks import ClassObjective
+    from rsynth_jax.types import Bytes
+
+Seed = Annotated[int, arg(help="Seed of the random draws.")]
+BatchSize = Annotated[
+    int, arg(help="Images computed together; changes the speed, and the results by no more than rounding.")
+]
+Class = Annotated[
+    str | None,
+    arg(
+        name="class",
+        metavar="CLASS",
+        help="Target class, by name or number; by default an .npz's own labels, else the predicted class.",
+    ),
+]
+Objective = Annotated[str, arg(help="log-prob (the paper's), logit, sum of both, or energy (of any class).")]
+Json = Annotated[Path | None, arg(metavar="FILE", help="Also write every number printed, as JSON.")]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Climb:
-    """The flags that say with which classifier to climb, how far, and beside which images."""
+class SystemFlags:
+    """Flags of every program."""
+
+    no_cache: bool = False
+    """Compile every program again, and do not keep the compiled programs."""
+    version: bool = False
+    """Print the version and exit."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClassifierFlags:
+    """The classifier."""
 
     classifier: str = "cifar10"
     """A bundled classifier by name, a .safetensors file, or a training run."""
-    split: Annotated[str | None, arg(metavar="SPLIT")] = None
-    """Which of A: train, test, train[:50%] ...; by default test of TFDS, all of anything else."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataFlags:
+    """How images are read."""
+
     data_dir: Annotated[str | None, arg(metavar="DIR")] = None
-    """Where TFDS data sets lie; TFDS's own default otherwise."""
+    """Folder of the TFDS data sets; TFDS's own default otherwise."""
     image_size: Annotated[int | None, arg(metavar="PIXELS")] = None
-    """Resize the central square of every image to this side (Lanczos); by default the classifier's."""
-    num: Annotated[int | None, arg(metavar="N")] = None
-    """Only the first so many."""
-    radius: float = 6.0
-    """Largest l2 distance from the start, in pixel values of [0, 1], at 32 pixels; it grows with the side."""
-    steps: int = 40
-    """Steps of the ascent, at most."""
-    step_size: float = 0.2
-    """l2 length of a step, at 32 pixels; it grows with the side."""
-    batch_size: int = 40
-    """Images computed together; changes the speed, and the images by no more than rounding."""
-    json: Annotated[Path | None, arg(metavar="FILE")] = None
-    """Also write every number printed."""
+    """Resize the central square of every image to this side (Lanczos)."""
+
+    def __post_init__(self) -> None:
+        checks.given(checks.positive, image_size=self.image_size)
 
 
-@dataclasses.dataclass(frozen=True)
-class Given(Climb):
-    """Those of a program that starts from given images."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InputFlags(DataFlags):
+    """The images that a program edits."""
 
-    given: Positional[Annotated[str, arg(metavar="A")]]
+    images: Positional[Annotated[str, arg(metavar="A")]]
     """The images: one image file, a folder, an .npz with the array images, or tfds:NAME.
 
-    Files are turned as their EXIF says; what is transparent in them shows white.
+    Files are turned upright by their EXIF; transparent pixels become white. By default images are resized to
+    the classifier's side.
     """
-    label: Annotated[str | None, arg(name="class", metavar="CLASS")] = None
-    """The class to paint, by name or number; by default an .npz's own labels, else what is seen in it."""
+    split: Annotated[str | None, arg(metavar="SPLIT")] = None
+    """Split of A: train, test, train[:50%] ...; by default test of TFDS, all of anything else."""
+    num: Annotated[int | None, arg(metavar="N")] = None
+    """Only the first N images."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.given(checks.positive, num=self.num)
 
 
-@dataclasses.dataclass(frozen=True)
-class Options(Given):
-    """Those of a program that shows its work on a sheet."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LengthFlags:
+    """The lengths of an ascent."""
 
-    out: Path = Path("painted.png")
-    """The sheet, a PNG with a row an image, of up to 16: as given, the start, the result, the difference."""
-    objective: str = "log-prob"
-    """log-prob (the paper's), logit, sum of both, or energy (of any class)."""
-    each: FlagCreatePairsOff[bool] = False
+    radius: float
+    """Largest l2 distance from the start, in pixel values of [0, 1], at 32 pixels; it grows with the side."""
+    step_size: float
+    """l2 length of a step, at 32 pixels; it grows with the side."""
+    batch_size: BatchSize = 40
+
+    def __post_init__(self) -> None:
+        checks.positive(radius=self.radius, step_size=self.step_size, batch_size=self.batch_size)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments of a sampler."""
+        return {"radius": self.radius, "step_size": self.step_size, "batch_size": self.batch_size}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AscentFlags(LengthFlags):
+    """The lengths and the number of steps of an ascent."""
+
+    steps: int
+    """Number of steps of the ascent."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.positive(steps=self.steps)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments of a sampler."""
+        return super().settings | {"num_steps": self.steps}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OutputFlags:
+    """The files that a program writes."""
+
+    out: Path
+    """The contact sheet: a PNG, or an animation where the name ends in .gif."""
+    each: bool = False
     """Also write every result as a PNG of its own, in a folder beside OUT that bears its name."""
     npz: Annotated[Path | None, arg(metavar="FILE")] = None
-    """Also write the images as arrays: images uint8 (n, h, w, c), labels, class_names, and given."""
+    """Also write the images as arrays: images uint8 (n, h, w, c), labels, class_names."""
     gif: Annotated[Path | None, arg(metavar="FILE")] = None
-    """Also write an animation of the ascent."""
+    """Also write an animation; the name must end in .gif."""
+    json: Json = None
+
+    def __post_init__(self) -> None:
+        if self.gif is not None and not is_animation(self.gif):
+            raise ValueError(f"{self.gif} is no animation: end its name in .gif")
+
+    @property
+    def animated(self) -> bool:
+        """Whether a file shows the frames of the ascent."""
+        return self.gif is not None or is_animation(self.out)
+
+    def check_writable(self) -> None:
+        """Raise ValueError if a file cannot be written."""
+        files.check_writable(self.out, self.npz, self.gif, self.json)
 
 
-class Subject(NamedTuple):
-    """What is painted on: a classifier, n images with their names, the class that each climbs to.
+class Inputs(NamedTuple):
+    """The images that a program edits.
 
-    And why others could not be read.
+    Attributes:
+      images: uint8 (n, h, w, c).
+      names: of the n images, all different.
+      labels: the classes asked for, by name or number for all, or (n,); None for the predicted ones.
+      skipped: a line for each file that could not be read.
     """
 
-    release: checkpoints.Release
-    images: Bytes
+    images: "Bytes"
     names: tuple[str, ...]
-    labels: np.ndarray
+    labels: str | np.ndarray | None
     skipped: tuple[str, ...]
 
 
-class Painted(NamedTuple):
-    """The images after each chunk of steps, from the start on, and the seconds it took."""
+def read(flags: InputFlags, release: "Release", label: str | None = None) -> Inputs:
+    """Read the images that a classifier is to edit, at the classifier's side unless the flags give another.
 
-    frames: list[Bytes]
-    seconds: float
+    Args:
+      flags: the images.
+      release: the classifier.
+      label: the class for all of them; by default the labels of an .npz.
 
-
-def check(options: Climb) -> None:
-    """Raise ValueError for a flag of all of them that makes no sense."""
-    o = options
-    checks.positive(radius=o.radius, steps=o.steps, step_size=o.step_size, batch_size=o.batch_size)
-    checks.given(checks.positive, num=o.num, image_size=o.image_size)
-
-
-def scaled(options: Lengths, release: checkpoints.Release) -> Lengths:
-    """The same with its radius and step size at the classifier's side: as far for every pixel as at 32."""
-    factor = release.image_shape[0] / SIDE
-    lengths = {"radius": options.radius * factor, "step_size": options.step_size * factor}
-    return dataclasses.replace(options, **lengths)
-
-
-def read(options: Options, known: Callable[[Bytes], Bytes] = lambda images: images) -> Subject:
-    """The flags checked, then `subject`."""
-    check(options)
-    checks.named("objective", options.objective, CLASS_OBJECTIVES)
-    files.check_writable(options.out, options.npz, options.gif, options.json)
-    return subject(options, known)
-
-
-def subject(options: Given, known: Callable[[Bytes], Bytes] = lambda images: images) -> Subject:
-    """The classifier, the images, and the class of each: asked for, else its own, else what is seen in it.
-
-    `known` makes of the images what there is to see.
+    Raises:
+      ValueError: if no image can be read, or the classifier takes no images of their size.
     """
-    o, release = options, checkpoints.load(options.classifier)
-    given = unlabelled.decoded(release, o.given, o.split, o.data_dir, o.image_size, o.num)
-    labels = labels_of(options, release, given.images, known)
-    return Subject(release, given.images, given.names, labels, given.skipped)
+    from rsynth_jax.sampling.embedding import channel_repeats
+
+    size = flags.image_size or release.image_shape[0]
+    dataset = sources.load(flags.images, flags.split, flags.data_dir, size).first(flags.num)
+    pictures = sources.read_all(dataset)
+    channel_repeats(release.model, release.variables, pictures.images.shape[1:])
+    labels = sources.labels_for(dataset, release.class_names) if label is None else label
+    return Inputs(pictures.images, pictures.names, labels, pictures.skipped)
 
 
-def labels_of(options: Given, release: checkpoints.Release, given: Bytes, known: Callable) -> np.ndarray:
-    """The class of each image."""
-    if options.label is not None:
-        return np.full(len(given), console.label(options.label, release.class_names), np.int32)
-    labels = unlabelled.labels(options.given, release.class_names, options.split)
-    if labels is None:
-        model = models.create(release.config)
-        return expedition.seen(model, release.variables, known(given), options.batch_size)
-    if len(labels) < len(given):
-        raise ValueError(f"{options.given} has {len(labels)} labels for {len(given)} images")
-    return labels[: len(given)]
+def class_objective(name: str) -> "ClassObjective":
+    """Look up an objective of a class by its name. Raises ValueError if there is none."""
+    from rsynth_jax.synthesis.objectives import CLASS_OBJECTIVES
+
+    return checks.named("objective", name, CLASS_OBJECTIVES)
 
 
-def paint(options: Options, subject: Subject, climb_fn: synthesis.ClimbFn, *inputs: np.ndarray) -> Painted:
-    """Carry out `climb_fn(classifier, image, label, *inputs of that image)` on all of them."""
-    release, given, _, labels, _ = subject
-
-    def rows_of(rows: np.ndarray) -> tuple:
-        return jax.vmap(images.decode)(given[rows]), labels[rows], *(each[rows] for each in inputs)
-
-    chunk = GIF_CHUNK if options.gif else ascent.CHUNK
-    return climbed(options, release, climb_fn, rows_of, len(given), chunk)
+def unit_number(text: str, num_units: int) -> int:
+    """Parse the number of a unit of the penultimate layer. Raises ValueError if there is none."""
+    if not (text.isascii() and text.isdigit()) or int(text) >= num_units:
+        raise ValueError(f"no feature {text!r}: give a number from 0 to {num_units - 1}")
+    return int(text)
 
 
-def change(given: Bytes, painted: Painted, where: np.ndarray) -> np.ndarray:
-    """The largest change of a value of each image on the mask `where`, in bytes, (n,)."""
-    return (np.abs(np.int16(painted.frames[-1]) - given) * where).max(axis=(1, 2, 3))
-
-
-def climbed(
-    options: Climb,
-    release: checkpoints.Release,
-    climb_fn: synthesis.ClimbFn,
-    rows_of: Callable,
-    num: int,
-    most: int = ascent.CHUNK,
-) -> Painted:
-    """Carry out `climb_fn(classifier, *inputs)` on `num` rows, in chunks of at most `most` steps."""
-    began = time.perf_counter()
-    climb = synthesis.stages(models.create(release.config), climb_fn, options.steps, most)
-    with console.bar() as bar:
-        track = functools.partial(bar.track, description="climbing")
-        frames = expedition.frames(climb, release.variables, rows_of, num, options.batch_size, track)
-    return Painted(frames, time.perf_counter() - began)
+def is_animation(path: Path) -> bool:
+    """Whether the name of a file ends in .gif."""
+    return path.suffix.lower() == ".gif"

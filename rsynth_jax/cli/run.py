@@ -1,154 +1,160 @@
-"""The door to the terminal: how every program parses, shows progress, reports and fails.
+"""Run a program: configure JAX, parse, turn an error into one line, show progress.
 
-    console.run(Options, generate)
+    run(Options, generate)      # the whole of a program's main
 
-Only programs import this module. A ValueError ends a program with one line on standard error and exit
-status 2; anything else is a defect and keeps its traceback.
+A ValueError ends a program with one line on standard error and exit status 2; any other exception is a defect
+and keeps its traceback. This module imports nothing heavy.
 """
 
 import contextlib
-import io
-import itertools
-import logging
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
-import jax
-import rich.console
-import tyro
-from rich import progress
+import numpy as np
 
-from rsynth_jax.storage import files
+from rsynth_jax.cli.options import SystemFlags
+from rsynth_jax.cli.parse import command_name, fail, parse
 
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
-def fail(program: str, message: str) -> None:
-    """One line on standard error; exit status 2."""
-    print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(2)
+    from rsynth_jax.types import Bytes
 
-
-def said(box: str) -> str:
-    """The message inside the box in which tyro says what is wrong with the flags."""
-    lines = [line.strip(" │") for line in box.splitlines() if "╭" not in line and "╰" not in line]
-    end = next((i for i, line in enumerate(lines) if line.startswith("──")), len(lines))
-    return " ".join(lines[:end])
+FRAME_STEPS = 2  # steps between two frames of an animation, at most
 
 
-def name(options: type) -> str:
-    """The command's name: the first word of the documentation of its options."""
-    return options.__doc__.split(":")[0]
+class HasSystemFlags(Protocol):
+    """The options of a program."""
+
+    @property
+    def system(self) -> SystemFlags:
+        """The flags of every program."""
+        ...
 
 
-def parse(options: type, arguments: Sequence[str], **defaults: Any) -> Any:
-    """The options from the flags; every flag's documentation is its field's."""
-    errors = io.StringIO()
+Options = TypeVar("Options", bound=HasSystemFlags)
+
+
+def run(
+    options: type[Options],
+    program: Callable[[Options], int],
+    parse: Callable[[type[Options], Sequence[str]], Options] = parse,
+) -> None:
+    """Parse the command line, run the program, and exit.
+
+    Args:
+      options: the program's flags, as `parse` takes them.
+      program: returns the exit status.
+      parse: a replacement, for a program whose defaults depend on its flags.
+
+    Raises:
+      SystemExit: with the program's status; 2 after a ValueError, 130 after Ctrl-C.
+    """
+    arguments = sys.argv[1:]
+    os.environ.update(jax_settings(arguments))
     try:
-        with contextlib.redirect_stderr(errors):
-            return tyro.cli(
-                options,
-                prog=name(options),
-                args=arguments,
-                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
-                **defaults,
-            )
-    except SystemExit as stop:
-        if stop.code:
-            fail(name(options), f"{said(errors.getvalue())} (see {name(options)} --help)")
-        raise
-
-
-def given(flag: str, arguments: Sequence[str], default: str) -> str:
-    """The value of one flag, for a program whose other defaults depend on it."""
-    pairs = itertools.chain(itertools.pairwise(arguments), (word.split("=", 1) for word in arguments))
-    values = [value for word, *rest in pairs for value in rest if word == f"--{flag}"]
-    return values[-1] if values else default
-
-
-def run(options: type, program: Callable[[Any], int], parse: Callable = parse) -> None:
-    """Parse, run, and exit with what the program returns, or 2 for a ValueError, said in one line."""
-    jax.config.update("jax_num_cpu_devices", os.cpu_count())  # read where there is no accelerator
-    logging.getLogger("absl").setLevel(logging.ERROR)  # where TFDS and Orbax chat
-    try:
-        sys.exit(program(parse(options, sys.argv[1:])))
+        asked = parse(options, arguments)
+        _silence_absl()
+        sys.exit(program(asked))
     except ValueError as error:
-        fail(name(options), str(error))
+        fail(command_name(options), str(error))
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
 
 
-class Interrupted:
-    """Catches SIGINT and SIGTERM, so that a loop can end between two steps.
+def jax_settings(arguments: Sequence[str]) -> dict[str, str]:
+    """Return the environment variables that JAX reads when it is imported; what is set already stays.
+
+    Each core is a device, where there is no accelerator. Compiled programs are kept in the user's cache
+    folder from one command to the next, unless --no-cache is given or the folder cannot be written.
+    """
+    settings = {"JAX_NUM_CPU_DEVICES": str(os.cpu_count())}
+    folder = None if "--no-cache" in arguments else _cache_folder()
+    if folder is None:
+        return {"JAX_ENABLE_COMPILATION_CACHE": "false"} | _unset(settings)
+    settings |= {
+        "JAX_COMPILATION_CACHE_DIR": str(folder),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    return _unset(settings)
+
+
+class Frame(NamedTuple):
+    """All images after a number of steps."""
+
+    step: int
+    images: "Bytes"
+
+
+class Monitor:
+    """Move a progress bar and keep frames: the callback of a sampler.
 
     Attributes:
-      signal: None until one of them came, then its number.
+      seconds: wall time of the climb, once it is over.
     """
 
-    def __init__(self):
-        self.signal = None
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self.catch)
+    def __init__(self, num: int, num_steps: int, keep: bool):
+        self.seconds = 0.0
+        self._num = num
+        self._num_steps = num_steps
+        self._keep = keep
+        self._bar: Progress | None = None
+        self._steps: set[int] = set()
+        self._frames: dict[int, list[Bytes]] = {}
 
-    def catch(self, number, frame):
-        """The handler."""
-        self.signal = number
+    def __call__(self, step: int, images: "Bytes") -> None:
+        """Note that a batch of images has taken `step` steps."""
+        before = max((seen for seen in self._steps if seen < step), default=step)
+        self._steps.add(step)
+        self._bar = self._bar or self._started(len(images))
+        self._bar.update(self._bar.task_ids[0], advance=step - before)
+        if self._keep:
+            self._frames.setdefault(step, []).append(images)
 
+    def stop(self) -> None:
+        """Leave the bar as it is; one that never moved was never shown."""
+        if self._bar is not None:
+            self._bar.stop()
 
-class Clock:
-    """Seconds between laps."""
+    @property
+    def run(self) -> dict[str, Any]:
+        """The arguments of a sampler."""
+        return {"callback": self} | ({"every": FRAME_STEPS} if self._keep else {})
 
-    def __init__(self):
-        self.since = time.perf_counter()
+    @property
+    def frames(self) -> list[Frame]:
+        """All images, batches joined, at the start and after each chunk of steps; empty unless kept."""
+        return [Frame(step, np.concatenate(parts)[: self._num]) for step, parts in self._frames.items()]
 
-    def lap(self) -> float:
-        """Seconds since the last lap, pauses left out."""
-        now = time.perf_counter()
-        seconds, self.since = now - self.since, now
-        return seconds
-
-    def pause(self, seconds: float) -> None:
-        """Leave these out of the lap under way."""
-        self.since += seconds
-
-
-def skipped(messages: Sequence[str]) -> int:
-    """Say what was left out and why; the exit status, 1 where anything was."""
-    for message in messages:
-        print(f"skipped: {message}", file=sys.stderr)
-    return 1 if messages else 0
-
-
-def label(asked: str, class_names: Sequence[str]) -> int:
-    """The label of one class given by name or number."""
-    labels = {str(label): label for label in range(len(class_names))}
-    labels |= {name: label for label, name in enumerate(class_names)}
-    if asked not in labels:
-        raise ValueError(f"no class {asked!r}: give a number, or one of {', '.join(class_names)}")
-    return labels[asked]
+    def _started(self, batch_size: int) -> "Progress":
+        bar = progress_bar()
+        bar.start()
+        bar.add_task("climbing", total=-(-self._num // batch_size) * self._num_steps)
+        return bar
 
 
-def classes(asked: Sequence[str], class_names: Sequence[str]) -> list[int]:
-    """The labels of classes given by name or number; "all" is every one of them."""
-    if not asked:
-        raise ValueError(f"no class given: give all, a number, or one of {', '.join(class_names)}")
-    if list(asked) == ["all"]:
-        return list(range(len(class_names)))
-    return [label(word, class_names) for word in asked]
+@contextlib.contextmanager
+def monitor(num: int, num_steps: int, keep: bool = False) -> Iterator[Monitor]:
+    """Show a progress bar for `num` images that climb `num_steps` steps; keep their frames where asked to."""
+    began = time.perf_counter()
+    watched = Monitor(num, num_steps, keep)
+    try:
+        yield watched
+    finally:
+        watched.stop()
+        watched.seconds = time.perf_counter() - began
 
 
-def unit(asked: str, num: int) -> int:
-    """The number of one of `num` units of the penultimate layer."""
-    if not (asked.isascii() and asked.isdigit()) or int(asked) >= num:
-        raise ValueError(f"no feature {asked!r}: give a number from 0 to {num - 1}")
-    return int(asked)
+def progress_bar(*columns: str) -> "Progress":
+    """Make a progress bar on standard error: steps done, time taken, time left, then the given columns."""
+    from rich import progress
+    from rich.console import Console
 
-
-def bar(*columns: str) -> progress.Progress:
-    """A progress bar on standard error: steps done, elapsed and remaining time, and the columns given."""
     return progress.Progress(
         progress.TextColumn("{task.description}"),
         progress.BarColumn(bar_width=20),
@@ -157,11 +163,62 @@ def bar(*columns: str) -> progress.Progress:
         progress.TextColumn("ETA"),
         progress.TimeRemainingColumn(),
         *map(progress.TextColumn, columns),
-        console=rich.console.Console(stderr=True),
+        console=Console(stderr=True),
     )
 
 
-def report(path: Path | None, numbers: dict[str, Any]) -> None:
-    """Write every number a program prints as JSON, where it was asked to."""
-    if path is not None:
-        files.write_json(path, numbers)
+class Interrupted:
+    """Catch SIGINT and SIGTERM, so that a loop can end between two steps.
+
+    Attributes:
+      signal: None until one of them arrives, then its number.
+    """
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._catch)
+
+    def _catch(self, number: int, frame: object) -> None:
+        self.signal = number
+
+
+class Clock:
+    """Measure the seconds between laps."""
+
+    def __init__(self) -> None:
+        self.since = time.perf_counter()
+
+    def lap(self) -> float:
+        """Return the seconds since the last lap, pauses left out."""
+        now = time.perf_counter()
+        seconds = now - self.since
+        self.since = now
+        return seconds
+
+    def pause(self, seconds: float) -> None:
+        """Leave these seconds out of the current lap."""
+        self.since += seconds
+
+
+def _unset(settings: dict[str, str]) -> dict[str, str]:
+    """The settings that the user's environment does not make itself."""
+    return {name: value for name, value in settings.items() if name not in os.environ}
+
+
+def _cache_folder() -> Path | None:
+    """The folder of compiled programs, made if need be; None where it cannot be written."""
+    try:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        folder = base / "rsynth_jax"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # RuntimeError: no home
+        return None
+    return folder if os.access(folder, os.W_OK) else None
+
+
+def _silence_absl() -> None:
+    """TFDS and Orbax log through absl."""
+    from absl import logging
+
+    logging.set_verbosity(logging.ERROR)

@@ -1,0 +1,75 @@
+"""Draw curves and histograms; matplotlib is imported when the first one is drawn."""
+
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rsynth_jax.storage import files
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+BINS = 60  # of histograms
+CURVES = {
+    "loss": ("loss",),
+    "accuracy": ("clean_accuracy", "adversarial_accuracy", "test_clean", "test_adversarial"),
+    "learning rate": ("learning_rate",),
+}
+DUAL_CURVES = {
+    "energy": ("real_energy", "fake_energy"),
+    "AUC of real and fake": ("auc",),
+    "steps of fakes": ("num_steps",),
+}
+
+
+def write_curves(path: Path, log: Path) -> None:
+    """Draw a training run's JSON lines: `CURVES`, and `DUAL_CURVES` of dual training."""
+    records = [json.loads(line) for line in Path(log).read_text().splitlines()]
+    logged = {name for record in records for name in record}
+    panels = CURVES | (DUAL_CURVES if "auc" in logged else {})
+    figure, axes = _subplots(1, len(panels), figsize=(5 * len(panels), 4))
+    for axis, (title, names) in zip(axes[0], panels.items(), strict=True):
+        for name in (name for name in names if name in logged):
+            points = [(record["step"], record[name]) for record in records if name in record]
+            axis.plot(*zip(*points, strict=True), "o-" if name.startswith("test") else "-", label=name)
+        axis.set(title=title, xlabel="step")
+        if logged:
+            axis.legend()
+    _write_figure(path, figure)
+
+
+def write_histograms(path: Path, values: Mapping[str, np.ndarray], xlabel: str) -> None:
+    """Draw the distributions of sets of numbers, a row a set, each over the first set's outline."""
+    figure, axes = _subplots(len(values), 1, figsize=(8, 1 + 0.8 * len(values)), sharex=True)
+    edges = np.histogram_bin_edges(np.concatenate(list(values.values())), BINS)
+    first = next(iter(values.values()))
+    for axis, (name, numbers) in zip(axes[:, 0], values.items(), strict=True):
+        axis.hist(numbers, edges, density=True, color="tab:blue")
+        axis.hist(first, edges, density=True, histtype="step", color="tab:orange")
+        axis.set(yticks=[])
+        axis.set_title(name, loc="left", fontsize=10)
+        axis.spines[["top", "right", "left"]].set_visible(False)
+    axes[-1, 0].set(xlabel=xlabel)
+    _write_figure(path, figure)
+
+
+def _subplots(rows: int, columns: int, **settings: Any) -> tuple["Figure", np.ndarray]:
+    """A figure and its axes (rows, columns)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    sharex = settings.pop("sharex", False)
+    figure = Figure(layout="constrained", **settings)
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, sharex=sharex, squeeze=False)
+
+
+def _write_figure(path: Path, figure: "Figure") -> None:
+    """Write a figure as a PNG."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=100)
+    files.write(path, content.getvalue())

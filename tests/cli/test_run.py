@@ -1,0 +1,191 @@
+"""Runs: exit statuses, errors in one line, signals, the cache of compiled programs, progress."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rsynth_jax.cli import run
+from rsynth_jax.cli.options import SystemFlags
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """rsynth-try: try something."""
+
+    num: int = 3
+    """How many."""
+    system: SystemFlags = SystemFlags()
+
+
+@pytest.fixture
+def command(monkeypatch, tmp_path):
+    """Sets the command line; what the run does to the environment is undone."""
+    monkeypatch.setattr(os, "environ", {"XDG_CACHE_HOME": str(tmp_path)})
+    return lambda *arguments: monkeypatch.setattr("sys.argv", ["rsynth-try", *arguments])
+
+
+@pytest.fixture
+def handlers():
+    """Puts the process's signal handlers back."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "message"),
+    [
+        (ValueError("two\n  lines"), 2, "rsynth-try: two lines\n"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_a_program_that_raises_ends_with_its_status_and_at_most_one_line(
+    command, capsys, raised, status, message
+):
+    def program(options):
+        raise raised
+
+    command()
+    with pytest.raises(SystemExit) as stopped:
+        run.run(Options, program)
+    assert stopped.value.code == status and capsys.readouterr().err == message
+
+
+def test_a_defect_keeps_its_traceback(command):
+    command()
+    with pytest.raises(ZeroDivisionError):
+        run.run(Options, lambda options: 1 // 0)
+
+
+@pytest.mark.parametrize("status", [0, 143])
+def test_a_program_s_answer_is_the_exit_status(command, status):
+    command("--num", "5")
+    with pytest.raises(SystemExit) as stopped:
+        run.run(Options, lambda options: status if options.num == 5 else 1)
+    assert stopped.value.code == status
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_noted_and_does_not_interrupt(handlers, number):
+    interrupted = run.Interrupted()
+    assert interrupted.signal is None
+    os.kill(os.getpid(), number)
+    assert interrupted.signal == number
+
+
+def test_a_clock_s_lap_leaves_out_the_pauses(monkeypatch):
+    now = iter([10.0, 13.0, 20.0])
+    monkeypatch.setattr(run.time, "perf_counter", lambda: next(now))
+    clock = run.Clock()
+    assert clock.lap() == 3
+    clock.pause(5)
+    assert clock.lap() == 2
+
+
+# ---- compiled programs
+
+
+def test_compiled_programs_are_kept_in_the_user_s_cache_folder(command, tmp_path):
+    settings = run.jax_settings([])
+    assert settings["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path / "rsynth_jax")
+    assert (tmp_path / "rsynth_jax").is_dir()
+    assert settings["JAX_NUM_CPU_DEVICES"] == str(os.cpu_count())
+
+
+def test_settings_of_the_environment_stay(command, monkeypatch):
+    monkeypatch.setitem(os.environ, "JAX_COMPILATION_CACHE_DIR", "elsewhere")
+    monkeypatch.setitem(os.environ, "JAX_NUM_CPU_DEVICES", "1")
+    assert set(run.jax_settings([])) == {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"}
+
+
+@pytest.mark.parametrize("reason", ["flag", "a file is in the way", "no home"])
+def test_without_a_cache_folder_nothing_is_kept(command, monkeypatch, tmp_path, reason):
+    if reason == "a file is in the way":
+        (tmp_path / "rsynth_jax").touch()
+    if reason == "no home":
+        monkeypatch.delitem(os.environ, "XDG_CACHE_HOME")
+        monkeypatch.setattr(Path, "home", _no_home)
+    settings = run.jax_settings(["--no-cache"] if reason == "flag" else [])
+    assert settings["JAX_ENABLE_COMPILATION_CACHE"] == "false"
+    assert "JAX_COMPILATION_CACHE_DIR" not in settings
+
+
+def _no_home():
+    raise RuntimeError("no home")
+
+
+PROGRAM = """
+import dataclasses
+from rsynth_jax.cli.options import SystemFlags
+from rsynth_jax.cli.run import run
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    '''rsynth-try: compile something.'''
+
+    system: SystemFlags = SystemFlags()
+
+def program(options):
+    import jax, jax.numpy as jnp
+    print(jax.device_count(), jax.jit(jnp.cumsum)(jnp.arange(4.0))[-1])
+    return 0
+
+run(Options, program)
+"""
+
+
+def execute(home: Path, *arguments: str) -> str:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *arguments],
+        cwd=ROOT,
+        env=environment | {"XDG_CACHE_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_a_second_start_compiles_nothing_and_prints_no_warning(tmp_path):
+    def kept() -> set[str]:
+        return {file.name for file in (tmp_path / "rsynth_jax").glob("*-cache")}
+
+    printed = f"{os.cpu_count()} 6.0\n"
+    assert execute(tmp_path, "--no-cache") == printed and not (tmp_path / "rsynth_jax").exists()
+    assert execute(tmp_path) == printed
+    programs = kept()
+    assert programs and execute(tmp_path) == printed and kept() == programs
+
+
+# ---- progress
+
+
+def frame(step: int, *values: int):
+    return step, np.array(values, np.uint8).reshape(-1, 1, 1, 1)
+
+
+@pytest.mark.parametrize("last", [frame(4, 8), frame(4, 8, 6)], ids=["trimmed", "wrapped around"])
+def test_a_monitor_joins_batches_to_frames_and_counts_steps(capsys, last):
+    with run.monitor(num=3, num_steps=4, keep=True) as watched:
+        for step, images in (frame(0, 0, 1), frame(4, 6, 7), frame(0, 2), last):
+            watched(step, images)
+    assert [found.step for found in watched.frames] == [0, 4]
+    assert [found.images.ravel().tolist() for found in watched.frames] == [[0, 1, 2], [6, 7, 8]]
+    assert watched.seconds > 0 and "climbing" in (errors := capsys.readouterr().err) and "8/8" in errors
+
+
+def test_a_monitor_keeps_no_frames_unless_asked_to(capsys):
+    with run.monitor(num=1, num_steps=2) as watched:
+        watched(*frame(0, 1))
+    assert watched.frames == []
