@@ -64,6 +64,13 @@ def same_width(*sets: np.ndarray) -> None:
         raise ValueError(f"features of {' and '.join(map(str, widths))} dimensions cannot be compared")
 
 
+def same_size(first: tuple[int, ...], other: tuple[int, ...]) -> None:
+    """Raise ValueError where two images' shapes differ."""
+    if first != other:
+        sizes = f"{first[0]} x {first[1]} and {other[0]} x {other[1]}"
+        raise ValueError(f"images of mixed size ({sizes}): give one with --image-size")
+
+
 def features(what: str, least: int, *sets: np.ndarray) -> None:
     """Each set is (n, d), finite, with n >= `least`, and all have the same d."""
     for rows in sets:

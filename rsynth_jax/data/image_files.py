@@ -1,4 +1,4 @@
-"""The door to one image file: a photograph, or a mask.
+"""Read one image file: a photograph, or a mask.
 
 photo = read_image("holiday.jpg", size=32)  # uint8 (32, 32, 3), upright, its central square
 mask = read_mask("hole.png", size=32)  # float32 (32, 32, 1)
@@ -11,11 +11,59 @@ from PIL import Image as Pillow
 from PIL import ImageOps
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
-LANCZOS = Pillow.Resampling.LANCZOS
 
 
-def upright(picture: Pillow.Image, paper: str) -> Pillow.Image:
-    """In RGB, turned as its EXIF says; what is transparent shows `paper`; 16 bits of grey become 8."""
+def read_image(file: str | Path, size: int | None = None) -> np.ndarray:
+    """Read an image file of any mode: grey, palette, CMYK, 16 bits of grey.
+
+    The image is turned upright as its EXIF tells; transparent pixels become white.
+
+    Args:
+      file: its path.
+      size: resize the central square to size x size (Lanczos); None keeps the image whole.
+
+    Returns:
+      uint8 (h, w, 3).
+
+    Raises:
+      ValueError: in one line, for a damaged file.
+    """
+    return _square(_open(file, "white"), size, Pillow.Resampling.LANCZOS)
+
+
+def read_mask(file: str | Path, size: int | None = None) -> np.ndarray:
+    """Read a mask by the same rules: 0 where it is black or transparent, 1 where it is white.
+
+    Args:
+      file: its path.
+      size: as `read_image`, but each value is the mean over the area of its pixel.
+
+    Returns:
+      float32 (h, w, 1) in [0, 1].
+
+    Raises:
+      ValueError: in one line, for a damaged file.
+    """
+    grey = _open(file, "black").convert("L")
+    return _square(grey, size, Pillow.Resampling.BOX)[:, :, None].astype(np.float32) / np.float32(255)
+
+
+def square_bytes(image: np.ndarray, size: int) -> np.ndarray:
+    """Resize the central square of a decoded image, uint8 (h, w, 1 or 3), as `read_image` does."""
+    return _square(Pillow.fromarray(image.squeeze()).convert("RGB"), size, Pillow.Resampling.LANCZOS)
+
+
+def _open(file: str | Path, paper: str) -> Pillow.Image:
+    """The file's image, `_upright`. Raises ValueError, in one line, for damage."""
+    try:
+        with Pillow.open(file) as picture:
+            return _upright(picture, paper)
+    except Exception as error:  # damage shows in many kinds: OSError, SyntaxError, struct.error ...
+        raise ValueError(f"cannot read the image {file}: {error}") from error
+
+
+def _upright(picture: Pillow.Image, paper: str) -> Pillow.Image:
+    """In RGB, turned as its EXIF tells; transparent pixels show `paper`; 16 bits of grey become 8."""
     picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I"):
         grey = np.rint(np.clip(np.asarray(picture, np.float64) / 257, 0, 255))
@@ -26,43 +74,11 @@ def upright(picture: Pillow.Image, paper: str) -> Pillow.Image:
     return picture.convert("RGB")
 
 
-def square(picture: Pillow.Image, size: int | None, smooth: Pillow.Resampling = LANCZOS) -> np.ndarray:
-    """The bytes; with `size`, the central square resized to size x size, larger or smaller."""
+def _square(picture: Pillow.Image, size: int | None, method: Pillow.Resampling) -> np.ndarray:
+    """The bytes; with `size`, of the central square resized to size x size, larger or smaller."""
     if size is not None:
         side = min(picture.size)
-        left, top = (picture.width - side) // 2, (picture.height - side) // 2
-        box = (left, top, left + side, top + side)
-        picture = picture.resize((size, size), smooth, box)
+        left = (picture.width - side) // 2
+        top = (picture.height - side) // 2
+        picture = picture.resize((size, size), method, (left, top, left + side, top + side))
     return np.asarray(picture)
-
-
-def square_bytes(image: np.ndarray, size: int) -> np.ndarray:
-    """`square` of an image (h, w, c) already decoded."""
-    return square(Pillow.fromarray(image.squeeze()).convert("RGB"), size)
-
-
-def opened(file: Path, paper: str) -> Pillow.Image:
-    """The file's image, `upright`. Raises ValueError, in one line, for damage."""
-    try:
-        with Pillow.open(file) as picture:
-            return upright(picture, paper)
-    except Exception as error:  # damage shows in many kinds: OSError, SyntaxError, struct.error ...
-        raise ValueError(f"cannot read the image {file}: {error}") from error
-
-
-def read_image(file: Path, size: int | None) -> np.ndarray:
-    """The image of a file of any mode (grey, palette, CMYK, 16 bits of grey), uint8 (h, w, 3).
-
-    Turned upright as its EXIF says; what is transparent shows white; with `size`, the central square resized
-    to size x size (Lanczos). Raises ValueError, in one line, for damage.
-    """
-    return square(opened(file, "white"), size)
-
-
-def read_mask(file: Path, size: int | None) -> np.ndarray:
-    """A mask by the same rule, float32 (h, w, 1): 0 where it is black or transparent, 1 where it is white.
-
-    With `size`, each value is the mean of the area that it stands for. Raises ValueError as `read_image`.
-    """
-    grey = opened(file, "black").convert("L")
-    return np.float32(square(grey, size, Pillow.Resampling.BOX)[:, :, None]) / np.float32(255)

@@ -1,16 +1,23 @@
-"""What a data set is, and the order in which training sees it.
+"""Decode a data set into memory, and read it in batches in the order of training.
 
-    for images, labels in batches(dataset, batch_size=128, seed=0, epoch=0):
+    train = cached(labelled(load("tfds:cifar10", "train")))     # decoded once, if it fits in memory
+    for images, labels in batches(train, batch_size=128, seed=0, epoch=0):
         ...
+    test = in_memory(labelled(load("tfds:cifar10", "test")).first(1000))    # Arrays
 
-A data set is a sequence of (image uint8, label) pairs. What fits in memory is decoded once and indexed;
-what does not streams through grain. `rsynth_jax.data` makes them from what users have.
+A data set in memory is indexed; any other is streamed through grain, which decodes ahead in threads.
 """
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+
+from rsynth_jax import checks
+from rsynth_jax.data.sources import Dataset, Example, labelled
+
+MEMORY = 4 << 30  # bytes of decoded images that may stay in memory
 
 
 class Arrays(NamedTuple):
@@ -20,85 +27,75 @@ class Arrays(NamedTuple):
     labels: np.ndarray
 
 
-class Dataset(NamedTuple):
-    """Examples and the names of their classes.
+def in_memory(dataset: Dataset, limit: int | None = None) -> Arrays:
+    """Decode a labelled data set, or as many examples as fit in `limit` bytes, evenly spaced over it.
 
-    Attributes:
-      examples: `Arrays` in memory, or a random-access sequence of (image, label) to stream.
-      num: how many.
-      class_names: label i is class_names[i].
+    Raises:
+      ValueError: if labels are missing, or sizes differ.
     """
-
-    examples: Arrays | Sequence
-    num: int
-    class_names: tuple[str, ...]
-
-
-def same_size(first: tuple[int, ...], other: tuple[int, ...]) -> None:
-    """Raise ValueError where two images' shapes differ."""
-    if first != other:
-        sizes = f"{first[0]} x {first[1]} and {other[0]} x {other[1]}"
-        raise ValueError(f"images of mixed size ({sizes}): give one with --image-size")
-
-
-def gather(source: Sequence) -> Arrays:
-    """Every example, decoded. Raises ValueError where sizes differ."""
-    pairs = (source[i] for i in range(len(source)))
-    first, label = next(pairs)
-    images = np.empty((len(source), *first.shape), np.uint8)
-    labels = np.empty(len(source), np.int32)
-    images[0], labels[0] = first, label
-    for i, (image, label) in enumerate(pairs, start=1):
-        same_size(first.shape, image.shape)
-        images[i], labels[i] = image, label
+    dataset = labelled(dataset)
+    total = len(dataset)
+    shape = dataset[0].image.shape
+    num = total if limit is None else min(total, max(1, limit // int(np.prod(shape))))
+    if num < total:
+        dataset = dataset.take(np.arange(num) * total // num)
+    if dataset.decoded is not None and dataset.labels is not None:
+        return Arrays(dataset.decoded, dataset.labels)
+    images = np.empty((num, *shape), np.uint8)
+    labels = np.empty(num, np.int32)
+    for i in range(num):
+        example = dataset[i]
+        checks.same_size(shape, example.image.shape)
+        images[i] = example.image
+        labels[i] = example.label  # pyright: ignore[reportCallIssue, reportArgumentType]
     return Arrays(images, labels)
 
 
-def head(dataset: Dataset, num: int) -> Arrays:
-    """The first `num` examples, decoded."""
-    if isinstance(dataset.examples, Arrays):
-        return Arrays(dataset.examples.images[:num], dataset.examples.labels[:num])
-    return gather([dataset.examples[i] for i in range(min(num, dataset.num))])
+def cached(dataset: Dataset, limit: int = MEMORY) -> Dataset:
+    """Return a labelled data set with its images in memory, where they fit in `limit` bytes; else as it is.
 
-
-def spread(dataset: Dataset, memory: int) -> Arrays:
-    """As many examples as fit in `memory` bytes, evenly spaced over the set: all of them where they fit."""
-    if isinstance(dataset.examples, Arrays):
-        return dataset.examples
-    num = min(dataset.num, max(1, memory // dataset.examples[0][0].size))
-    return gather([dataset.examples[i * dataset.num // num] for i in range(num)])
-
-
-def batches(
-    dataset: Dataset, batch_size: int, seed: int, epoch: int, start: int = 0
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """One epoch in random order, from batch `start` on; what does not fill a batch is left out.
-
-    The order depends on (seed, epoch) alone, so a resumed run sees what an uninterrupted one would.
+    Raises:
+      ValueError: as `in_memory`.
     """
-    if isinstance(dataset.examples, Arrays):
-        order = np.random.default_rng((seed, epoch)).permutation(dataset.num)
-        for i in range(start, dataset.num // batch_size):
-            chosen = order[i * batch_size : (i + 1) * batch_size]
-            yield dataset.examples.images[chosen], dataset.examples.labels[chosen]
-    else:
-        yield from stream(dataset.examples, batch_size, seed, epoch, start)
+    dataset = labelled(dataset)
+    if dataset[0].image.size * len(dataset) > limit:
+        return dataset
+    images, labels = in_memory(dataset)
+    rows = np.arange(len(images))
+    return dataclasses.replace(
+        dataset, read=lambda row: Example(images[row]), rows=rows, decoded=images, labels=labels
+    )
+
+
+def batches(dataset: Dataset, batch_size: int, seed: int, epoch: int, start: int = 0) -> Iterator[Arrays]:
+    """Iterate over one epoch in random order, from batch `start` on, in full batches only.
+
+    The order depends on (seed, epoch) alone, so that a resumed run reads what an uninterrupted one would;
+    a data set in memory and one that is streamed have orders of their own.
+    """
+    if dataset.decoded is None or dataset.labels is None:
+        yield from _streamed(dataset, batch_size, seed, epoch, start)
+        return
+    order = np.random.default_rng((seed, epoch)).permutation(len(dataset))
+    for i in range(start, len(dataset) // batch_size):
+        chosen = order[i * batch_size : (i + 1) * batch_size]
+        yield Arrays(dataset.decoded[chosen], dataset.labels[chosen])
 
 
 def batches_from(
     dataset: Dataset, batch_size: int, seed: int, num_epochs: int, step: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The batches of every step from `step` on, to the end of the last epoch."""
-    first, start = divmod(step, dataset.num // batch_size)
+) -> Iterator[Arrays]:
+    """Iterate over the batches of every step from `step` on, to the end of the last epoch."""
+    first, start = divmod(step, len(dataset) // batch_size)
     for epoch in range(first, num_epochs):
         yield from batches(dataset, batch_size, seed, epoch, start if epoch == first else 0)
 
 
-def stream(source: Sequence, batch_size: int, seed: int, epoch: int, start: int) -> Iterator:
-    """The same through grain, which decodes ahead in threads."""
+def _streamed(dataset: Dataset, batch_size: int, seed: int, epoch: int, start: int) -> Iterator[Arrays]:
+    """The same through grain."""
     import grain
 
-    shuffled = grain.MapDataset.source(source).seed(seed + 1_000_003 * epoch).shuffle()
-    batched = shuffled.batch(batch_size, drop_remainder=True)
+    source: grain.MapDataset = grain.MapDataset.source(dataset)  # pyright: ignore[reportArgumentType]
+    batched = source.seed(seed + 1_000_003 * epoch).shuffle().batch(batch_size, drop_remainder=True)
     for images, labels in batched[start:].to_iter_dataset():
-        yield images, np.asarray(labels, np.int32)
+        yield Arrays(images, np.asarray(labels, np.int32))

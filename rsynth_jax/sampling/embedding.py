@@ -15,7 +15,6 @@ import numpy as np
 
 from rsynth_jax import checks
 from rsynth_jax import sharding as parallel
-from rsynth_jax.data import loader as datasets
 from rsynth_jax.images import decode
 
 
@@ -38,7 +37,7 @@ def in_batches(
     for start in track(range(0, len(images), batch_size)):
         batch = [images[i] for i in range(start, min(start + batch_size, len(images)))]
         for image in batch:
-            datasets.same_size(first, image.shape)
+            checks.same_size(first, image.shape)
         yield np.stack(batch)
 
 

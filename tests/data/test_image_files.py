@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image as Pillow
 from tiny import refused
 
-from rsynth_jax.data import image_files as photos
+from rsynth_jax.data import image_files
 
 RNG = np.random.default_rng(0)
 TURNS = {  # of EXIF's orientation, how the stored image must be turned
@@ -39,7 +39,7 @@ def test_an_image_is_turned_as_its_exif_says(tmp_path, orientation, suffix):
     exif[0x0112] = orientation
     lossless = {"lossless": True} if suffix == "webp" else {}
     path = saved(tmp_path / f"a.{suffix}", Pillow.fromarray(image), exif=exif, **lossless)
-    assert_array_equal(photos.read_image(path, None), TURNS[orientation](image))
+    assert_array_equal(image_files.read_image(path, None), TURNS[orientation](image))
 
 
 def test_a_photograph_taken_upright_has_its_top_at_the_top(tmp_path):
@@ -48,8 +48,8 @@ def test_a_photograph_taken_upright_has_its_top_at_the_top(tmp_path):
     stored[:, :16] = 200  # the left half, which is the top
     exif[0x0112] = 6
     path = saved(tmp_path / "a.jpg", Pillow.fromarray(stored), exif=exif)
-    assert_allclose(photos.read_image(path, None)[:, 0, 0], [200] * 16 + [0] * 16, atol=3)
-    assert photos.read_mask(path, 2)[:, 0, 0] == pytest.approx([200 / 255, 0], abs=0.01)
+    assert_allclose(image_files.read_image(path, None)[:, 0, 0], [200] * 16 + [0] * 16, atol=3)
+    assert image_files.read_mask(path, 2)[:, 0, 0] == pytest.approx([200 / 255, 0], abs=0.01)
 
 
 @pytest.mark.parametrize("channels", [4, 2], ids=["RGBA", "gray and alpha"])
@@ -57,7 +57,7 @@ def test_what_is_transparent_shows_white(tmp_path, channels):
     image = noise(8, 8, channels)
     image[:4, ..., -1], image[4:, ..., -1] = 255, 0
     path = saved(tmp_path / "a.png", Pillow.fromarray(image))
-    found = photos.read_image(path, None)
+    found = image_files.read_image(path, None)
     expected = np.broadcast_to(image[:4, :, : channels - 1], (4, 8, 3))
     assert_array_equal(found[:4], expected)
     assert_array_equal(found[4:], 255)
@@ -66,10 +66,12 @@ def test_what_is_transparent_shows_white(tmp_path, channels):
 def test_half_transparent_black_is_grey_and_in_a_mask_transparent_is_black(tmp_path):
     image = np.zeros((2, 2, 4), np.uint8)
     image[..., 3] = 128
-    assert_allclose(photos.read_image(saved(tmp_path / "a.png", Pillow.fromarray(image)), None), 127, atol=1)
+    assert_allclose(
+        image_files.read_image(saved(tmp_path / "a.png", Pillow.fromarray(image)), None), 127, atol=1
+    )
     image[0] = [255, 255, 255, 0]
     image[1] = 255
-    mask = photos.read_mask(saved(tmp_path / "m.png", Pillow.fromarray(image)), None)
+    mask = image_files.read_mask(saved(tmp_path / "m.png", Pillow.fromarray(image)), None)
     assert_array_equal(mask[..., 0], [[0, 0], [1, 1]])
 
 
@@ -78,13 +80,13 @@ def test_a_palette_shows_its_colors_and_white_where_it_is_transparent(tmp_path):
     picture.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
     picture.putdata([0, 1, 2])
     path = saved(tmp_path / "a.png", picture, transparency=1)
-    assert_array_equal(photos.read_image(path, None), [[[255, 0, 0], [255, 255, 255], [0, 0, 255]]])
+    assert_array_equal(image_files.read_image(path, None), [[[255, 0, 0], [255, 255, 255], [0, 0, 255]]])
 
 
 def test_sixteen_bits_of_grey_become_the_nearest_eight(tmp_path):
     values = RNG.integers(0, 65536, (8, 8), np.uint16)
     values[0, :3] = [0, 65535, 257]
-    found = photos.read_image(saved(tmp_path / "a.png", Pillow.fromarray(values)), None)
+    found = image_files.read_image(saved(tmp_path / "a.png", Pillow.fromarray(values)), None)
     expected = np.rint(values / 257).astype(np.uint8)
     assert_array_equal(found, np.repeat(expected[..., None], 3, axis=-1))
 
@@ -93,13 +95,13 @@ def test_sixteen_bits_of_grey_become_the_nearest_eight(tmp_path):
 def test_black_and_white_and_grey_come_out_in_three_equal_channels(tmp_path, mode):
     values = np.uint8([[0, 255], [255, 0]])
     path = saved(tmp_path / "a.png", Pillow.fromarray(values).convert(mode))
-    assert_array_equal(photos.read_image(path, None), np.repeat(values[..., None], 3, axis=-1))
+    assert_array_equal(image_files.read_image(path, None), np.repeat(values[..., None], 3, axis=-1))
 
 
 def test_a_cmyk_jpeg_shows_its_colors(tmp_path):
     inks = Pillow.new("CMYK", (8, 8), (255, 0, 0, 0))
     path = saved(tmp_path / "a.jpg", inks, quality=95)
-    assert_allclose(photos.read_image(path, None), np.broadcast_to([0, 255, 255], (8, 8, 3)), atol=4)
+    assert_allclose(image_files.read_image(path, None), np.broadcast_to([0, 255, 255], (8, 8, 3)), atol=4)
 
 
 @pytest.mark.parametrize("shape", [(1, 9, 3), (5, 3, 3), (40, 64, 3), (7, 7, 3)])
@@ -109,21 +111,21 @@ def test_any_size_becomes_the_central_square_at_the_side_asked_for(tmp_path, sha
     side, (height, width, _) = min(shape[:2]), shape
     top, left = (height - side) // 2, (width - side) // 2
     cut = image[top : top + side, left : left + side]
-    assert_array_equal(photos.read_image(path, side), cut)
-    assert photos.read_image(path, 16).shape == (16, 16, 3)
+    assert_array_equal(image_files.read_image(path, side), cut)
+    assert image_files.read_image(path, 16).shape == (16, 16, 3)
 
 
 def test_a_mask_is_the_mean_over_the_area_that_each_value_stands_for(tmp_path):
     values = noise(12, 8)
     path = saved(tmp_path / "a.png", Pillow.fromarray(values))
     means = values[2:10].reshape(4, 2, 4, 2).mean(axis=(1, 3)) / 255
-    assert_allclose(photos.read_mask(path, 4)[..., 0], means, atol=1.01 / 255)  # rounded twice
+    assert_allclose(image_files.read_mask(path, 4)[..., 0], means, atol=1.01 / 255)  # rounded twice
     assert_array_equal(
-        photos.read_mask(path, 16)[..., 0], np.float32(values[2:10].repeat(2, 0).repeat(2, 1) / 255)
+        image_files.read_mask(path, 16)[..., 0], np.float32(values[2:10].repeat(2, 0).repeat(2, 1) / 255)
     )
 
 
-@pytest.mark.parametrize("read", [photos.read_image, photos.read_mask])
+@pytest.mark.parametrize("read", [image_files.read_image, image_files.read_mask])
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
 @pytest.mark.parametrize("content", ["nothing", "text", "the first half"])
 def test_damage_is_refused_in_one_line_by_name(tmp_path, read, suffix, content):
