@@ -21,7 +21,6 @@ Labels = Int[Array, " n"]
 Logits = Float[Array, " k"]
 Features = Float[Array, " d"]
 Map = Float[Array, "h w c"]  # what a layer makes of an image, position by position
-
 Variables = dict[str, Any]  # of a network: {"params": ..., "batch_stats": ...}
 
 Objective = Callable[[Image], Scalar]  # ascended: higher is better

@@ -1,110 +1,222 @@
-"""What a recipe means: the functions that its values name.
+"""From a recipe's values to the functions that they name.
 
-init, step = trainer(recipe, model, steps_per_epoch, class_seeds, shape)
-state, metrics = step(init(variables), key, images, labels)
+trainer = build.trainer(recipe, model, steps_per_epoch, class_gaussians, (32, 32, 3))
+state, metrics = trainer.step(trainer.init(variables), key, images, labels)
 """
 
 import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import optax
 
 from rsynth_jax import checks, images, models
-from rsynth_jax.attacks import adversaries as attacks
+from rsynth_jax.attacks import adversaries
 from rsynth_jax.attacks.adversaries import Adversary, Threat
-from rsynth_jax.synthesis import class_gaussians
+from rsynth_jax.storage.releases import Release
 from rsynth_jax.synthesis.class_gaussians import ClassGaussians
-from rsynth_jax.training import classifier as training
-from rsynth_jax.training import dual, losses
+from rsynth_jax.training import classifier, dual, losses
+from rsynth_jax.training.classifier import Augment
 from rsynth_jax.training.losses import RobustLoss
-from rsynth_jax.training.recipes import Recipe
-from rsynth_jax.types import Image, Key
+from rsynth_jax.training.recipes import GaussianValues, Recipe, replace
+from rsynth_jax.training.state import Trainer
+from rsynth_jax.types import Image, Key, Variables
+
+Shape = tuple[int, int, int]
+
+
+def _classifier_trainer(
+    recipe: Recipe, gaussians: ClassGaussians, shape: Shape
+) -> Callable[..., Trainer[Any]]:
+    """Training that needs no class Gaussians."""
+    return classifier.make_trainer
+
+
+def _dual_trainer(recipe: Recipe, gaussians: ClassGaussians, shape: Shape) -> Callable[..., Trainer[Any]]:
+    """Dual training with fakes that start at the class Gaussians."""
+    batch_shape = (recipe.batch_size, *shape)
+    return functools.partial(
+        dual.make_trainer, values=recipe.dual, gaussians=gaussians, batch_shape=batch_shape
+    )
+
+
+class Method(NamedTuple):
+    """A method of training.
+
+    Attributes:
+      adversary: recipe -> the adversary that changes the training images.
+      loss: recipe -> the loss of clean and adversarial logits.
+      make_trainer: (recipe, class_gaussians, image_shape) -> the function that makes a trainer of model,
+        optimizer, adversary, loss, augmentation and decay.
+      continues: whether it starts from a robust classifier of the same classes, whose threat model and
+        class Gaussians it keeps.
+    """
+
+    adversary: Callable[[Recipe], Adversary]
+    loss: Callable[[Recipe], RobustLoss]
+    make_trainer: Callable[[Recipe, ClassGaussians, Shape], Callable[..., Trainer[Any]]] = _classifier_trainer
+    continues: bool = False
+
+
+_PGD = Method(
+    adversary=lambda r: adversaries.pgd(threat(r)),
+    loss=lambda r: losses.pgd(r.label_smoothing),
+)
 
 METHODS = {
-    "natural": lambda r: (attacks.identity(), losses.natural(r.label_smoothing)),
-    "pgd": lambda r: (attacks.pgd(threat(r)), losses.pgd(r.label_smoothing)),
-    "trades": lambda r: (attacks.trades(threat(r)), losses.trades(r.beta, r.label_smoothing)),
-    "dual": lambda r: (attacks.pgd(threat(r)), losses.pgd(r.label_smoothing)),
+    "natural": Method(
+        adversary=lambda r: adversaries.identity(),
+        loss=lambda r: losses.natural(r.label_smoothing),
+    ),
+    "pgd": _PGD,
+    "trades": Method(
+        adversary=lambda r: adversaries.trades(threat(r)),
+        loss=lambda r: losses.trades(r.beta, r.label_smoothing),
+    ),
+    "dual": _PGD._replace(make_trainer=_dual_trainer, continues=True),
 }
 
 SCHEDULES = {
-    "step": lambda r, epoch: optax.piecewise_constant_schedule(
-        r.learning_rate, {milestone * epoch: 0.1 for milestone in r.milestones}
+    "step": lambda o, num_epochs, epoch: optax.piecewise_constant_schedule(
+        o.learning_rate, {milestone * epoch: 0.1 for milestone in o.milestones}
     ),
-    "cosine": lambda r, epoch: optax.cosine_decay_schedule(r.learning_rate, r.epochs * epoch),
-    "one-cycle": lambda r, epoch: optax.cosine_onecycle_schedule(
-        r.epochs * epoch, r.learning_rate, pct_start=0.25
+    "cosine": lambda o, num_epochs, epoch: optax.cosine_decay_schedule(o.learning_rate, num_epochs * epoch),
+    "one-cycle": lambda o, num_epochs, epoch: optax.cosine_onecycle_schedule(
+        num_epochs * epoch, o.learning_rate, pct_start=0.25
     ),
 }
 
 OPTIMIZERS = {
-    "sgd": lambda r, rate: optax.chain(
-        optax.add_decayed_weights(r.weight_decay), optax.sgd(rate, r.momentum, nesterov=True)
+    "sgd": lambda o, rate: optax.chain(
+        optax.add_decayed_weights(o.weight_decay), optax.sgd(rate, o.momentum, nesterov=True)
     ),
-    "adamw": lambda r, rate: optax.adamw(rate, weight_decay=r.weight_decay),
+    "adamw": lambda o, rate: optax.adamw(rate, weight_decay=o.weight_decay),
 }
 
 
-def check(recipe: Recipe) -> None:
-    """Raise ValueError, in one line, for the first value that makes no sense."""
-    r = recipe
-    checks.positive(
-        least_steps=r.least_steps, batch_size=r.batch_size, num_steps=r.num_steps, step_size=r.step_size
-    )
-    checks.positive(epochs=1 if r.epochs is None else r.epochs)
-    checks.positive(learning_rate=r.learning_rate, seed_factor=r.seed_factor)
-    checks.positive(fake_temperature=r.fake_temperature, fake_step_size=r.fake_step_size)
-    checks.positive(fake_stride=r.fake_stride)
-    if not r.fake_stride <= r.most_fake_steps <= r.fake_stride * r.batch_size:
-        span = f"{r.fake_stride} ... {r.fake_stride * r.batch_size}, fake_stride to batch_size as many"
-        raise ValueError(f"most_fake_steps is {r.most_fake_steps}: give {span}")
-    checks.not_negative(contrast=r.contrast)
-    checks.share(seed_share=r.seed_share, auc_threshold=r.auc_threshold)
-    checks.not_negative(epsilon=r.epsilon, beta=r.beta, weight_decay=r.weight_decay, seed=r.seed)
-    checks.not_negative(crop_padding=r.crop_padding)
-    checks.below_one(momentum=r.momentum, label_smoothing=r.label_smoothing, ema_decay=r.ema_decay)
-    checks.below_one(fake_noise=r.fake_noise)
+def validate(recipe: Recipe) -> None:
+    """Check every value.
+
+    Raises:
+      ValueError: in one line, for the first value that makes no sense.
+    """
+    r, o, gaussians = recipe, recipe.optimizer, recipe.gaussians
+    checks.positive(least_steps=r.least_steps, batch_size=r.batch_size, learning_rate=o.learning_rate)
+    checks.given(checks.positive, epochs=r.epochs)
+    checks.positive(seed_factor=gaussians.seed_factor)
+    checks.share(seed_share=gaussians.seed_share)
+    checks.not_negative(beta=r.beta, weight_decay=o.weight_decay, seed=r.seed, crop_padding=r.crop_padding)
+    checks.below_one(momentum=o.momentum, label_smoothing=r.label_smoothing, ema_decay=o.ema_decay)
     checks.named("method", r.method, METHODS)
-    checks.named("schedule", r.schedule, SCHEDULES)
-    checks.named("optimizer", r.optimizer, OPTIMIZERS)
-    checks.named("norm", r.norm, attacks.BALLS)
-    checks.positive(**{f"std {i}": value for i, value in enumerate(r.std)})
-    models.create(models.Config(r.architecture, 1, r.mean, r.std, r.dtype))
+    checks.named("schedule", o.schedule, SCHEDULES)
+    checks.named("optimizer", o.optimizer, OPTIMIZERS)
+    checks.positive(**{f"std {i}": value for i, value in enumerate(r.network.std)})
+    _validate_attack(recipe)
+    _validate_dual(recipe)
+    models.create(config(recipe, num_classes=1))
 
 
-def planned(recipe: Recipe, steps_per_epoch: int) -> Recipe:
-    """The recipe with its epochs, if only with as many as make its least steps."""
+def _validate_attack(recipe: Recipe) -> None:
+    """Check the training adversary."""
+    attack = recipe.attack
+    checks.positive(num_steps=attack.num_steps, step_size=attack.step_size)
+    checks.not_negative(epsilon=attack.epsilon)
+    checks.named("norm", attack.norm, adversaries.BALLS)
+
+
+def _validate_dual(recipe: Recipe) -> None:
+    """Check the values of dual training."""
+    d, stride = recipe.dual, recipe.dual.fake_stride
+    checks.positive(fake_temperature=d.fake_temperature, fake_step_size=d.fake_step_size, fake_stride=stride)
+    checks.not_negative(contrast=d.contrast)
+    checks.share(auc_threshold=d.auc_threshold)
+    checks.below_one(fake_noise=d.fake_noise)
+    if not stride <= d.most_fake_steps <= stride * recipe.batch_size:
+        span = f"{stride} ... {stride * recipe.batch_size}, fake_stride to batch_size as many"
+        raise ValueError(f"most_fake_steps is {d.most_fake_steps}: give {span}")
+
+
+def with_epochs(recipe: Recipe, steps_per_epoch: int) -> Recipe:
+    """Return the recipe with its number of epochs, if it has none as many as make its least steps."""
     enough = math.ceil(recipe.least_steps / steps_per_epoch)
     return recipe._replace(epochs=enough if recipe.epochs is None else recipe.epochs)
 
 
+def recipe_from_release(recipe: Recipe, release: Release) -> Recipe:
+    """Return the recipe for going on from a classifier.
+
+    It has the classifier's network and, where the method continues one, its threat model, the steps of its
+    adversary and its class Gaussians.
+    """
+    own = release.config
+    recipe = replace(recipe, architecture=own.architecture, mean=own.mean, std=own.std)
+    if not method(recipe).continues:
+        return recipe
+    kept = {name: release.recipe[name] for name in GaussianValues._fields if name in release.recipe}
+    return replace(recipe, **release.threat._asdict(), **kept)
+
+
+def initial_variables(
+    recipe: Recipe, key: Key, class_names: tuple[str, ...], image_shape: Shape, start: Release | None
+) -> Variables:
+    """Return the weights before the first step: drawn, or those of a classifier.
+
+    A classifier of other classes keeps its features and gets a new last layer.
+
+    Raises:
+      ValueError: the classifier is another network, or has other classes where the method continues one.
+    """
+    own = config(recipe, len(class_names))
+
+    def drawn() -> Any:
+        return models.create(own).init(key, jax.numpy.zeros((1, *image_shape)))
+
+    if start is None:
+        return drawn()
+    if start.config._replace(num_classes=own.num_classes, dtype=own.dtype) != own:
+        raise ValueError("the classifier to start from is another network than the recipe's")
+    if start.class_names == class_names:
+        return start.variables
+    if method(recipe).continues:
+        raise ValueError(
+            f"the classifier to start {recipe.method} training from has other classes than the data"
+        )
+    return models.with_readout(start.variables, drawn())
+
+
+def config(recipe: Recipe, num_classes: int) -> models.Config:
+    """Return the network's description."""
+    network = recipe.network
+    return models.Config(network.architecture, num_classes, network.mean, network.std, network.dtype)
+
+
+def method(recipe: Recipe) -> Method:
+    """Return the method of training. Raises ValueError for an unknown name."""
+    return checks.named("method", recipe.method, METHODS)
+
+
 def threat(recipe: Recipe) -> Threat:
-    """What the training adversary may do."""
-    return Threat(recipe.norm, recipe.epsilon, recipe.step_size, recipe.num_steps)
-
-
-def method(recipe: Recipe) -> tuple[Adversary, RobustLoss]:
-    """The pair that is the training method."""
-    return checks.named("method", recipe.method, METHODS)(recipe)
+    """Return the threat model of the training adversary."""
+    return Threat(**recipe.attack._asdict())
 
 
 def schedule(recipe: Recipe, steps_per_epoch: int) -> optax.Schedule:
-    """The learning rate of every step."""
-    return checks.named("schedule", recipe.schedule, SCHEDULES)(recipe, steps_per_epoch)
+    """Return the learning rate as a function of the step. Raises ValueError for an unknown name."""
+    make = checks.named("schedule", recipe.optimizer.schedule, SCHEDULES)
+    return make(recipe.optimizer, recipe.epochs, steps_per_epoch)
 
 
 def optimizer(recipe: Recipe, steps_per_epoch: int) -> optax.GradientTransformation:
-    """The optimizer under its schedule."""
+    """Return the optimizer under its schedule. Raises ValueError for an unknown name."""
     rate = schedule(recipe, steps_per_epoch)
-    return checks.named("optimizer", recipe.optimizer, OPTIMIZERS)(recipe, rate)
+    return checks.named("optimizer", recipe.optimizer.optimizer, OPTIMIZERS)(recipe.optimizer, rate)
 
 
-def augment(recipe: Recipe) -> Callable[[Key, Image], Image]:
-    """Random crop and flip of one image."""
+def augment(recipe: Recipe) -> Augment:
+    """Return the random crop and flip of one image."""
 
     def crop_and_flip(key: Key, image: Image) -> Image:
         crop_key, flip_key = jax.random.split(key)
@@ -113,29 +225,28 @@ def augment(recipe: Recipe) -> Callable[[Key, Image], Image]:
     return crop_and_flip
 
 
-class Trainer(NamedTuple):
-    """init(variables) -> state; step(state, key, images uint8, labels) -> (state, metrics), compiled."""
-
-    init: Callable
-    step: Callable
-
-
 def trainer(
     recipe: Recipe,
     model: nn.Module,
     steps_per_epoch: int,
-    class_seeds: ClassGaussians,
-    shape: tuple[int, int, int],
-) -> Trainer:
-    """The recipe as a pair of functions for images of `shape`; dual training's fakes start at the seeds."""
-    rule, parts = optimizer(recipe, steps_per_epoch), (*method(recipe), augment(recipe))
-    if recipe.method != "dual":
-        step = training.make_train_step(model, rule, *parts, recipe.ema_decay)
-        return Trainer(functools.partial(training.init_state, rule), jax.jit(step, donate_argnums=0))
-    r, length = recipe, recipe.fake_step_size * shape[0] / 32
-    game = dual.Game(r.contrast, r.fake_noise, length, r.fake_stride, r.most_fake_steps, r.auc_threshold)
-    init = functools.partial(dual.init_state, rule, game, (recipe.batch_size, *shape))
-    step = jax.jit(dual.make_dual_step(model, rule, *parts, game, recipe.ema_decay), donate_argnums=1)
-    return Trainer(
-        init, functools.partial(step, class_gaussians.with_temperature(class_seeds, recipe.fake_temperature))
+    class_gaussians: ClassGaussians,
+    image_shape: Shape,
+) -> Trainer[Any]:
+    """Return the recipe as a trainer.
+
+    Args:
+      recipe: with its epochs.
+      model: the network of `config(recipe, num_classes)`.
+      steps_per_epoch: to which the schedule of the learning rate refers.
+      class_gaussians: from which the fakes of dual training start.
+      image_shape: (height, width, channels).
+    """
+    way = method(recipe)
+    return way.make_trainer(recipe, class_gaussians, image_shape)(
+        model,
+        optimizer(recipe, steps_per_epoch),
+        way.adversary(recipe),
+        way.loss(recipe),
+        augment(recipe),
+        recipe.optimizer.ema_decay,
     )

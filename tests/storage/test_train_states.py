@@ -13,7 +13,7 @@ from tiny import refused
 
 from rsynth_jax import sharding
 from rsynth_jax.storage import train_states
-from rsynth_jax.training.classifier import TrainState
+from rsynth_jax.training.state import TrainState
 
 
 def state(optimizer=None, width=3) -> TrainState:

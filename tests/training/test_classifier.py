@@ -8,11 +8,12 @@ import pytest
 import tiny
 from numpy.testing import assert_allclose
 
-from rsynth_jax import sharding as parallel
-from rsynth_jax.attacks import adversaries as attacks
+from rsynth_jax import sharding
+from rsynth_jax.attacks import adversaries
 from rsynth_jax.attacks.adversaries import Threat
-from rsynth_jax.training import classifier as training
 from rsynth_jax.training import losses
+from rsynth_jax.training.classifier import accuracy, make_train_step
+from rsynth_jax.training.state import TrainState, init_state
 
 RNG = np.random.default_rng(7)
 IMAGES = RNG.integers(0, 256, (16, 16, 16, 3), np.uint8)
@@ -23,7 +24,7 @@ OPTIMIZER = optax.sgd(0.05, momentum=0.9)
 
 
 def make_step(model, adversary, loss):
-    return jax.jit(training.make_train_step(model, OPTIMIZER, adversary, loss, lambda key, image: image, 0.9))
+    return jax.jit(make_train_step(model, OPTIMIZER, adversary, loss, lambda key, image: image, 0.9))
 
 
 def negative(key, classifier, image, label):
@@ -39,24 +40,24 @@ def small():
 @pytest.fixture(scope="module")
 def fresh(small):
     """The state before the first step, to be donated."""
-    return training.init_state(OPTIMIZER, small[1])
+    return init_state(OPTIMIZER, small[1])
 
 
 @pytest.fixture(scope="module")
 def start(small):
     """The state before the first step."""
     _, variables = small
-    return training.TrainState(jnp.array(0), variables, OPTIMIZER.init(variables["params"]), variables)
+    return TrainState(jnp.array(0), variables, OPTIMIZER.init(variables["params"]), variables)
 
 
 @pytest.fixture(scope="module")
 def natural(small):
-    return make_step(small[0], attacks.identity(), losses.natural())
+    return make_step(small[0], adversaries.identity(), losses.natural())
 
 
 @pytest.fixture(scope="module")
 def robust(small):
-    return make_step(small[0], attacks.pgd(Threat("l2", 0.5, 0.4, 1)), losses.pgd())
+    return make_step(small[0], adversaries.pgd(Threat("l2", 0.5, 0.4, 1)), losses.pgd())
 
 
 def leaves(tree):
@@ -127,23 +128,10 @@ def test_the_running_statistics_are_those_of_the_adversarial_images(fresh):
         assert_allclose(new, expected, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("step, decay", [(0, 0.1), (8, 0.5), (10**6, 0.9)])
-def test_averaged_holds_its_decay_to_the_age_of_the_run(step, decay):
-    """min(0.9, (1 + t) / (10 + t)) of the old."""
-    averaged = training.averaged({"a": jnp.array(3.0)}, {"a": jnp.array(5.0)}, jnp.array(step), 0.9)
-    assert_allclose(averaged["a"], decay * 3 + (1 - decay) * 5, rtol=1e-6)
-
-
-def test_averaging_without_decay_is_the_newest():
-    newest = training.averaged({"a": jnp.array(3.0)}, {"a": jnp.array(5.0)}, jnp.array(10**6), 0.0)
-    assert newest["a"] == 5
-
-
-def test_the_step_averages_the_new_variables(natural, start):
+def test_the_step_averages_the_new_variables_with_the_decay_of_a_young_run(natural, start):
     state, _ = natural(start, KEY, IMAGES, LABELS)
-    expected = training.averaged(start.ema, state.variables, start.step, 0.9)
-    for average, value in pairs(state.ema, expected):
-        assert_allclose(average, value, rtol=1e-5, atol=1e-7)
+    for average, old, new in zip(*map(leaves, (state.ema, start.ema, state.variables)), strict=True):
+        assert_allclose(average, 0.1 * old + 0.9 * new, rtol=1e-5, atol=1e-6)
 
 
 def test_a_loss_that_ignores_the_clean_logits_does_not_pay_for_them(fresh):
@@ -156,7 +144,7 @@ def test_a_loss_that_ignores_the_clean_logits_does_not_pay_for_them(fresh):
 
 def test_eight_devices_compute_what_one_does(robust, start):
     one, metrics = robust(start, KEY, IMAGES, LABELS)
-    devices = parallel.over_devices(len(IMAGES))
+    devices = sharding.over_devices(len(IMAGES))
     state, key = devices.replicate((start, KEY))
     eight, sharded_metrics = robust(state, key, *devices.split((IMAGES, LABELS)))
     assert len(eight.step.devices()) == jax.device_count() == 8
@@ -167,10 +155,10 @@ def test_eight_devices_compute_what_one_does(robust, start):
 
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])
 def test_the_step_lowers_for_accelerators_with_the_attack_as_a_loop(small, start, platform):
-    step = make_step(small[0], attacks.pgd(Threat("l2", 0.5, 0.1, 7)), losses.pgd())
+    step = make_step(small[0], adversaries.pgd(Threat("l2", 0.5, 0.1, 7)), losses.pgd())
     program = step.trace(start, KEY, IMAGES, LABELS).lower(lowering_platforms=(platform,)).as_text()
     assert "stablehlo.while" in program
 
 
 def test_accuracy_is_the_share_of_rows_whose_largest_logit_is_the_labels():
-    assert training.accuracy(jnp.eye(4), jnp.array([0, 1, 2, 0])) == 0.75
+    assert accuracy(jnp.eye(4), jnp.array([0, 1, 2, 0])) == 0.75

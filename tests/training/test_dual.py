@@ -1,4 +1,4 @@
-"""Dual training: the game's rules in closed form, and a step that leaves batch norm alone."""
+"""Dual training: the schedule of the fakes in closed form, and a step that leaves batch norm alone."""
 
 import functools
 
@@ -21,13 +21,16 @@ from rsynth_jax.synthesis.ascent import steepest
 from rsynth_jax.synthesis.class_gaussians import ClassGaussians
 from rsynth_jax.synthesis.projections import box
 from rsynth_jax.training import dual, losses
+from rsynth_jax.training.recipes import DualValues
 
 RNG = np.random.default_rng(0)
 SHAPE = (16, 16, 3)
 IMAGES = RNG.integers(0, 256, (8, *SHAPE), np.uint8)
 LABELS = np.arange(8, dtype=np.int32)
 KEY = jax.random.key(0)
-GAME = dual.Game(weight=5.0, noise=0.0, step_size=0.2, stride=2, most_steps=6, threshold=0.7)
+VALUES = DualValues(  # steps of 0.2 at 16 pixels
+    contrast=5.0, fake_noise=0.0, fake_step_size=0.4, fake_stride=2, most_fake_steps=6, auc_threshold=0.7
+)
 SEEDS = ClassGaussians(RNG.random((10, 8, 8, 3), np.float32), 0.05 * RNG.random((10, 4, 8, 8, 3), np.float32))
 optax_dtypes = functools.partial(jax.numpy_dtype_promotion, "standard")  # optax itself mixes dtypes
 OPTIMIZER = optax.sgd(0.01, 0.9)
@@ -49,46 +52,46 @@ def shallow():
 
 
 @functools.cache
-def make_step(model, game=GAME):
+def make_step(model, values=VALUES):
     adversary = attacks.pgd(Threat("l2", 0.5, 0.5, 1))
     return jax.jit(
-        dual.make_dual_step(model, OPTIMIZER, adversary, losses.pgd(), lambda key, x: x, game, 0.9)
+        dual.make_dual_step(model, OPTIMIZER, adversary, losses.pgd(), lambda key, x: x, 0.9, values)
     )
 
 
 def begun(variables):
-    return dual.init_state(OPTIMIZER, GAME, (8, *SHAPE), variables)
+    return dual.init_state(OPTIMIZER, VALUES, (8, *SHAPE), variables)
 
 
-def step(model, state, key, game=GAME, images=IMAGES):
+def step(model, state, key, values=VALUES, images=IMAGES):
     with optax_dtypes():
-        return make_step(model, game)(SEEDS, state, key, images, LABELS)
+        return make_step(model, values)(SEEDS, state, key, images, LABELS)
 
 
 def test_fakes_climb_a_stride_more_when_a_full_window_is_above_the_threshold():
     num_steps, aucs, seen = jnp.int32(2), jnp.full(dual.WINDOW, jnp.nan), []
     for _ in range(4 * dual.WINDOW):
-        num_steps, aucs = dual.raised(GAME, num_steps, jnp.append(aucs[1:], 0.8))
+        num_steps, aucs = dual.lengthened(VALUES, num_steps, jnp.append(aucs[1:], 0.8))
         seen.append(int(num_steps))
     assert seen == [2] * (dual.WINDOW - 1) + [4] * dual.WINDOW + [6] * (2 * dual.WINDOW + 1)
 
 
 def test_fakes_climb_no_more_below_the_threshold():
-    num_steps, aucs = dual.raised(GAME, jnp.int32(2), jnp.full(dual.WINDOW, 0.69))
+    num_steps, aucs = dual.lengthened(VALUES, jnp.int32(2), jnp.full(dual.WINDOW, 0.69))
     assert num_steps == 2 and (aucs == jnp.float32(0.69)).all()
 
 
 @given(life=st.integers(1, 6), num=st.integers(1, 12), first=st.integers(1, 50))
 def test_every_place_finishes_a_fake_of_full_age_and_then_starts_the_next(life, num, first):
-    game = GAME._replace(stride=3)
-    each = [dual.turns(game, jnp.int32(first + t), jnp.int32(3 * life + 1), num) for t in range(2 * life)]
+    values = VALUES._replace(fake_stride=3)
+    each = [dual.turns(values, jnp.int32(first + t), jnp.int32(3 * life + 1), num) for t in range(2 * life)]
     new, finished = (np.stack(part) for part in zip(*each, strict=True))
     assert_array_equal(new[1:], finished[:-1])
     assert (new[:life].sum(axis=0) == 1).all() and (new[life:].sum(axis=0) == 1).all()
 
 
 def test_every_place_starts_a_fake_at_the_first_step():
-    new, _ = dual.turns(GAME, jnp.int32(0), jnp.int32(6), 8)
+    new, _ = dual.turns(VALUES, jnp.int32(0), jnp.int32(6), 8)
     assert new.all()
 
 
@@ -98,14 +101,14 @@ def test_the_contrast_equals_its_formula():
     assert_allclose(losses.contrast(real, fake), expected, rtol=1e-6)
 
 
-def test_the_evidence_is_the_log_sum_exp_of_the_logits(linear):
+def test_the_energy_is_the_log_sum_exp_of_the_logits(linear):
     image = RNG.random((4, 4, 3), np.float32)
     assert_allclose(objectives.energy(linear)(image), np.log(np.sum(np.exp(linear.logits(image)))), rtol=1e-5)
 
 
 def test_fakes_are_what_the_sampler_makes_in_as_many_steps(shallow):
     model, variables = shallow
-    advance = jax.jit(dual.make_fakes(model, GAME))
+    advance = jax.jit(dual.make_fakes(model, VALUES))
     fakes = dual.Fakes(jnp.zeros((8, *SHAPE)), jnp.zeros(8, jnp.int32))
     for i in range(3):
         fakes = advance(SEEDS, variables, KEY, fakes, (LABELS + i) % 10, np.full(8, i == 0))
@@ -126,7 +129,7 @@ def test_fakes_are_what_the_sampler_makes_in_as_many_steps(shallow):
 def test_the_share_of_fakes_that_is_asked_for_starts_from_noise(shallow):
     """Class Gaussians without components are their mean, so every other start is noise."""
     model, variables = shallow
-    advance = jax.jit(dual.make_fakes(model, GAME._replace(noise=0.25, step_size=1e-6)))
+    advance = jax.jit(dual.make_fakes(model, VALUES._replace(fake_noise=0.25, fake_step_size=1e-6)))
     means, labels = (
         ClassGaussians(np.full_like(SEEDS.mean, 0.5), 0 * SEEDS.components),
         np.zeros(200, np.int32),
@@ -151,7 +154,7 @@ def test_a_step_moves_the_weights_and_leaves_batch_norm_alone(shallow):
 
 def test_real_images_and_fakes_that_stay_seeds_are_told_apart_in_the_end(shallow):
     model, variables = shallow
-    still, state, gaps = GAME._replace(step_size=1e-6, stride=1), begun(variables), []
+    still, state, gaps = VALUES._replace(fake_step_size=1e-6, fake_stride=1), begun(variables), []
     for key in jax.random.split(KEY, 25):
         state, metrics = step(model, state, key, still, IMAGES // 4)
         gaps.append(float(metrics.real_energy - metrics.fake_energy))
