@@ -42,7 +42,7 @@ class Dataset:
       source: its name or path, for messages.
       read: the example of a row number.
       rows: int (n,), the row number of each example.
-      class_names: label i is class_names[i]; None where the classes have no names.
+      class_names: label i is class_names[i]; None where there are none.
       stems: str (n,), the name of each file; None where the images are not in files of their own.
       labels: int (n,), in place of those that `read` returns, -1 for none; None: `read` returns them.
       stored: the labels of an .npz by row number, unchecked; `labelled` and `labels_for` check them.
@@ -147,10 +147,10 @@ def load(
 
 
 def labelled(dataset: Dataset) -> Dataset:
-    """Return the examples that have a label, for training and evaluation; classes without names get numbers.
+    """Return the examples that have a label, for training and evaluation; numbers name classes without names.
 
     Raises:
-      ValueError: if the data set has no labels, or its labels are no numbers of its classes.
+      ValueError: if the data set has no labels, or its labels are not numbers of its classes.
     """
     if dataset.stored is not None:
         names = dataset.class_names
@@ -159,12 +159,13 @@ def labelled(dataset: Dataset) -> Dataset:
             names = tuple(map(str, range(int(dataset.stored.max(initial=0)) + 1 if numeric else 1)))
         labels = _checked_labels(dataset.source, dataset.stored, len(names))[dataset.rows]
         return dataclasses.replace(dataset, class_names=names, labels=labels, stored=None)
-    if dataset.class_names is None:
+    kept = np.ones(len(dataset), bool) if dataset.labels is None else dataset.labels >= 0
+    if dataset.class_names is None or not kept.any():
         raise ValueError(
             f"{dataset.source} has no labels: give a folder with one folder a class, an .npz with the arrays "
             "train_images and train_labels (images and labels for split 'all'), or tfds:NAME"
         )
-    return dataset if dataset.labels is None else dataset.take(dataset.labels >= 0)
+    return dataset if kept.all() else dataset.take(kept)
 
 
 def labels_for(dataset: Dataset, class_names: Sequence[str]) -> np.ndarray | None:
@@ -180,7 +181,7 @@ def labels_for(dataset: Dataset, class_names: Sequence[str]) -> np.ndarray | Non
       int32 (n,), or None for any other data set and for an .npz without labels.
 
     Raises:
-      ValueError: if they are no numbers of classes, or the classifier does not have such a class.
+      ValueError: if they are not numbers of classes, or the classifier does not have such a class.
     """
     if dataset.stored is None:
         return None
@@ -350,7 +351,6 @@ def _from_npz(path: Path, split: str, size: int | None) -> Dataset:
         raise ValueError(f"{path}: {prefix}images must be uint8 (n, h, w, c) with 1 or 3 channels")
     if labels is not None and labels.ndim == 1 and len(labels) != len(images):
         raise ValueError(f"{path} has {len(labels)} labels for {len(images)} images")
-
     named = labels is not None and "class_names" in arrays
     return Dataset(
         str(path),

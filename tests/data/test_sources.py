@@ -289,6 +289,8 @@ def test_training_leaves_out_the_images_beside_the_class_folders(tmp_path):
     everything = load(str(tmp_path))
     assert [example.label for example in everything] == [None, 0] and everything.names == ("0", "cat-1")
     assert labelled(everything).names == ("cat-1",)
+    with refused(match="has no labels"):
+        labelled(everything.first(1))
 
 
 def test_the_classes_of_a_part_of_an_npz_without_names_are_those_of_the_whole(tmp_path):
