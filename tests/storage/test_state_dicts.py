@@ -17,10 +17,10 @@ from numpy.testing import assert_array_equal
 from safetensors.flax import save_file
 from tiny import refused
 
-from rsynth_jax.storage import state_dicts as weights
+from rsynth_jax.storage import state_dicts
 
 BASE = np.arange(24, dtype=np.float32).reshape(4, 6)
-PUBLISHED = Path(__file__).parents[2] / "shared" / "data" / "weights"
+PUBLISHED = Path(__file__).parents[3] / "shared" / "data" / "weights"
 
 # ---- PyTorch files without PyTorch: stand-ins under its names, pickled as it does
 
@@ -95,7 +95,7 @@ def zipped(value, storages, protocol=2, pickled_value=None, **options) -> bytes:
 
 def legacy(value, storages, protocol=2, little=True) -> bytes:
     system = {"protocol_version": 1001, "little_endian": little, "type_sizes": {"short": 2}}
-    head = [pickle.dumps(each, 2) for each in (weights.MAGIC, 1001, system)]
+    head = [pickle.dumps(each, 2) for each in (state_dicts._MAGIC, 1001, system)]
     body = [pickled(value, protocol, (None,)), pickle.dumps([storage.key for storage in storages], 2)]
     tail = [struct.pack("<q", storage.array.size) + storage.array.tobytes() for storage in storages]
     return b"".join([*head, *body, *tail])
@@ -141,7 +141,7 @@ def written(folder: Path, content: bytes, name: str = "weights.pth") -> Path:
 @pytest.mark.parametrize("form", [zipped, legacy])
 def test_both_formats_come_out_with_their_shapes_strides_and_dtypes(tmp_path, form, protocol):
     state, storages, expected = example()
-    read = weights.read_state_dict(written(tmp_path, form(state, storages, protocol)))
+    read = state_dicts.read_state_dict(written(tmp_path, form(state, storages, protocol)))
     assert read.keys() == expected.keys()
     for key, array in expected.items():
         assert_array_equal(read[key], array)
@@ -152,7 +152,7 @@ def test_both_formats_come_out_with_their_shapes_strides_and_dtypes(tmp_path, fo
 def test_a_checkpoint_gives_its_state_dict(tmp_path, form):
     state, storages, expected = example()
     content = form({"epoch": 3, "state_dict": state}, storages)
-    assert weights.read_state_dict(written(tmp_path, content)).keys() == expected.keys()
+    assert state_dicts.read_state_dict(written(tmp_path, content)).keys() == expected.keys()
 
 
 @pytest.mark.parametrize("form", [zipped, legacy])
@@ -161,7 +161,7 @@ def test_a_damaged_file_is_refused(tmp_path, form):
     content = form(state, storages)
     for end in [*range(0, len(content), 41), len(content) - 1]:
         with refused(match=r"cannot read weights from .+: .+"):
-            weights.read_state_dict(written(tmp_path, content[:end]))
+            state_dicts.read_state_dict(written(tmp_path, content[:end]))
 
 
 @pytest.mark.parametrize("form", [zipped, legacy])
@@ -183,7 +183,7 @@ def test_a_damaged_file_is_refused(tmp_path, form):
 def test_a_tensor_beyond_its_storage_or_of_no_shape_is_refused(tmp_path, form, window):
     base = Storage("0", "FloatStorage", BASE.ravel())
     with refused(match="cannot read weights"):
-        weights.read_state_dict(written(tmp_path, form({"w": Window(base, *window)}, [base])))
+        state_dicts.read_state_dict(written(tmp_path, form({"w": Window(base, *window)}, [base])))
 
 
 class Runs:
@@ -212,7 +212,7 @@ def test_what_a_file_asks_for_is_refused_and_does_not_happen(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     path = written(tmp_path, form({"w": call()}, []))
     with refused(match="cannot read weights"):
-        weights.read_state_dict(path)
+        state_dicts.read_state_dict(path)
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -226,17 +226,17 @@ def test_other_archives_and_orders_are_refused(tmp_path):
         (zipped(state, storages[1:]), "archive/data/0"),
     ):
         with refused(match=reason):
-            weights.read_state_dict(written(tmp_path, content))
+            state_dicts.read_state_dict(written(tmp_path, content))
     with refused(match="there is no file"):
-        weights.read_state_dict(tmp_path / "nothing.pth")
+        state_dicts.read_state_dict(tmp_path / "nothing.pth")
 
 
 def test_npz_and_safetensors_are_read(tmp_path):
     np.savez(tmp_path / "w.npz", a=BASE)
     save_file({"a": BASE, "b": BASE.astype(ml_dtypes.bfloat16)}, tmp_path / "w.safetensors")
     for name in ("w.npz", "w.safetensors"):
-        assert_array_equal(weights.read_state_dict(tmp_path / name)["a"], BASE)
-    assert weights.read_state_dict(tmp_path / "w.safetensors")["b"].dtype == ml_dtypes.bfloat16
+        assert_array_equal(state_dicts.read_state_dict(tmp_path / name)["a"], BASE)
+    assert state_dicts.read_state_dict(tmp_path / "w.safetensors")["b"].dtype == ml_dtypes.bfloat16
 
 
 @pytest.mark.parametrize("name", ["w.npz", "w.safetensors", "w.ckpt", "w.pth"])
@@ -244,13 +244,13 @@ def test_a_file_of_another_kind_is_refused(tmp_path, name):
     np.savez(tmp_path / "objects.npz", a=np.array([{}], dtype=object))
     for content in (b"", b"hello\n", (tmp_path / "objects.npz").read_bytes(), pickle.dumps([{}])):
         with refused(match="cannot read weights"):
-            weights.read_state_dict(written(tmp_path, content, name))
+            state_dicts.read_state_dict(written(tmp_path, content, name))
 
 
 def test_pickled_numpy_is_read_by_path(tmp_path):
     tree = {"layer": {"kernel": BASE, "bias": np.asfortranarray(BASE).T}, "scale": BASE[0].astype(np.float16)}
     content = pickle.dumps(tree | {"step": 3}, 3)
-    read = weights.read_state_dict(written(tmp_path, content, "w.ckpt"))
+    read = state_dicts.read_state_dict(written(tmp_path, content, "w.ckpt"))
     assert read.keys() == {"layer/kernel", "layer/bias", "scale"}
     assert_array_equal(read["layer/kernel"], BASE)
     assert_array_equal(read["layer/bias"], BASE.T)
@@ -260,5 +260,5 @@ def test_pickled_numpy_is_read_by_path(tmp_path):
 def test_published_files_are_read(name):
     if not (PUBLISHED / name).exists():
         pytest.skip(f"{PUBLISHED / name} is not there")
-    state = weights.read_state_dict(PUBLISHED / name)
+    state = state_dicts.read_state_dict(PUBLISHED / name)
     assert len(state) == 8 and all(np.isfinite(array).all() and array.std() > 0 for array in state.values())

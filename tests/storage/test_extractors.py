@@ -19,7 +19,7 @@ from benchmarks import drawn
 from rsynth_jax.models import alexnet, efficientnet, inception, layers, pytorch
 from rsynth_jax.storage import extractors
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 BABOON = ROOT / "../shared/data/photos/set14/img_001.png"
 LPIPS = ROOT / "../shared/data/weights/lpips_alex.npz"
 
