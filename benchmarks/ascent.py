@@ -25,6 +25,7 @@ from rsynth_jax import models
 from rsynth_jax import sharding as parallel
 from rsynth_jax.synthesis import ascent, objectives, projections
 from rsynth_jax.synthesis import tasks as synthesis
+from rsynth_jax.synthesis.norms import L2
 from rsynth_jax.synthesis.tasks import Task
 
 ROUNDS, BATCH, STEPS = 7, 40, 10
@@ -56,7 +57,7 @@ def rolled(model, variables, starts, labels):
 
     def one(start, label):
         made = task(models.bind(model, variables), start, label)
-        optimizer = ascent.steepest("l2", STEP_SIZE)
+        optimizer = ascent.steepest(L2, STEP_SIZE)
         climb = ascent.projected_gradient_ascent(made.objective, made.projection, optimizer)
         step = lambda state, _: climb.step(state)  # noqa: E731
         return jax.lax.scan(step, climb.init(start), length=STEPS)[0].image
@@ -73,7 +74,7 @@ def main() -> None:
     model = models.create(models.Config("resnet8", 10))
     variables = jax.device_get(jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3))))
     devices, one = parallel.over_devices(BATCH), jax.devices()[0]
-    climb = synthesis.batched(model, task, ascent.steepest("l2", STEP_SIZE), STEPS)
+    climb = synthesis.batched(model, task, ascent.steepest(L2, STEP_SIZE), STEPS)
     spread = (devices.replicate(variables), *devices.split((starts, labels)))
     alone = jax.device_put((variables, starts, labels), one)
     ways = {

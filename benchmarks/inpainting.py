@@ -26,6 +26,7 @@ from rsynth_jax.storage import extractors
 from rsynth_jax.storage import releases as checkpoints
 from rsynth_jax.synthesis import tasks as synthesis
 from rsynth_jax.synthesis.ascent import steepest
+from rsynth_jax.synthesis.norms import L2
 from rsynth_jax.synthesis.objectives import add, fidelity, log_prob, scale
 from rsynth_jax.synthesis.projections import ball_in_box
 from synth import inpainting
@@ -65,7 +66,7 @@ def climbed(task_fn, steps: int, options, subject: studio.Subject, missing: np.n
     """So many steps of 0.1 of a task."""
     asked = dataclasses.replace(options, steps=steps)
     each = np.broadcast_to(missing, (len(subject.images), *missing.shape))
-    climb_fn = synthesis.with_optimizer(task_fn, steepest("l2", 0.1))
+    climb_fn = synthesis.with_optimizer(task_fn, steepest(L2, 0.1))
     return studio.paint(asked, subject, climb_fn, each).frames[-1]
 
 

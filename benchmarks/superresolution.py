@@ -26,6 +26,7 @@ from rsynth_jax.storage import extractors
 from rsynth_jax.storage import releases as checkpoints
 from rsynth_jax.synthesis import tasks as synthesis
 from rsynth_jax.synthesis.ascent import steepest
+from rsynth_jax.synthesis.norms import L2
 from rsynth_jax.synthesis.objectives import log_prob
 from rsynth_jax.synthesis.projections import ball_in_box
 from synth import superresolution
@@ -67,7 +68,7 @@ def nearest(classifier, image, label):
 
 def paper(asked, subject: studio.Subject, small: np.ndarray) -> np.ndarray:
     """Its 50 steps of 1 at 224 pixels."""
-    climb_fn = synthesis.with_optimizer(nearest, steepest("l2", subject.images.shape[1] / 224))
+    climb_fn = synthesis.with_optimizer(nearest, steepest(L2, subject.images.shape[1] / 224))
     return studio.paint(dataclasses.replace(asked, steps=50), subject, climb_fn).frames[-1]
 
 

@@ -23,6 +23,7 @@ from rsynth_jax.sampling import runner as expedition
 from rsynth_jax.storage import releases as checkpoints
 from rsynth_jax.synthesis import ascent, class_gaussians, objectives
 from rsynth_jax.synthesis import tasks as synthesis
+from rsynth_jax.synthesis.norms import L2
 from rsynth_jax.synthesis.objectives import CLASS_OBJECTIVES
 from rsynth_jax.synthesis.projections import box
 from synth.generation import SCHEDULES
@@ -89,7 +90,7 @@ def step_of(way: Way, score, key) -> ascent.Ascent:
     """One step up, with the key of its noise and of where it looks from."""
     look_key, noise_key = jax.random.split(key)
     size = SCHEDULES[way.schedule](way.step_size, way.steps)
-    steps = [ascent.DIRECTIONS["l2"](), optax.ema(way.momentum), optax.scale_by_learning_rate(size)]
+    steps = [L2.direction, optax.ema(way.momentum), optax.scale_by_learning_rate(size)]
     if way.noise:
         steps.append(noisy(noise_key, way.noise))
     if way.shift:

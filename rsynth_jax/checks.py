@@ -1,7 +1,7 @@
 """What a number, a name or features must be: each check is silent or raises ValueError in one line.
 
 positive(batch_size=0)         # batch_size is 0: give a number above 0
-named("norm", "l3", BALLS)     # no norm named 'l3': give one of l2, linf
+named("norm", "l3", NORMS)     # no norm named 'l3': give one of l2, linf
 """
 
 import math

@@ -23,7 +23,7 @@ from rsynth_jax.storage import files
 from rsynth_jax.storage import releases as checkpoints
 from rsynth_jax.synthesis import ascent, class_gaussians
 from rsynth_jax.synthesis import tasks as synthesis
-from rsynth_jax.synthesis.ascent import DIRECTIONS
+from rsynth_jax.synthesis.norms import L2
 from rsynth_jax.synthesis.objectives import CLASS_OBJECTIVES
 from rsynth_jax.synthesis.projections import box, chain, l2_ball
 from rsynth_jax.synthesis.tasks import Task
@@ -109,7 +109,7 @@ def planned(options: Options, release: checkpoints.Release) -> Options:
 def sampler(options: Options, model):
     """The compiled ascent: (variables, starts, labels) -> the images, stage after stage."""
     optimizer = optax.chain(
-        DIRECTIONS["l2"](),
+        L2.direction,
         optax.ema(options.momentum),
         optax.scale_by_learning_rate(SCHEDULES[options.schedule](options.step_size, max(options.steps, 1))),
     )

@@ -20,6 +20,7 @@ from rsynth_jax.data import image_files as photos
 from rsynth_jax.synthesis import class_gaussians
 from rsynth_jax.synthesis import tasks as synthesis
 from rsynth_jax.synthesis.ascent import steepest
+from rsynth_jax.synthesis.norms import L2
 from rsynth_jax.synthesis.objectives import CLASS_OBJECTIVES
 from rsynth_jax.synthesis.projections import ball_in_box, box
 from rsynth_jax.synthesis.tasks import Task
@@ -122,7 +123,7 @@ def begun(options: Options, subject: studio.Subject, missing: np.ndarray) -> np.
 def inpainted(options: Options, subject: studio.Subject, missing: np.ndarray) -> studio.Painted:
     """The climb."""
     task = functools.partial(inpainting, objective=options.objective, radius=options.radius)
-    climb_fn = synthesis.with_optimizer(task, steepest("l2", options.step_size))
+    climb_fn = synthesis.with_optimizer(task, steepest(L2, options.step_size))
     each = np.broadcast_to(missing, (len(subject.images), *missing.shape))
     return studio.paint(options, subject, climb_fn, begun(options, subject, missing), each)
 

@@ -27,6 +27,7 @@ from rsynth_jax.storage import files
 from rsynth_jax.synthesis import ascent
 from rsynth_jax.synthesis import tasks as synthesis
 from rsynth_jax.synthesis.ascent import steepest
+from rsynth_jax.synthesis.norms import L2
 from rsynth_jax.synthesis.objectives import add, feature_match, scale, smoothness
 from rsynth_jax.synthesis.projections import box, chain, l2_ball
 from rsynth_jax.synthesis.tasks import Task
@@ -145,7 +146,7 @@ def climb(options: Options, release, wanted: Wanted, most: int) -> tuple[studio.
     smooth = options.smooth if options.smooth is not None else float(options.to is None)
     task = functools.partial(inversion, smooth=smooth, radius=options.radius)
     sizes = optax.cosine_decay_schedule(options.step_size, options.steps)
-    with_optimizer = synthesis.with_optimizer(task, steepest("l2", sizes))
+    with_optimizer = synthesis.with_optimizer(task, steepest(L2, sizes))
 
     def climb_fn(classifier, start, features):
         start, climb = with_optimizer(classifier, start, features)

@@ -20,6 +20,7 @@ from rsynth_jax.data import image_files as photos
 from rsynth_jax.synthesis import objectives
 from rsynth_jax.synthesis import tasks as synthesis
 from rsynth_jax.synthesis.ascent import steepest
+from rsynth_jax.synthesis.norms import L2
 from rsynth_jax.synthesis.objectives import CLASS_OBJECTIVES
 from rsynth_jax.synthesis.projections import ball_in_box
 from rsynth_jax.synthesis.tasks import Task
@@ -96,7 +97,7 @@ def paint(options: Options) -> int:
     frames, seconds = [subject.images], 0.0
     for stroke in strokes:
         task = functools.partial(painting, score=stroke.score, radius=options.radius)
-        climb_fn = synthesis.with_optimizer(task, steepest("l2", options.step_size))
+        climb_fn = synthesis.with_optimizer(task, steepest(L2, options.step_size))
         wheres = np.broadcast_to(stroke.where, (num, *stroke.where.shape))
         numbered = subject._replace(labels=np.full(num, stroke.number, np.int32))
         painted = studio.paint(options, numbered, climb_fn, wheres)

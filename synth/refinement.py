@@ -23,6 +23,7 @@ from rsynth_jax.storage import files
 from rsynth_jax.synthesis import objectives
 from rsynth_jax.synthesis import tasks as synthesis
 from rsynth_jax.synthesis.ascent import steepest
+from rsynth_jax.synthesis.norms import L2
 from rsynth_jax.synthesis.projections import ball_in_box
 from rsynth_jax.synthesis.tasks import Task
 
@@ -62,7 +63,7 @@ def check(options: Options) -> None:
 def refined(options: Options, release, given: np.ndarray, labels: np.ndarray, track: Callable = iter):
     """The images uint8 (n, h, w, c) after the ascent; `track` wraps the loop over batches."""
     task = functools.partial(refinement, radius=options.radius)
-    climb_fn = synthesis.with_optimizer(task, steepest("l2", options.step_size))
+    climb_fn = synthesis.with_optimizer(task, steepest(L2, options.step_size))
     climb = synthesis.stages(models.create(release.config), climb_fn, options.steps)
 
     def rows_of(rows):

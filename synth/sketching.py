@@ -15,6 +15,7 @@ from rsynth_jax.cli import report as gallery
 from rsynth_jax.cli import run as console
 from rsynth_jax.synthesis import tasks as synthesis
 from rsynth_jax.synthesis.ascent import steepest
+from rsynth_jax.synthesis.norms import L2
 from rsynth_jax.synthesis.objectives import CLASS_OBJECTIVES
 from rsynth_jax.synthesis.projections import ball_in_box, chain, pixels
 from rsynth_jax.synthesis.tasks import Task
@@ -75,7 +76,7 @@ def sketch(options: Options) -> int:
     subject = studio.read(options)
     options = studio.scaled(options, subject.release)
     task = functools.partial(sketching, keep=options.keep, objective=options.objective, radius=options.radius)
-    climb_fn = synthesis.with_optimizer(task, steepest("l2", options.step_size))
+    climb_fn = synthesis.with_optimizer(task, steepest(L2, options.step_size))
     return gallery.publish(options, subject, studio.paint(options, subject, climb_fn), {})
 
 

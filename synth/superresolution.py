@@ -19,6 +19,7 @@ from rsynth_jax.cli import run as console
 from rsynth_jax.storage import releases as checkpoints
 from rsynth_jax.synthesis import tasks as synthesis
 from rsynth_jax.synthesis.ascent import steepest
+from rsynth_jax.synthesis.norms import L2
 from rsynth_jax.synthesis.objectives import CLASS_OBJECTIVES
 from rsynth_jax.synthesis.projections import ball_in_box, chain, low_resolution_in_box, resampled_in_box
 from rsynth_jax.synthesis.tasks import Task
@@ -119,7 +120,7 @@ def superresolved(options: Options, subject: studio.Subject, small: np.ndarray) 
     task = functools.partial(superresolution, **asked)
 
     def climb_fn(classifier, _, label, low):
-        climb = synthesis.with_optimizer(task, steepest("l2", o.step_size))
+        climb = synthesis.with_optimizer(task, steepest(L2, o.step_size))
         return climb(classifier, images.decode(low), label)
 
     return studio.paint(o, subject, climb_fn, small)

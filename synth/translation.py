@@ -19,6 +19,7 @@ from rsynth_jax.data import image_files as photos
 from rsynth_jax.synthesis import ascent, objectives
 from rsynth_jax.synthesis import tasks as synthesis
 from rsynth_jax.synthesis.ascent import steepest
+from rsynth_jax.synthesis.norms import L2
 from rsynth_jax.synthesis.objectives import CLASS_OBJECTIVES, add, perceptual, scale
 from rsynth_jax.synthesis.projections import ball_in_box, dykstra, low_frequencies
 from rsynth_jax.synthesis.tasks import Task
@@ -89,7 +90,7 @@ def climber(options: Options) -> synthesis.ClimbFn:
         task = task if o.coarse is None else coarsely(task, o.coarse)
         return task if o.resemble is None else alike(task, o.resemble, classifier)
 
-    jittered = synthesis.jittered(task_fn, steepest("l2", o.step_size), o.shift)
+    jittered = synthesis.jittered(task_fn, steepest(L2, o.step_size), o.shift)
     if o.until is None:
         return jittered
 

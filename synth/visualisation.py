@@ -26,6 +26,7 @@ from rsynth_jax.storage import releases as checkpoints
 from rsynth_jax.synthesis import objectives
 from rsynth_jax.synthesis import tasks as synthesis
 from rsynth_jax.synthesis.ascent import steepest
+from rsynth_jax.synthesis.norms import L2
 from rsynth_jax.synthesis.projections import box, chain, l2_ball
 from rsynth_jax.synthesis.tasks import Task
 
@@ -155,7 +156,7 @@ def paint(options: Options, release, kind: Kind) -> tuple[studio.Painted, np.nda
     """The climbs of every start towards each of a kind, and their activations before and after, (2, n, k)."""
     num, start, model = options.starts, starts_of(options, release), models.create(release.config)
     task = functools.partial(visualisation, score=kind.score, radius=options.radius)
-    climb_fn = synthesis.with_optimizer(task, steepest("l2", options.step_size))
+    climb_fn = synthesis.with_optimizer(task, steepest(L2, options.step_size))
     rows = np.arange(len(kind.names) * num)
 
     def rows_of(rows):

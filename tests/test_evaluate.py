@@ -10,6 +10,7 @@ import pytest
 import tiny
 from tiny import NAMES, refused
 
+from rsynth_jax.synthesis.norms import L2, LINF
 from train import evaluate
 from train.evaluate import Options
 
@@ -86,9 +87,9 @@ def test_the_same_command_gives_the_same_numbers(options, tmp_path, once):
 def test_the_attack_is_on_the_classifier_s_own_threat_unless_told_otherwise(options, once):
     own = evaluate.checkpoints.load(options.classifier).threat
     bare = Options(**vars(options) | {"epsilon": None, "steps": 20})
-    assert evaluate.threat(bare, own) == ("l2", 0.5, pytest.approx(0.1), 20)
+    assert evaluate.threat(bare, own) == ((L2, 0.5), (pytest.approx(0.1), 20))
     told = Options(norm="linf", epsilon=0.25, step_size=0.125, steps=3)
-    assert evaluate.threat(told, own) == ("linf", 0.25, 0.125, 3)
+    assert evaluate.threat(told, own) == ((LINF, 0.25), (0.125, 3))
     assert (once["norm"], once["epsilon"], once["num_steps"], once["step_size"]) == ("l2", 2.0, 2, 4.0)
 
 

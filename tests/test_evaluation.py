@@ -12,13 +12,14 @@ from numpy.testing import assert_array_equal
 from rsynth_jax import images
 from rsynth_jax.attacks import autoattack as attempts
 from rsynth_jax.attacks import evaluation
-from rsynth_jax.attacks.adversaries import Threat
+from rsynth_jax.attacks.threats import Steps, Threat
+from rsynth_jax.synthesis.norms import L2
 
 SHAPE = (4, 4, 3)
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (13, *SHAPE), np.uint8)
 LABELS = RNG.integers(0, 3, 13).astype(np.int32)
-THREAT = Threat("l2", 0.2, 0.1, 4)
+THREAT = Threat(L2, 0.2)
 
 MODEL = tiny.Linear()
 VARIABLES = MODEL.init(jax.random.key(0), jnp.zeros((1, *SHAPE)))
@@ -41,7 +42,7 @@ def test_the_clean_count_is_the_plain_one_whatever_the_batch(batch_size):
 
 def test_attacks_add_up():
     """What stands after two attacks is what each of them alone leaves standing."""
-    one, two = attempts.pgd(THREAT), attempts.squares(THREAT._replace(num_steps=20))
+    one, two = attempts.pgd(THREAT, Steps(0.1, 4)), attempts.square_attack(THREAT, 20)
     alone, other, both = (
         judge(*attacks)(VARIABLES, jax.random.key(5), IMAGES, LABELS).adversarial
         for attacks in ((one,), (two,), (one, two))

@@ -12,6 +12,7 @@ from rsynth_jax.sampling import runner as expedition
 from rsynth_jax.synthesis import class_gaussians, objectives
 from rsynth_jax.synthesis import tasks as synthesis
 from rsynth_jax.synthesis.ascent import steepest
+from rsynth_jax.synthesis.norms import L2
 from rsynth_jax.synthesis.projections import box
 from rsynth_jax.synthesis.tasks import Task
 
@@ -28,7 +29,7 @@ def climb():
     def task(classifier, start, label):
         return Task(start, objectives.logit(classifier, label), box())
 
-    return synthesis.stages(MODEL, synthesis.with_optimizer(task, steepest("l2", 0.5)), 4, 2)
+    return synthesis.stages(MODEL, synthesis.with_optimizer(task, steepest(L2, 0.5)), 4, 2)
 
 
 def rows_of(rows):

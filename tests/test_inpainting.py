@@ -13,6 +13,7 @@ from tiny import refused
 
 from rsynth_jax.synthesis import ascent, objectives
 from rsynth_jax.synthesis.class_gaussians import ClassGaussians
+from rsynth_jax.synthesis.norms import L2
 from synth import inpainting
 from synth.inpainting import Options
 
@@ -28,7 +29,7 @@ def test_known_pixels_stay_and_the_hole_moves_up_within_ball_and_blends(linear):
     begun = np.asarray(inpainting.beginning(gaussians, image, 2, missing))
     asked = {"objective": "log-prob", "radius": 0.4}
     start, score, stay = inpainting.inpainting(linear, image, 2, begun, missing, **asked)
-    climb = ascent.projected_gradient_ascent(score, stay, ascent.steepest("l2", 0.5))
+    climb = ascent.projected_gradient_ascent(score, stay, ascent.steepest(L2, 0.5))
     found = np.asarray(jax.jit(lambda start: ascent.run(climb, start, 3)[0])(start))
     known = np.broadcast_to(missing == 0, image.shape)
     assert_array_equal(start[known], image[known])

@@ -15,6 +15,7 @@ from rsynth_jax.cli import options as studio
 from rsynth_jax.cli import sheets as pictures
 from rsynth_jax.sampling import runner as expedition
 from rsynth_jax.synthesis import ascent
+from rsynth_jax.synthesis.norms import L2
 from synth import inversion
 from synth.inversion import Options
 
@@ -50,7 +51,7 @@ def test_the_way_is_straight_to_the_image_and_stops_at_the_radius(linear):
     image, start = np.random.default_rng(1).random((2, 4, 4, 3), np.float32)
     own = linear._replace(features=lambda image: image.ravel())
     task = inversion.inversion(own, start, image.ravel(), smooth=0.0, radius=0.5)
-    climb = ascent.projected_gradient_ascent(task.objective, task.projection, ascent.steepest("l2", 0.2))
+    climb = ascent.projected_gradient_ascent(task.objective, task.projection, ascent.steepest(L2, 0.2))
     towards = (image - start) / np.linalg.norm(image - start)
     image, _ = ascent.run(climb, start, 4)
     assert_allclose(image, start + 0.5 * towards, atol=1e-5)

@@ -11,6 +11,7 @@ from tiny import refused
 
 from rsynth_jax.cli import run as console
 from rsynth_jax.synthesis import ascent, objectives
+from rsynth_jax.synthesis.norms import L2
 from synth import painting
 from synth.painting import Options
 
@@ -22,7 +23,7 @@ def test_a_stroke_moves_up_under_its_mask_and_leaves_the_rest(linear):
     image, where = np.random.default_rng(1).random((4, 4, 3), np.float32), np.zeros((4, 4, 1), np.float32)
     where[:2] = 1
     start, score, stay = painting.painting(linear, image, 3, where, score=objectives.activation, radius=0.3)
-    climb = ascent.projected_gradient_ascent(score, stay, ascent.steepest("l2", 0.2))
+    climb = ascent.projected_gradient_ascent(score, stay, ascent.steepest(L2, 0.2))
     found = np.asarray(ascent.run(climb, start, 4)[0])
     assert_array_equal(found[2:], image[2:])
     assert linear.features(found)[3] > linear.features(image)[3]

@@ -14,6 +14,7 @@ from rsynth_jax import models
 from rsynth_jax.sampling import runner as expedition
 from rsynth_jax.storage import releases as checkpoints
 from rsynth_jax.synthesis import ascent
+from rsynth_jax.synthesis.norms import L2
 from rsynth_jax.types import Classifier
 from synth import refinement
 from synth.refinement import Options
@@ -48,7 +49,7 @@ def test_a_linear_logit_is_climbed_along_its_weights_up_to_the_radius(radius, mo
     linear = Classifier(logits=lambda image: weights @ image.ravel(), features=lambda image: image.ravel())
     center = np.full((4, 4, 3), 0.5, np.float32)
     start, objective, stay = refinement.refinement(linear, center, 1, radius=radius)
-    climb = ascent.projected_gradient_ascent(objective, stay, ascent.steepest("l2", 0.1))
+    climb = ascent.projected_gradient_ascent(objective, stay, ascent.steepest(L2, 0.1))
     image, _ = ascent.run(climb, start, 3)
     way = weights[1].reshape(center.shape) / np.linalg.norm(weights[1])
     assert_allclose(image, center + moved * way, atol=1e-5)

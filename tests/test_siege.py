@@ -12,11 +12,12 @@ from test_evaluation import MODEL, SHAPE, VARIABLES, logits
 from rsynth_jax.attacks import autoattack as attempts
 from rsynth_jax.attacks import evaluation
 from rsynth_jax.attacks import runner as siege
-from rsynth_jax.attacks.adversaries import Threat
+from rsynth_jax.attacks.threats import Steps, Threat
 from rsynth_jax.models import bind
 from rsynth_jax.synthesis import ascent
+from rsynth_jax.synthesis.norms import L2
 
-THREAT = Threat("l2", 0.12, 0.02, 22)  # in chunks of 2, which compile soon
+THREAT, STEPS = Threat(L2, 0.12), Steps(0.02, 22)  # in chunks of 2, which compile soon
 NUM = 24
 IMAGES = np.random.default_rng(1).integers(0, 256, (NUM, *SHAPE), np.uint8)
 GUESSES = evaluation.seen(logits, VARIABLES, IMAGES, np.zeros(NUM, np.int32)).logits.argmax(-1)
@@ -35,11 +36,12 @@ def late(attempt):
     return later
 
 
+PGD = attempts.pgd(THREAT, STEPS)
 ATTACKS = {
-    "late": attempts.pgd(THREAT, restarts=4)._replace(attempt=late(attempts.pgd(THREAT).attempt)),
-    "restarts": attempts.pgd(THREAT, restarts=3),
-    "targets": attempts.auto_pgd_targeted(THREAT, num_targets=2),
-    "queries": attempts.squares(THREAT._replace(num_steps=34)),
+    "late": PGD._replace(attempt=late(PGD.attempt), num_tries=4),
+    "restarts": attempts.pgd(THREAT, STEPS, restarts=3),
+    "targets": attempts.auto_pgd_targeted(THREAT, STEPS.num_steps, num_targets=2),
+    "queries": attempts.square_attack(THREAT, 34),
 }
 every_attack = pytest.mark.parametrize("name", ATTACKS)
 
@@ -64,7 +66,7 @@ def alone(name):
         victim = attempts.Example(image, label, logits)
         start, climb = attack.attempt(jax.random.fold_in(key, index), classifier, victim, index)
         state = jax.lax.fori_loop(0, attack.num_steps, lambda _, s: climb.step(s)[0], climb.init(start))
-        return attempts.adversarial(THREAT, classifier, victim, state.image)
+        return attempts.is_adversarial(THREAT, classifier, victim, state.image)
 
     def falls(i):
         key, image = jax.random.fold_in(jax.random.key(7), i), IMAGES[i] / np.float32(255)
@@ -122,7 +124,7 @@ def test_the_network_is_asked_once_a_step():
         states = each.begin(VARIABLES, places)
         return each.more.lower(VARIABLES, places, states).compile().as_text().count(" dot(")
 
-    plain = attempts.pgd(THREAT)
+    plain = attempts.pgd(THREAT, STEPS)
     heedless = plain._replace(
         attempt=lambda *given: (lambda a: a._replace(ascent=endless(a.ascent)))(plain.attempt(*given))
     )

@@ -7,6 +7,7 @@ from numpy.testing import assert_array_equal
 from tiny import refused
 
 from rsynth_jax.synthesis import ascent, objectives
+from rsynth_jax.synthesis.norms import L2
 from synth import sketching
 from synth.sketching import Options
 
@@ -20,7 +21,7 @@ DRAWING[1, :2] = 0.0
 )
 def test_what_is_kept_stays_and_the_rest_moves_up_within_the_ball(linear, keep, kept):
     start, score, stay = sketching.sketching(linear, DRAWING, 2, keep=keep, objective="log-prob", radius=0.5)
-    climb = ascent.projected_gradient_ascent(score, stay, ascent.steepest("l2", 0.3))
+    climb = ascent.projected_gradient_ascent(score, stay, ascent.steepest(L2, 0.3))
     found = np.asarray(ascent.run(climb, start, 5)[0])
     assert_array_equal(start, DRAWING)
     for row, column in kept:

@@ -16,6 +16,7 @@ from rsynth_jax.cli import sheets as pictures
 from rsynth_jax.cli.options import Options
 from rsynth_jax.synthesis import tasks as synthesis
 from rsynth_jax.synthesis.ascent import steepest
+from rsynth_jax.synthesis.norms import L2
 from rsynth_jax.synthesis.objectives import log_prob
 from rsynth_jax.synthesis.projections import box
 
@@ -34,7 +35,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 def climb(classifier, image, label):
-    return synthesis.with_optimizer(task, steepest("l2", 0.2))(classifier, image, label)
+    return synthesis.with_optimizer(task, steepest(L2, 0.2))(classifier, image, label)
 
 
 def task(classifier, image, label):

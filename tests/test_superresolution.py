@@ -12,6 +12,7 @@ from tiny import refused
 
 from rsynth_jax import images
 from rsynth_jax.synthesis import ascent, objectives
+from rsynth_jax.synthesis.norms import L2
 from synth import superresolution
 from synth.superresolution import Options
 
@@ -27,7 +28,7 @@ def test_what_lowers_stays_and_the_rest_moves_up_within_ball_and_box(linear, for
     start, score, stay = superresolution.superresolution(
         linear, low, 2, factor=2, forward=forward, objective="log-prob", radius=0.3
     )
-    climb = ascent.projected_gradient_ascent(score, stay, ascent.steepest("l2", 0.2))
+    climb = ascent.projected_gradient_ascent(score, stay, ascent.steepest(L2, 0.2))
     found = np.asarray(jax.jit(lambda start: ascent.run(climb, start, 3)[0])(start))
     assert_allclose(superresolution.FORWARD[forward].lower(found, 2), low, atol=1e-4)
     assert 0.05 < np.linalg.norm(found - start) <= 0.3 + 1e-5 and found.min() >= 0 and found.max() <= 1

@@ -16,6 +16,7 @@ from rsynth_jax.models.layers import Outputs
 from rsynth_jax.synthesis import ascent, objectives, projections
 from rsynth_jax.synthesis import tasks as synthesis
 from rsynth_jax.synthesis.ascent import steepest
+from rsynth_jax.synthesis.norms import L2
 from rsynth_jax.synthesis.tasks import Task
 
 SHAPE = (4, 4, 3)
@@ -44,7 +45,7 @@ def task(classifier, start, label) -> Task:
 
 
 def with_optimizer(step_size: float) -> synthesis.ClimbFn:
-    return synthesis.with_optimizer(task, steepest("l2", step_size))
+    return synthesis.with_optimizer(task, steepest(L2, step_size))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -59,7 +60,7 @@ def one_by_one(optimizer, num_steps) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    "optimizer", [steepest("l2", 0.2), optax.sgd(0.5, momentum=0.9)], ids=["l2", "momentum"]
+    "optimizer", [steepest(L2, 0.2), optax.sgd(0.5, momentum=0.9)], ids=["l2", "momentum"]
 )
 def test_a_batch_equals_the_loop_over_its_images(optimizer):
     images = synthesis.batched(MODEL, task, optimizer, 4)(VARIABLES, STARTS, LABELS)
@@ -87,17 +88,17 @@ def changed(climb_fn) -> np.ndarray:
 
 def test_a_shaken_ascent_leaves_no_grid_of_a_network_that_strides():
     assert changed(with_optimizer(0.05)).sum() == 4
-    assert changed(synthesis.jittered(task, steepest("l2", 0.05), 1)).all()
+    assert changed(synthesis.jittered(task, steepest(L2, 0.05), 1)).all()
 
 
 def test_a_shaken_ascent_that_does_not_move_is_the_plain_one():
-    climbs = with_optimizer(0.2), synthesis.jittered(task, steepest("l2", 0.2), 0)
+    climbs = with_optimizer(0.2), synthesis.jittered(task, steepest(L2, 0.2), 0)
     plain, jittered = (list(synthesis.stages(MODEL, each, 5)(VARIABLES, STARTS, LABELS)) for each in climbs)
     assert_allclose(jittered[-1], plain[-1], atol=1e-5)
 
 
 def test_a_shaken_image_does_not_depend_on_those_beside_it():
-    climb = synthesis.stages(MODEL, synthesis.jittered(task, steepest("l2", 0.2), 2), 5)
+    climb = synthesis.stages(MODEL, synthesis.jittered(task, steepest(L2, 0.2), 2), 5)
     *_, whole = climb(VARIABLES, STARTS, LABELS)
     *_, part = climb(VARIABLES, STARTS[5:8], LABELS[5:8])
     assert_allclose(part, whole[5:8], atol=1e-6)
@@ -111,18 +112,18 @@ def test_there_is_a_stage_for_the_start_and_one_for_every_chunk(num_steps, chunk
     stages = list(climb(VARIABLES, STARTS, LABELS))
     assert len(stages) == 1 + chunks
     assert_array_equal(stages[0], STARTS)
-    last = synthesis.batched(MODEL, task, steepest("l2", 0.2), num_steps)(VARIABLES, STARTS, LABELS)
+    last = synthesis.batched(MODEL, task, steepest(L2, 0.2), num_steps)(VARIABLES, STARTS, LABELS)
     assert_allclose(stages[-1], last, atol=1e-5)
 
 
 def test_a_stage_is_the_ascent_of_so_many_steps():
     stages = list(synthesis.stages(MODEL, with_optimizer(0.1), 6, 2)(VARIABLES, STARTS, LABELS))
-    assert_allclose(stages[1], one_by_one(steepest("l2", 0.1), 2), atol=1e-5)
+    assert_allclose(stages[1], one_by_one(steepest(L2, 0.1), 2), atol=1e-5)
 
 
 def test_a_prime_number_of_steps_is_climbed_in_full():
-    images = synthesis.batched(MODEL, task, steepest("l2", 0.01), 13)(VARIABLES, STARTS, LABELS)
-    assert_allclose(images, one_by_one(steepest("l2", 0.01), 13), atol=1e-5)
+    images = synthesis.batched(MODEL, task, steepest(L2, 0.01), 13)(VARIABLES, STARTS, LABELS)
+    assert_allclose(images, one_by_one(steepest(L2, 0.01), 13), atol=1e-5)
 
 
 def test_a_climb_may_stop_where_it_likes():
@@ -167,7 +168,7 @@ def test_batches_of_one_shape_trace_the_task_once():
         traces.append(label)
         return task(classifier, start, label)
 
-    paint = synthesis.batched(MODEL, noted, steepest("l2", 0.2), 4)
+    paint = synthesis.batched(MODEL, noted, steepest(L2, 0.2), 4)
     paint(VARIABLES, STARTS, LABELS)
     once = len(traces)
     for shift in (1, 2):
@@ -176,14 +177,14 @@ def test_batches_of_one_shape_trace_the_task_once():
 
 
 def test_an_image_does_not_depend_on_its_batch():
-    paint = synthesis.batched(MODEL, task, steepest("l2", 0.2), 4)
+    paint = synthesis.batched(MODEL, task, steepest(L2, 0.2), 4)
     whole = paint(VARIABLES, STARTS, LABELS)
     assert_allclose(paint(VARIABLES, STARTS[3:5], LABELS[3:5]), whole[3:5], atol=1e-5)
 
 
 def test_over_eight_devices_the_images_are_the_same():
     devices = parallel.over_devices(16)
-    paint = synthesis.batched(MODEL, task, steepest("l2", 0.2), 4)
+    paint = synthesis.batched(MODEL, task, steepest(L2, 0.2), 4)
     sharded = paint(devices.replicate(VARIABLES), *devices.split((STARTS, LABELS)))
     assert len(sharded.sharding.device_set) == 8 and not sharded.sharding.is_fully_replicated
     assert_allclose(sharded, paint(VARIABLES, STARTS, LABELS), atol=1e-4)
@@ -197,7 +198,7 @@ def test_a_chunk_of_a_batch_lowers_for_accelerators_as_a_loop(small, platform):
     @functools.partial(jax.vmap, in_axes=(None, 0, 0))
     def chunk(variables, start, label):
         _, objective, stay = task(models.bind(model, variables), start, label)
-        climb = ascent.projected_gradient_ascent(objective, stay, steepest("l2", 0.2))
+        climb = ascent.projected_gradient_ascent(objective, stay, steepest(L2, 0.2))
         return ascent.advance(climb, climb.init(start), 4)[0].image
 
     lowered = chunk.trace(variables, jnp.zeros((2, 16, 16, 3)), jnp.zeros(2, jnp.int32)).lower(

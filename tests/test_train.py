@@ -20,10 +20,12 @@ from PIL import Image as Pillow
 from tiny import refused
 
 from rsynth_jax import models
+from rsynth_jax.attacks.threats import Steps, Threat
 from rsynth_jax.cli import run as console
 from rsynth_jax.cli import train_log as watching
 from rsynth_jax.storage import releases as checkpoints
 from rsynth_jax.storage import train_states
+from rsynth_jax.synthesis.norms import L2
 from rsynth_jax.training.recipes import RECIPES, Recipe
 from train import train
 
@@ -163,7 +165,7 @@ def test_the_curves_are_a_png_and_the_recipe_is_json(straight):
 def test_the_release_says_how_it_was_made(straight, data):
     released = checkpoints.load(str(straight))
     assert released.class_names == ("cat", "dog") and released.image_shape == tiny.SHAPE
-    assert released.threat == ("l2", 0.5, 0.1, 1)
+    assert released.threat == Threat(L2, 0.5) and released.steps == Steps(0.1, 1)
     assert released.recipe["steps"] == STEPS and released.recipe["data"] == data
     assert released.class_gaussians.mean.shape == (2, *tiny.SHAPE)
 
@@ -352,7 +354,8 @@ def test_dual_training_keeps_the_network_and_the_threat_of_its_start(data, robus
     settings = train.parse(train.Options, [*DUAL, "--data", data, "--start", robust]).settings
     start = checkpoints.load(robust)
     assert (settings.architecture, settings.mean) == (start.config.architecture, start.config.mean)
-    assert (settings.norm, settings.epsilon, settings.num_steps) == (start.threat.norm, *start.threat[1:4:2])
+    assert (settings.norm, settings.epsilon) == (start.threat.norm.name, start.threat.epsilon)
+    assert settings.num_steps == start.steps.num_steps
     assert settings.method == "dual" and settings.batch_size == 16
 
 

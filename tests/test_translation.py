@@ -18,6 +18,7 @@ from rsynth_jax.metrics import paired
 from rsynth_jax.storage import releases as checkpoints
 from rsynth_jax.synthesis import ascent
 from rsynth_jax.synthesis import tasks as synthesis
+from rsynth_jax.synthesis.norms import L2
 from rsynth_jax.synthesis.objectives import CLASS_OBJECTIVES
 from rsynth_jax.types import Classifier
 from synth import translation
@@ -62,7 +63,7 @@ def test_of_two_classes_every_objective_climbs_along_one_line_up_to_the_radius(o
     start, score, stay = translation.translation(
         linear, center, 1, free, objective=objective, radius=0.25, most=1.0
     )
-    image, _ = ascent.run(ascent.projected_gradient_ascent(score, stay, ascent.steepest("l2", 0.1)), start, 4)
+    image, _ = ascent.run(ascent.projected_gradient_ascent(score, stay, ascent.steepest(L2, 0.1)), start, 4)
     assert_allclose(image, center - 0.25 * way.reshape(center.shape), atol=1e-5)
 
 

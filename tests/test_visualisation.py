@@ -13,6 +13,7 @@ from rsynth_jax import models
 from rsynth_jax.cli import sheets as pictures
 from rsynth_jax.storage import releases as checkpoints
 from rsynth_jax.synthesis import ascent, objectives
+from rsynth_jax.synthesis.norms import L2
 from synth import visualisation
 from synth.visualisation import Options
 
@@ -39,7 +40,7 @@ def test_a_unit_that_is_a_pixel_rises_by_the_steps_alone(linear):
     start = np.full((4, 4, 3), 0.5, np.float32)
     own = linear._replace(features=lambda image: image.ravel())
     task = visualisation.visualisation(own, start, 7, score=objectives.activation, radius=0.25)
-    climb = ascent.projected_gradient_ascent(task.objective, task.projection, ascent.steepest("l2", 0.1))
+    climb = ascent.projected_gradient_ascent(task.objective, task.projection, ascent.steepest(L2, 0.1))
     image = np.asarray(ascent.run(climb, start, 4)[0]).ravel()
     assert_allclose(image[7], 0.75, atol=1e-5)
     assert_array_equal(np.delete(image, 7), 0.5)

@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 
 from rsynth_jax import models
-from rsynth_jax.attacks.adversaries import Threat
+from rsynth_jax.attacks.threats import Steps, Threat
 from rsynth_jax.models import layers, resnet
 from rsynth_jax.storage import releases
 from rsynth_jax.synthesis.class_gaussians import ClassGaussians
+from rsynth_jax.synthesis.norms import L2
 
 refused = functools.partial(pytest.raises, ValueError, check=lambda error: "\n" not in str(error))
 
@@ -90,7 +91,8 @@ def release(
         ),
         class_names=class_names,
         image_shape=SHAPE,
-        threat=Threat("l2", 0.5, 0.1, 7),
+        threat=Threat(L2, 0.5),
+        steps=Steps(0.1, 7),
         recipe={"epochs": 0, "milestones": [1, 2]},
     )
     releases.save(path, released)

@@ -15,25 +15,27 @@ import numpy as np
 from tyro.conf import arg
 
 from rsynth_jax import checks, models
-from rsynth_jax.attacks import adversaries as attacks
 from rsynth_jax.attacks import autoattack as attempts
 from rsynth_jax.attacks import evaluation
 from rsynth_jax.attacks import runner as siege
-from rsynth_jax.attacks.adversaries import Threat
+from rsynth_jax.attacks.threats import Steps, Threat
 from rsynth_jax.cli import run as console
 from rsynth_jax.data import loader as datasets
 from rsynth_jax.data import sources as data
 from rsynth_jax.metrics import estimates
 from rsynth_jax.storage import files
 from rsynth_jax.storage import releases as checkpoints
+from rsynth_jax.synthesis.norms import NORMS
 
 ATTACKS = {
-    "pgd": lambda o, threat, classes: (attempts.pgd(threat, o.loss, o.restarts),),
-    "apgd": lambda o, threat, classes: (attempts.auto_pgd(threat, o.loss, o.restarts),),
-    "apgd-t": lambda o, threat, classes: (attempts.auto_pgd_targeted(threat, classes - 1),),
-    "fab-t": lambda o, threat, classes: (attempts.fab_targeted(threat, classes - 1),),
-    "square": lambda o, threat, classes: (attempts.squares(threat, o.restarts),),
-    "autoattack": lambda o, threat, classes: attempts.standard(threat.norm, threat.epsilon, classes),
+    "pgd": lambda o, threat, s, classes: (attempts.pgd(threat, s, attempts.LOSSES[o.loss], o.restarts),),
+    "apgd": lambda o, threat, s, classes: (
+        attempts.auto_pgd(threat, s.num_steps, attempts.LOSSES[o.loss], o.restarts),
+    ),
+    "apgd-t": lambda o, threat, s, classes: (attempts.auto_pgd_targeted(threat, s.num_steps, classes - 1),),
+    "fab-t": lambda o, threat, s, classes: (attempts.fab_targeted(threat, s.num_steps, classes - 1),),
+    "square": lambda o, threat, s, classes: (attempts.square_attack(threat, s.num_steps, o.restarts),),
+    "autoattack": lambda o, threat, s, classes: attempts.standard(threat, classes),
 }
 STEPS = {"pgd": 20, "square": attempts.QUERIES}  # else AutoAttack's
 
@@ -82,16 +84,16 @@ class Options:
     """Also write every number printed."""
 
 
-def threat(options: Options, own: Threat) -> Threat:
-    """The attack's threat: the flags, else the classifier's own."""
-    norm = own.norm if options.norm is None else options.norm
+def threat(options: Options, own: Threat) -> tuple[Threat, Steps]:
+    """The attack's threat and steps: the flags, else the classifier's own."""
+    norm = own.norm.name if options.norm is None else options.norm
     epsilon = own.epsilon if options.epsilon is None else options.epsilon
     steps = STEPS.get(options.attack, attempts.STEPS) if options.steps is None else options.steps
     checks.positive(steps=steps)
     step_size = 4 * epsilon / steps if options.step_size is None else options.step_size
-    checks.named("norm", norm, attacks.BALLS)
+    norm = checks.named("norm", norm, NORMS)
     checks.not_negative(epsilon=epsilon, step_size=step_size)
-    return Threat(norm, epsilon, step_size, steps)
+    return Threat(norm, epsilon), Steps(step_size, steps)
 
 
 def check(options: Options) -> None:
@@ -116,14 +118,15 @@ def evaluate(options: Options) -> int:
     """Load, attack, count."""
     check(options)
     release = checkpoints.load(options.classifier)
-    against = threat(options, release.threat)
+    against, steps = threat(options, release.threat)
     dataset = data.load(options.data, options.split, options.data_dir, options.image_size)
     compatible(release, dataset)
     images, labels = datasets.head(dataset, options.num)
     with console.bar("{task.fields[now]}") as bar:
-        rows = list(judged(options, release, against, images, labels, bar))
+        rows = list(judged(options, release, against, steps, images, labels, bar))
     numbers = {"num": len(labels), "attack": options.attack, "loss": options.loss}
-    numbers |= {"restarts": options.restarts, "seed": options.seed} | against._asdict() | {"rows": rows}
+    numbers |= {"restarts": options.restarts, "seed": options.seed, "norm": against.norm.name}
+    numbers |= {"epsilon": against.epsilon} | steps._asdict() | {"rows": rows}
     for name, row in (("clean", rows[0]), ("adversarial", rows[-1])):
         numbers |= {name: row["accuracy"], f"{name}_interval": row["interval"]}
     console.report(options.json, numbers)
@@ -131,14 +134,14 @@ def evaluate(options: Options) -> int:
     return 0
 
 
-def judged(options: Options, release, against: Threat, images, labels, bar) -> Iterator[dict]:
+def judged(options: Options, release, against: Threat, steps: Steps, images, labels, bar) -> Iterator[dict]:
     """A row for the clean images, then one for each attack: what stands, and the seconds it took."""
     model, key, began = models.create(release.config), jax.random.key(options.seed), time.perf_counter()
     logits = jax.jit(evaluation.make_logits(model))
     victims = evaluation.seen(logits, release.variables, images, labels, options.batch_size)
     standing = evaluation.right(victims.logits, labels)
     yield row("clean", standing, time.perf_counter() - began)
-    for attack in ATTACKS[options.attack](options, against, len(release.class_names)):
+    for attack in ATTACKS[options.attack](options, against, steps, len(release.class_names)):
         began, task = time.perf_counter(), bar.add_task(attack.name, total=None, now="")
         each, report = siege.make_siege(model, against, attack), functools.partial(progress, bar, task)
         fallen = siege.run_attack(each, release.variables, key, victims, standing, options.batch_size, report)
@@ -169,7 +172,7 @@ def table(options: Options, against: Threat, rows: list[dict], num: int) -> str:
     name = "AutoAttack" if len(rows) > 2 else rows[-1]["after"]
     closing = (
         f"{options.classifier} on {num} images: clean {said(rows[0])}, "
-        f"{name} {against.norm} {against.epsilon:g} {said(rows[-1])}"
+        f"{name} {against.norm.name} {against.epsilon:g} {said(rows[-1])}"
     )
     return "\n".join([*lines, closing])
 

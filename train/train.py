@@ -20,7 +20,7 @@ from rsynth_jax import checks, models
 from rsynth_jax import sharding as parallel
 from rsynth_jax.attacks import autoattack as attempts
 from rsynth_jax.attacks import evaluation
-from rsynth_jax.attacks.adversaries import Threat
+from rsynth_jax.attacks.threats import Steps
 from rsynth_jax.cli import run as console
 from rsynth_jax.cli import sheets as pictures
 from rsynth_jax.cli.train_log import Plan, Watch
@@ -108,8 +108,9 @@ def prepare(options: Options) -> Run:
     model, sample = models.create(config), datasets.spread(train, data.MEMORY)
     fitted = class_gaussians.fit(*sample, num_classes, recipe.seed_factor, recipe.seed_share)
     trainer = methods.trainer(recipe, model, epoch, fitted, test.images.shape[1:])
-    against = Threat(recipe.norm, recipe.epsilon, 2.5 * recipe.epsilon / JUDGE_STEPS, JUDGE_STEPS)
-    judge = evaluation.make_judge(model, against, [attempts.pgd(against)])
+    against = methods.threat(recipe)
+    steps = Steps(2.5 * recipe.epsilon / JUDGE_STEPS, JUDGE_STEPS)
+    judge = evaluation.make_judge(model, against, [attempts.pgd(against, steps)])
     rate, look = methods.schedule(recipe, epoch), jax.jit(evaluation.make_logits(model))
     plan = Plan(recipe.epochs, epoch, recipe.batch_size, rate, test, judge, look)
     devices = parallel.over_devices(recipe.batch_size)
@@ -154,6 +155,7 @@ def release(run: Run, state: training.TrainState) -> None:
         class_names=run.train.class_names,
         image_shape=run.plan.test.images.shape[1:],
         threat=methods.threat(run.recipe),
+        steps=methods.steps(run.recipe),
         recipe=outcome | run.recipe._asdict(),
     )
     checkpoints.save(run.options.out / checkpoints.RELEASE, released)
@@ -219,7 +221,8 @@ def following(recipe: Recipe, release: checkpoints.Release) -> Recipe:
     if recipe.method != "dual":
         return recipe
     kept = {name: own[name] for name in ("seed_factor", "seed_share") if name in own}
-    return recipe._replace(**release.threat._asdict(), **kept)
+    kept |= {"norm": release.threat.norm.name, "epsilon": release.threat.epsilon}
+    return recipe._replace(**release.steps._asdict(), **kept)
 
 
 def parse(options: type, arguments: Sequence[str]) -> Any:

@@ -1,6 +1,6 @@
 """Auto-PGD (Croce and Hein 2020): ascent with momentum, whose step size halves itself.
 
-    ascent = auto_pgd(cross_entropy(classifier, label), allowed, "l2", epsilon=0.5, num_steps=100)
+    ascent = auto_pgd(cross_entropy(classifier, label), allowed, L2, epsilon=0.5, num_steps=100)
 
 An `Ascent` as any other: it measures the image it stands on, then moves. The step starts at 2 epsilon. At
 the checkpoints of a shrinking schedule it is halved, and the climb goes back to the best image, where fewer
@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from rsynth_jax.synthesis.ascent import Ascent, AscentInfo, select, steepest
+from rsynth_jax.synthesis.norms import Norm
 from rsynth_jax.types import Image, Objective, Projection, Scalar
 
 RHO = 0.75  # paper, sec. 3.3
@@ -90,7 +91,7 @@ def check(shrink: int, least: int, grad: Image, state: AutoState) -> tuple[Image
     return grad, state._replace(image=image, step_size=step_size, window=select(full, fresh, window))
 
 
-def move(projection: Projection, norm: str, grad: Image, state: AutoState) -> Image:
+def move(projection: Projection, norm: Norm, grad: Image, state: AutoState) -> Image:
     """z = P(x + step * direction), then P(x + a (z - x) + (1 - a)(x - previous)) (paper, eq. 1)."""
     image, unit = state.image, steepest(norm, 1.0)
     direction, _ = unit.update(-grad, unit.init(image))
@@ -100,7 +101,7 @@ def move(projection: Projection, norm: str, grad: Image, state: AutoState) -> Im
 
 
 def auto_pgd(
-    objective: Objective, projection: Projection, norm: str, epsilon: float, num_steps: int
+    objective: Objective, projection: Projection, norm: Norm, epsilon: float, num_steps: int
 ) -> Ascent:
     """The parameter-free ascent for a budget of `num_steps`, in the steepest direction of `norm`."""
     longest, shrink, least = (max(int(share * num_steps), 1) for share in (FIRST, SHRINK, LEAST))

@@ -1,6 +1,6 @@
 """Judging a classifier: who is right, on clean images and under attack.
 
-judge = make_judge(model, threat, standard("l2", 0.5, num_classes=10))
+judge = make_judge(model, threat, standard(threat, num_classes=10))
 right = judge(variables, key, images, labels)
 print(right.clean.mean(), right.adversarial.mean())
 """
@@ -14,9 +14,9 @@ import numpy as np
 
 from rsynth_jax import sharding as parallel
 from rsynth_jax.attacks import runner as siege
-from rsynth_jax.attacks.adversaries import Threat
 from rsynth_jax.attacks.autoattack import Attack
 from rsynth_jax.attacks.runner import BATCH_SIZE, Examples
+from rsynth_jax.attacks.threats import Threat
 from rsynth_jax.images import decode
 from rsynth_jax.models import bind
 

@@ -1,6 +1,6 @@
 """FAB (Croce and Hein 2020): to the decision boundary by its linear models, staying near the clean image.
 
-    ascent = fab(difference(classifier, target, label), margin(classifier, label), image, "l2")
+    ascent = fab(difference(classifier, target, label), margin(classifier, label), image, L2)
 
 It has no radius: each step goes to where the linear model of the targeted boundary would be, pulled towards
 the clean image; each time the boundary is crossed it draws back. Small steps across are what it looks for.
@@ -12,20 +12,12 @@ import jax
 import jax.numpy as jnp
 
 from rsynth_jax.synthesis.ascent import Ascent, AscentInfo
+from rsynth_jax.synthesis.norms import Norm
 from rsynth_jax.synthesis.projections import box
 from rsynth_jax.types import Image, Objective, Scalar
 
 ALPHA, BETA, ETA = 0.1, 0.9, 1.05  # paper, sec. 3.2: largest pull, share kept drawing back, overshoot
 CORNERS = 24  # Newton steps: each but the last passes a corner of a concave, piecewise linear function
-
-SPEEDS = {
-    "l2": jnp.abs,
-    "linf": lambda normal: jnp.where(normal == 0, 0.0, 1.0).astype(normal.dtype),
-}  # how fast each value moves on the shortest way, in each norm
-LENGTHS = {
-    "l2": lambda offset: jnp.linalg.norm(offset.ravel()),
-    "linf": lambda offset: jnp.max(jnp.abs(offset)),
-}
 
 
 class FabState(NamedTuple):
@@ -34,7 +26,7 @@ class FabState(NamedTuple):
     image: Image
 
 
-def to_hyperplane(norm: str, image: Image, normal: Image, residual: Scalar) -> Image:
+def to_hyperplane(norm: Norm, image: Image, normal: Image, residual: Scalar) -> Image:
     """The shortest d with <normal, d> = -residual and image + d in [0, 1]; or the nearest to it.
 
     Every value moves at its norm's speed until it meets a bound: d(t) = min(t * speed, room), towards the
@@ -43,7 +35,7 @@ def to_hyperplane(norm: str, image: Image, normal: Image, residual: Scalar) -> I
     """
     towards = -jnp.sign(residual) * jnp.sign(normal)
     room = jnp.where(towards > 0, 1 - image, image)
-    weight, speed = jnp.abs(normal), SPEEDS[norm](normal)
+    weight, speed = jnp.abs(normal), norm.speed(normal)
 
     def newton(_, time: Scalar) -> Scalar:
         gained = jnp.sum(weight * jnp.minimum(time * speed, room))
@@ -55,7 +47,7 @@ def to_hyperplane(norm: str, image: Image, normal: Image, residual: Scalar) -> I
     return towards * jnp.minimum(time * speed, room)
 
 
-def fab(difference: Objective, margin: Objective, center: Image, norm: str) -> Ascent:
+def fab(difference: Objective, margin: Objective, center: Image, norm: Norm) -> Ascent:
     """Towards where `difference` (the target's logit minus the label's) is 0, near `center`."""
     clip = box()
 
@@ -66,7 +58,7 @@ def fab(difference: Objective, margin: Objective, center: Image, norm: str) -> A
         at_center = value + jnp.vdot(normal, center - image)
         here = to_hyperplane(norm, image, normal, value)
         there = to_hyperplane(norm, center, normal, at_center)
-        near, far = (jnp.maximum(LENGTHS[norm](way), 1e-8) for way in (here, there))
+        near, far = (jnp.maximum(norm.length(way), 1e-8) for way in (here, there))
         pull = jnp.minimum(near / (near + far), ALPHA)
         moved = clip((1 - pull) * (image + ETA * here) + pull * (center + ETA * there))
         return FabState(moved), AscentInfo(value, jnp.linalg.norm(normal.ravel()))

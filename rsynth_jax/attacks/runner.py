@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from rsynth_jax import sharding as parallel
-from rsynth_jax.attacks.adversaries import Threat
-from rsynth_jax.attacks.autoattack import Attack, Example, adversarial
+from rsynth_jax.attacks.autoattack import Attack, Example, is_adversarial
+from rsynth_jax.attacks.threats import Threat
 from rsynth_jax.images import decode
 from rsynth_jax.models import bind
 from rsynth_jax.synthesis import ascent
@@ -83,7 +83,7 @@ def make_siege(model: nn.Module, threat: Threat, attack: Attack) -> Siege:
     def more(variables, place, state):
         classifier, victim, (_, climb) = attempt(variables, place)
         state, _ = ascent.advance(climb, state, chunk)
-        return state, adversarial(threat, classifier, victim, state.image)
+        return state, is_adversarial(threat, classifier, victim, state.image)
 
     programs = jax.jit(jax.vmap(begin, (None, 0))), jax.jit(jax.vmap(more, (None, 0, 0)))
     return Siege(attack, *programs, attack.num_steps // chunk)

@@ -1,6 +1,6 @@
 """Square Attack (Andriushchenko et al. 2020): random search with squares, never asking for a gradient.
 
-    ascent = square(key, margin(classifier, label), image, "linf", epsilon=8 / 255, num_queries=5000)
+    ascent = square(key, margin(classifier, label), image, LINF, epsilon=8 / 255, num_queries=5000)
 
 Each step changes one square window, and is kept where the objective rose. Windows shrink by a schedule.
 Being black-box it is the check on the others: where it wins, their gradients are masked.
@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array
 
 from rsynth_jax.synthesis.ascent import Ascent, AscentInfo, select
+from rsynth_jax.synthesis.norms import L2, LINF, Norm
 from rsynth_jax.synthesis.projections import box
 from rsynth_jax.types import Image, Key, Objective, Scalar
 
@@ -141,11 +142,11 @@ def l2_moves(center: Image, epsilon: float) -> Moves:
     return Moves(start, propose)
 
 
-MOVES = {"l2": l2_moves, "linf": linf_moves}
+MOVES = {L2: l2_moves, LINF: linf_moves}
 
 
 def square(
-    key: Key, objective: Objective, center: Image, norm: str, epsilon: float, num_queries: int
+    key: Key, objective: Objective, center: Image, norm: Norm, epsilon: float, num_queries: int
 ) -> Ascent:
     """Random search for a higher `objective` around `center`, of `num_queries` steps in all.
 

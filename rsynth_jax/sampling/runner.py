@@ -1,6 +1,6 @@
 """A climb carried out on many images: batch after batch over all devices, and what became of each.
 
-    climb = synthesis.stages(model, synthesis.with_optimizer(task, steepest("l2", 0.1)), num_steps=20)
+    climb = synthesis.stages(model, synthesis.with_optimizer(task, steepest(L2, 0.1)), num_steps=20)
     frames = expedition.frames(climb, release.variables, lambda rows: (starts[rows], labels[rows]), 1000, 40)
     found = expedition.outcome(model, release.variables, frames[0], frames[-1], labels, 40)
 

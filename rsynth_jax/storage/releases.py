@@ -19,9 +19,10 @@ import numpy as np
 from flax import traverse_util
 
 from rsynth_jax import checks, models
-from rsynth_jax.attacks.adversaries import BALLS, Threat
+from rsynth_jax.attacks.threats import Steps, Threat
 from rsynth_jax.storage import files
 from rsynth_jax.synthesis.class_gaussians import ClassGaussians
+from rsynth_jax.synthesis.norms import NORMS
 from rsynth_jax.types import Variables
 
 ZOO = Path(__file__).parents[1] / "zoo"  # the bundled classifiers
@@ -40,6 +41,7 @@ class Release(NamedTuple):
       class_names: label i is class_names[i].
       image_shape: (height, width, channels) of the training images.
       threat: the threat model of the training.
+      steps: the ascent of its adversary.
       recipe: the training recipe as plain values; after dual training `fake_steps` is its final T.
     """
 
@@ -49,6 +51,7 @@ class Release(NamedTuple):
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
     threat: Threat
+    steps: Steps
     recipe: dict[str, Any]
 
     @property
@@ -74,7 +77,7 @@ def save(path: Path, release: Release) -> None:
         config=release.config,
         class_names=release.class_names,
         image_shape=release.image_shape,
-        threat=_ThreatValues(*release.threat),
+        threat=_ThreatValues(release.threat.norm.name, release.threat.epsilon, *release.steps),
         recipe=release.recipe,
     )
     texts = {name: json.dumps(_plain(value)) for name, value in description._asdict().items()}
@@ -187,7 +190,7 @@ def _assemble(metadata: dict[str, str], arrays: dict[str, np.ndarray]) -> Releas
     """The release of a file's JSON and arrays."""
     texts = {name: json.loads(metadata[name]) for name in _Description._fields}
     description = _parsed(texts, _Description)
-    checks.named("norm", description.threat.norm, BALLS)
+    stored = description.threat
     tree = traverse_util.unflatten_dict(
         {name: array.astype(np.float32) for name, array in arrays.items()}, sep="/"
     )
@@ -197,6 +200,7 @@ def _assemble(metadata: dict[str, str], arrays: dict[str, np.ndarray]) -> Releas
         class_gaussians=ClassGaussians(**tree["seeds"]),
         class_names=description.class_names,
         image_shape=description.image_shape,
-        threat=Threat(**description.threat._asdict()),
+        threat=Threat(checks.named("norm", stored.norm, NORMS), stored.epsilon),
+        steps=Steps(stored.step_size, stored.num_steps),
         recipe=description.recipe,
     )

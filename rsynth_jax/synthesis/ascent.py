@@ -1,6 +1,6 @@
 """The engine: projected gradient ascent in input space, for synthesis and for adversaries alike.
 
-    ascent = projected_gradient_ascent(log_prob(classifier, cat), box(), steepest("l2", 0.5))
+    ascent = projected_gradient_ascent(log_prob(classifier, cat), box(), steepest(L2, 0.5))
     image, info = run(ascent, start, 60)
 
 An `Ascent` is a pair of pure functions, as an `optax.GradientTransformation` is, and a wrapper such as
@@ -14,13 +14,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rsynth_jax import checks
+from rsynth_jax.synthesis.norms import Norm
 from rsynth_jax.types import Image, Key, Objective, Projection, Scalar
-
-DIRECTIONS = {
-    "l2": lambda: optax.normalize_by_update_norm(eps=1e-12),
-    "linf": optax.scale_by_sign,
-}
 
 CHUNK = 10  # steps a program at most: enough to hide the host, few enough to unroll
 
@@ -51,15 +46,14 @@ def select(condition: Scalar, one, other):
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), one, other)
 
 
-def steepest(norm: str, step_size: optax.ScalarOrSchedule) -> optax.GradientTransformation:
-    """Steps of length `step_size` in the steepest direction of `norm`, "l2" or "linf".
+def steepest(norm: Norm, step_size: optax.ScalarOrSchedule) -> optax.GradientTransformation:
+    """Steps of length `step_size` in the steepest direction of `norm`.
 
     The paper's step (l2), in which no constant factor of the objective matters. In optax's sign
     convention, so that it chains with optax's own: momentum is
     `optax.chain(optax.normalize_by_update_norm(), optax.trace(0.9), optax.scale_by_learning_rate(0.1))`.
     """
-    direction = checks.named("norm", norm, DIRECTIONS)
-    return optax.chain(direction(), optax.scale_by_learning_rate(step_size))
+    return optax.chain(norm.direction, optax.scale_by_learning_rate(step_size))
 
 
 def projected_gradient_ascent(

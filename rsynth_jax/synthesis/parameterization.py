@@ -1,6 +1,6 @@
 """Other coordinates for the same ascent: as if it moved z, where image = decode(z) and decode is linear.
 
-    optimizer = optax.chain(through(pyramid(image.shape, 4)), steepest("l2", 0.2))
+    optimizer = optax.chain(through(pyramid(image.shape, 4)), steepest(L2, 0.2))
 
 A step dz = decode'(gradient) moves the image by decode(decode'(gradient)), so a parameterisation is a
 transform of gradients: the ascent, its projections and its start stay those of the image.

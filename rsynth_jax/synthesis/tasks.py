@@ -3,7 +3,7 @@
     def task(classifier, start, label):
         return Task(start, log_prob(classifier, label), chain(l2_ball(start, 30.0), box()))
 
-    paint = batched(model, task, steepest("l2", 0.5), num_steps=60)
+    paint = batched(model, task, steepest(L2, 0.5), num_steps=60)
     images = paint(variables, starts, labels)
 
 The task is built inside the compiled function, one image at a time, so it traces once whatever it holds.

@@ -15,9 +15,11 @@ import optax
 
 from rsynth_jax import checks, images, models
 from rsynth_jax.attacks import adversaries
-from rsynth_jax.attacks.adversaries import Adversary, Threat
+from rsynth_jax.attacks.adversaries import Adversary
+from rsynth_jax.attacks.threats import Steps, Threat
 from rsynth_jax.storage.releases import Release
 from rsynth_jax.synthesis.class_gaussians import ClassGaussians
+from rsynth_jax.synthesis.norms import NORMS
 from rsynth_jax.training import classifier, dual, losses
 from rsynth_jax.training.classifier import Augment
 from rsynth_jax.training.losses import RobustLoss
@@ -62,7 +64,7 @@ class Method(NamedTuple):
 
 
 _PGD = Method(
-    adversary=lambda r: adversaries.pgd(threat(r)),
+    adversary=lambda r: adversaries.pgd(threat(r), steps(r)),
     loss=lambda r: losses.pgd(r.label_smoothing),
 )
 
@@ -73,7 +75,7 @@ METHODS = {
     ),
     "pgd": _PGD,
     "trades": Method(
-        adversary=lambda r: adversaries.trades(threat(r)),
+        adversary=lambda r: adversaries.trades(threat(r), steps(r)),
         loss=lambda r: losses.trades(r.beta, r.label_smoothing),
     ),
     "dual": _PGD._replace(make_trainer=_dual_trainer, continues=True),
@@ -124,7 +126,7 @@ def _validate_attack(recipe: Recipe) -> None:
     attack = recipe.attack
     checks.positive(num_steps=attack.num_steps, step_size=attack.step_size)
     checks.not_negative(epsilon=attack.epsilon)
-    checks.named("norm", attack.norm, adversaries.BALLS)
+    checks.named("norm", attack.norm, NORMS)
 
 
 def _validate_dual(recipe: Recipe) -> None:
@@ -156,7 +158,8 @@ def recipe_from_release(recipe: Recipe, release: Release) -> Recipe:
     if not method(recipe).continues:
         return recipe
     kept = {name: release.recipe[name] for name in GaussianValues._fields if name in release.recipe}
-    return replace(recipe, **release.threat._asdict(), **kept)
+    kept |= {"norm": release.threat.norm.name, "epsilon": release.threat.epsilon}
+    return replace(recipe, **release.steps._asdict(), **kept)
 
 
 def initial_variables(
@@ -200,7 +203,12 @@ def method(recipe: Recipe) -> Method:
 
 def threat(recipe: Recipe) -> Threat:
     """Return the threat model of the training adversary."""
-    return Threat(**recipe.attack._asdict())
+    return Threat(checks.named("norm", recipe.attack.norm, NORMS), recipe.attack.epsilon)
+
+
+def steps(recipe: Recipe) -> Steps:
+    """Return the steps of the training adversary."""
+    return Steps(recipe.attack.step_size, recipe.attack.num_steps)
 
 
 def schedule(recipe: Recipe, steps_per_epoch: int) -> optax.Schedule:

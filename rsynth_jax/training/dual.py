@@ -29,6 +29,7 @@ from rsynth_jax.metrics.ranking import auc
 from rsynth_jax.models import bind
 from rsynth_jax.synthesis import ascent, class_gaussians, objectives
 from rsynth_jax.synthesis.class_gaussians import ClassGaussians
+from rsynth_jax.synthesis.norms import L2
 from rsynth_jax.synthesis.projections import box
 from rsynth_jax.training import losses
 from rsynth_jax.training import state as states
@@ -142,7 +143,7 @@ def make_fakes(model: nn.Module, values: DualValues) -> Callable[..., Fakes]:
         shape = fake.images.shape
         label = jnp.where(new, label, fake.labels)
         start = jnp.where(new, begin(gaussians, key, label, shape), fake.images)
-        rule = ascent.steepest("l2", values.fake_step_size * shape[0] / SIDE)
+        rule = ascent.steepest(L2, values.fake_step_size * shape[0] / SIDE)
         logit = objectives.logit(bind(model, variables), label)
         climb = ascent.projected_gradient_ascent(logit, box(), rule)
         return Fakes(ascent.run(climb, start, values.fake_stride)[0], label)

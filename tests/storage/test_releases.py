@@ -47,7 +47,7 @@ def rounded(array) -> np.ndarray:
 def test_a_release_comes_back_with_rounded_arrays_and_everything_else_exact(saved):
     path, release = saved
     loaded = releases.load(str(path))
-    kept = ("config", "class_names", "image_shape", "threat", "recipe")
+    kept = ("config", "class_names", "image_shape", "steps", "recipe")
     plain = json.loads(json.dumps({name: getattr(release, name) for name in kept}))
     assert json.loads(json.dumps({name: getattr(loaded, name) for name in kept})) == plain
     assert (

@@ -11,7 +11,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from rsynth_jax import models
-from rsynth_jax.attacks.adversaries import Threat
+from rsynth_jax.attacks.threats import Steps, Threat
+from rsynth_jax.synthesis.norms import LINF
 from rsynth_jax.training import build
 from rsynth_jax.training.recipes import RECIPES, replace
 
@@ -81,7 +82,8 @@ def test_a_recipe_without_epochs_takes_as_many_as_make_its_least_steps(per_epoch
 
 def test_the_threat_is_the_recipes():
     recipe = replace(RECIPES["imagenet"], norm="linf")
-    assert build.threat(recipe) == Threat(norm="linf", epsilon=3.0, step_size=0.5, num_steps=7)
+    assert build.threat(recipe) == Threat(norm=LINF, epsilon=3.0)
+    assert build.steps(recipe) == Steps(step_size=0.5, num_steps=7)
 
 
 @pytest.mark.parametrize("method", build.METHODS)

@@ -10,7 +10,8 @@ from numpy.testing import assert_allclose
 
 from rsynth_jax import sharding
 from rsynth_jax.attacks import adversaries
-from rsynth_jax.attacks.adversaries import Threat
+from rsynth_jax.attacks.threats import Steps, Threat
+from rsynth_jax.synthesis.norms import L2
 from rsynth_jax.training import losses
 from rsynth_jax.training.classifier import accuracy, make_train_step
 from rsynth_jax.training.state import TrainState, init_state
@@ -57,7 +58,7 @@ def natural(small):
 
 @pytest.fixture(scope="module")
 def robust(small):
-    return make_step(small[0], adversaries.pgd(Threat("l2", 0.5, 0.4, 1)), losses.pgd())
+    return make_step(small[0], adversaries.pgd(Threat(L2, 0.5), Steps(0.4, 1)), losses.pgd())
 
 
 def leaves(tree):
@@ -155,7 +156,7 @@ def test_eight_devices_compute_what_one_does(robust, start):
 
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])
 def test_the_step_lowers_for_accelerators_with_the_attack_as_a_loop(small, start, platform):
-    step = make_step(small[0], adversaries.pgd(Threat("l2", 0.5, 0.1, 7)), losses.pgd())
+    step = make_step(small[0], adversaries.pgd(Threat(L2, 0.5), Steps(0.1, 7)), losses.pgd())
     program = step.trace(start, KEY, IMAGES, LABELS).lower(lowering_platforms=(platform,)).as_text()
     assert "stablehlo.while" in program
 

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from rsynth_jax.attacks import adversaries as attacks
-from rsynth_jax.attacks.adversaries import Threat
+from rsynth_jax.attacks.threats import Steps, Threat
 from rsynth_jax.models.layers import Outputs
 from rsynth_jax.synthesis import class_gaussians, objectives
 from rsynth_jax.synthesis import tasks as synthesis
 from rsynth_jax.synthesis.ascent import steepest
 from rsynth_jax.synthesis.class_gaussians import ClassGaussians
+from rsynth_jax.synthesis.norms import L2
 from rsynth_jax.synthesis.projections import box
 from rsynth_jax.training import dual, losses
 from rsynth_jax.training.recipes import DualValues
@@ -53,7 +54,7 @@ def shallow():
 
 @functools.cache
 def make_step(model, values=VALUES):
-    adversary = attacks.pgd(Threat("l2", 0.5, 0.5, 1))
+    adversary = attacks.pgd(Threat(L2, 0.5), Steps(0.5, 1))
     return jax.jit(
         dual.make_dual_step(model, OPTIMIZER, adversary, losses.pgd(), lambda key, x: x, 0.9, values)
     )
@@ -120,7 +121,7 @@ def test_fakes_are_what_the_sampler_makes_in_as_many_steps(shallow):
         lambda key, label: class_gaussians.sample(jax.random.split(key, 3)[0], SEEDS, label, SHAPE)
     )
     starts = draw(jax.random.split(KEY, 8), LABELS)
-    expected = synthesis.batched(model, task, steepest("l2", 0.2), 6)(variables, starts, LABELS)
+    expected = synthesis.batched(model, task, steepest(L2, 0.2), 6)(variables, starts, LABELS)
     assert_array_equal(fakes.labels, LABELS)
     assert_allclose(fakes.images, expected, atol=1e-5)
     assert fakes.images.min() >= 0 and fakes.images.max() <= 1

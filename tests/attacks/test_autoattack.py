@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from tiny import refused
 
-from rsynth_jax.attacks import apgd, fab, square
-from rsynth_jax.attacks import autoattack as attempts
-from rsynth_jax.attacks.adversaries import Threat, allowed
+from rsynth_jax import checks
+from rsynth_jax.attacks import apgd, autoattack, fab, square
+from rsynth_jax.attacks.threats import Steps, Threat, allowed
 from rsynth_jax.synthesis import ascent, objectives
+from rsynth_jax.synthesis.norms import L2, LINF, NORMS
 from rsynth_jax.synthesis.projections import box
 from rsynth_jax.types import Classifier
 
@@ -26,21 +27,21 @@ BIAS = -np.tensordot(WEIGHTS, MIDDLE, axes=3) + np.array([4, 1, -1, -2, -5], np.
 linear = Classifier(
     logits=lambda image: jnp.tensordot(WEIGHTS, image, axes=3) + BIAS, features=lambda image: image.ravel()
 )
-VICTIM = attempts.Example(MIDDLE, 0, jnp.array([4, 1, -1, -2, -5], jnp.float32))
-LENGTHS = {"l2": lambda x: np.linalg.norm(np.ravel(x)), "linf": lambda x: np.abs(x).max()}
-every_norm = pytest.mark.parametrize("norm", LENGTHS)
+EXAMPLE = autoattack.Example(MIDDLE, 0, jnp.array([4, 1, -1, -2, -5], jnp.float32))
+LENGTHS = {L2: lambda x: np.linalg.norm(np.ravel(x)), LINF: lambda x: np.abs(x).max()}
+every_norm = pytest.mark.parametrize("norm", LENGTHS, ids=NORMS)
 
 
 def best(norm, towards, radius):
     """The offset of an l2 or linf ball that goes furthest along `towards`."""
-    return radius * (towards / np.linalg.norm(towards) if norm == "l2" else np.sign(towards))
+    return radius * (towards / np.linalg.norm(towards) if norm == L2 else np.sign(towards))
 
 
 def gap(norm, target):
     """How far MIDDLE is from the plane on which the target's logit is the label's."""
     normal = WEIGHTS[target] - WEIGHTS[0]
-    dual = np.linalg.norm(normal) if norm == "l2" else np.abs(normal).sum()
-    return float(VICTIM.logits[0] - VICTIM.logits[target]) / dual
+    dual = np.linalg.norm(normal) if norm == L2 else np.abs(normal).sum()
+    return float(EXAMPLE.logits[0] - EXAMPLE.logits[target]) / dual
 
 
 def path(climb, start, num_steps):
@@ -49,26 +50,26 @@ def path(climb, start, num_steps):
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def won(make, threat, index=0):
+def attempted(make, threat, index=0):
     """The image an attempt ends at, and whether it is adversarial."""
     attack = make(threat)
-    start, climb = attack.attempt(jax.random.key(0), linear, VICTIM, index)
+    start, climb = attack.attempt(jax.random.key(0), linear, EXAMPLE, index)
     image = path(climb, start, attack.num_steps).image[-1]
-    return image, attempts.adversarial(threat, linear, VICTIM, image)
+    return image, autoattack.is_adversarial(threat, linear, EXAMPLE, image)
 
 
 ATTACKS = {
-    "pgd": attempts.pgd,
-    "apgd": attempts.auto_pgd,
-    "apgd-dlr": functools.partial(attempts.auto_pgd, loss="dlr"),
-    "apgd-t": attempts.auto_pgd_targeted,
-    "fab-t": attempts.fab_targeted,
+    "pgd": lambda threat: autoattack.pgd(threat, Steps(threat.epsilon / 4, 20)),
+    "apgd": functools.partial(autoattack.auto_pgd, num_steps=20),
+    "apgd-dlr": functools.partial(autoattack.auto_pgd, num_steps=20, loss=objectives.dlr),
+    "apgd-t": functools.partial(autoattack.auto_pgd_targeted, num_steps=20),
+    "fab-t": functools.partial(autoattack.fab_targeted, num_steps=20),
 }
 every_attack = pytest.mark.parametrize("name", ATTACKS)
 
 
 def weakest(norm):
-    """The class nearest to the label's plane, as `runner_up` counts, and its distance."""
+    """The class nearest to the label's plane, as `_wrong_class` counts, and its distance."""
     gaps = [gap(norm, target) for target in range(1, 5)]
     return int(np.argmin(gaps)), min(gaps)
 
@@ -79,8 +80,8 @@ def test_an_attack_wins_just_beyond_the_boundary_and_not_before_it(name, norm):
     """A linear network's boundary is at a known distance: 3 % short of it none wins, 12 % past it all."""
     index, distance = weakest(norm)
     for factor, expected in ((0.97, False), (1.12, True)):
-        threat = Threat(norm, factor * distance, factor * distance / 4, 20)
-        image, adversarial = won(ATTACKS[name], threat, index=index)
+        threat = Threat(norm, factor * distance)
+        image, adversarial = attempted(ATTACKS[name], threat, index=index)
         assert bool(adversarial) == expected
         if expected:
             assert LENGTHS[norm](image - MIDDLE) <= threat.epsilon * (1 + 1e-4)
@@ -90,16 +91,16 @@ def test_an_attack_wins_just_beyond_the_boundary_and_not_before_it(name, norm):
 @every_norm
 def test_square_wins_without_a_gradient_and_never_short_of_the_boundary(norm):
     _, distance = weakest(norm)
+    attack = functools.partial(autoattack.square_attack, num_queries=300)
     for factor, expected in ((0.97, False), (6.0, True)):
-        threat = Threat(norm, factor * distance, 0.0, 300)
-        assert bool(won(attempts.squares, threat)[1]) == expected
+        assert bool(attempted(attack, Threat(norm, factor * distance))[1]) == expected
 
 
 @every_norm
 def test_auto_pgd_reaches_the_closed_form(norm):
     towards = WEIGHTS[2] - WEIGHTS[0]
     objective = objectives.difference(linear, 2, 0)
-    within = allowed(Threat(norm, 0.05, 0, 0), MIDDLE)
+    within = allowed(Threat(norm, 0.05), MIDDLE)
     climb = apgd.auto_pgd(objective, within, norm, 0.05, 30)
     images = jax.jit(lambda: path(climb, MIDDLE, 30))().image
     assert_allclose(images[-1], MIDDLE + best(norm, towards, 0.05), atol=1e-4)
@@ -111,9 +112,9 @@ def test_auto_pgd_halves_its_step_where_it_overshoots():
     def objective(image):
         return -jnp.linalg.norm(image.ravel() - MIDDLE.ravel())
 
-    within = allowed(Threat("l2", 0.4, 0, 0), MIDDLE)
-    climb = apgd.auto_pgd(objective, within, "l2", 0.4, 60)
-    start = MIDDLE + best("l2", WEIGHTS[0], 0.4)
+    within = allowed(Threat(L2, 0.4), MIDDLE)
+    climb = apgd.auto_pgd(objective, within, L2, 0.4, 60)
+    start = MIDDLE + best(L2, WEIGHTS[0], 0.4)
     states = jax.jit(
         lambda: jax.lax.scan(lambda s, _: (climb.step(s)[0],) * 2, climb.init(start), length=60)
     )()[1]
@@ -141,7 +142,7 @@ def test_the_way_to_a_hyperplane_is_in_the_box_and_reaches_it_where_the_box_does
 def test_the_way_to_a_hyperplane_is_the_shortest(norm):
     normal = WEIGHTS[0]
     way = fab.to_hyperplane(norm, MIDDLE, normal, np.float32(1.5))
-    dual = np.linalg.norm(normal) if norm == "l2" else np.abs(normal).sum()
+    dual = np.linalg.norm(normal) if norm == L2 else np.abs(normal).sum()
     assert_allclose(LENGTHS[norm](way), 1.5 / dual, rtol=1e-4)
     assert_allclose(np.vdot(normal, way), -1.5, rtol=1e-4)
 
@@ -177,7 +178,7 @@ def test_square_stays_in_the_threat_and_never_falls(norm):
 
 
 def test_square_changes_one_window_of_the_scheduled_side_at_a_time():
-    images = np.asarray(MOVES["linf"](jax.random.key(1), 40).image)
+    images = np.asarray(MOVES[LINF](jax.random.key(1), 40).image)
     sides = square.sides(12, 12)
     stages = [int(np.sum(t > square.HALVINGS * 40)) for t in range(40)]
     for before, after, stage in zip(images[:-1], images[1:], stages[1:], strict=True):
@@ -215,29 +216,29 @@ def test_square_takes_images_that_are_not_square(norm):
 
 
 def test_targets_are_the_other_classes_by_their_logits():
-    victim = attempts.Example(MIDDLE, 2, jnp.array([0.5, 3.0, 9.0, 1.0]))
-    assert [int(attempts.runner_up(victim, i)) for i in range(3)] == [1, 3, 0]
+    example = autoattack.Example(MIDDLE, 2, jnp.array([0.5, 3.0, 9.0, 1.0]))
+    assert [int(autoattack._wrong_class(example, i)) for i in range(3)] == [1, 3, 0]
 
 
 def test_the_standard_combination_is_autoattacks():
-    attacks = attempts.standard("linf", 8 / 255, 10)
+    attacks = autoattack.standard(Threat(LINF, 8 / 255), 10)
     assert [(a.name, a.num_steps, a.num_tries) for a in attacks] == [
         ("APGD-CE", 100, 1),
         ("APGD-T", 100, 9),
         ("FAB-T", 100, 9),
         ("Square", 5000, 1),
     ]
-    assert [a.num_tries for a in attempts.standard("l2", 0.5, 2)] == [1, 1, 1, 1]
+    assert [a.num_tries for a in autoattack.standard(Threat(L2, 0.5), 2)] == [1, 1, 1, 1]
 
 
 def test_the_restarts_of_an_attack_draw_from_their_own_keys():
-    attack = attempts.pgd(Threat("l2", 0.1, 0.1, 1))
-    one, other = (attack.attempt(jax.random.key(k), linear, VICTIM, 0).start for k in (0, 1))
+    attack = autoattack.pgd(Threat(L2, 0.1), Steps(0.1, 1))
+    one, other = (attack.attempt(jax.random.key(k), linear, EXAMPLE, 0).start for k in (0, 1))
     assert np.abs(one - other).max() > 0
 
 
 def test_stop_when_stays_at_the_first_image_that_holds():
-    climb = ascent.projected_gradient_ascent(jnp.sum, box(), ascent.steepest("linf", 0.125))
+    climb = ascent.projected_gradient_ascent(jnp.sum, box(), ascent.steepest(LINF, 0.125))
     stopped = ascent.stop_when(lambda image: image[0, 0, 0] > 0.3, climb)
     image, info = ascent.run(stopped, jnp.zeros((1, 1, 1)), 6)
     assert_array_equal(image, jnp.full((1, 1, 1), 0.375))
@@ -277,4 +278,4 @@ def test_dlr_of_few_classes_is_the_margin():
 
 def test_an_unknown_loss_is_refused():
     with refused(match=r"'xent'.*ce, margin, dlr"):
-        attempts.auto_pgd(Threat("l2", 0.5, 0.1, 1), "xent")
+        checks.named("loss", "xent", autoattack.LOSSES)
