@@ -1,7 +1,58 @@
 """Climb an objective, inside a set, from a start: image synthesis with one robust classifier.
 
+    import rsynth_jax as rs
+
+    release = rs.load("cifar10")
+    images = rs.generate(release, "cat", num=16, seed=0)
+
 A training method is a pair (adversary, loss); a synthesis task is a triple (start, objective,
-projection); one gradient ascent in input space serves both.
+projection); one gradient ascent in input space serves both. The functions are imported when first used.
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rsynth_jax.api import (
+        Stroke,
+        detect,
+        evaluate,
+        generate,
+        inpaint,
+        interpolate,
+        invert,
+        load,
+        paint,
+        refine,
+        score,
+        sketch,
+        superresolve,
+        translate,
+        visualize,
+    )
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "Stroke",
+    "detect",
+    "evaluate",
+    "generate",
+    "inpaint",
+    "interpolate",
+    "invert",
+    "load",
+    "paint",
+    "refine",
+    "score",
+    "sketch",
+    "superresolve",
+    "translate",
+    "visualize",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(importlib.import_module("rsynth_jax.api"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

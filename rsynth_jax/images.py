@@ -84,9 +84,9 @@ def random_flip(key: Key, image: Image) -> Image:
     return jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)
 
 
-def random_shift(key: Key, image: Image, reach: int) -> Image:
-    """Moved by up to `reach` pixels each way; what leaves on one side comes back on the other."""
-    return jnp.roll(image, jax.random.randint(key, (2,), -reach, reach + 1), axis=(0, 1))
+def random_shift(key: Key, image: Image, max_shift: int) -> Image:
+    """Move by up to `max_shift` pixels each way; what leaves on one side comes back on the other."""
+    return jnp.roll(image, jax.random.randint(key, (2,), -max_shift, max_shift + 1), axis=(0, 1))
 
 
 def grid(images: Images, columns: int, gap: int = 2) -> Image:

@@ -31,3 +31,12 @@ def over_devices(batch_size: int) -> Devices:
         split=lambda tree: jax.device_put(tree, batch),
         replicate=lambda tree: jax.device_put(tree, everywhere),
     )
+
+
+def padded(batch_size: int) -> int:
+    """Round a batch size up to a multiple of the number of devices, so that none of them is idle.
+
+    A batch smaller than the number of devices stays as it is: it takes as many devices as it has rows.
+    """
+    num = min(jax.device_count(), batch_size)
+    return -(-batch_size // num) * num

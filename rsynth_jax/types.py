@@ -7,13 +7,15 @@ Every library function speaks of ONE image; a batch is `jax.vmap`'s business. Th
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from jaxtyping import Array, Bool, Float, Int
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, UInt8
 from jaxtyping import Key as TypedKey
 
 Key = TypedKey[Array, ""]  # a typed PRNG key, jax.random.key(seed)
 Scalar = Float[Array, ""]
 Image = Float[Array, "h w c"]  # values in [0, 1]
 Images = Float[Array, "n h w c"]
+Bytes = UInt8[np.ndarray, "n h w c"]  # 0 ... 255: images as they are stored
 Mask = Bool[Array, "h w 1"]  # broadcasts over the channels
 Weights = Float[Array, "h w 1"]  # in [0, 1]: a mask with soft edges
 Label = Int[Array, ""]

@@ -7,7 +7,7 @@ A model normalises in its first layer and returns `Outputs(logits, features)`. B
 mode exactly while its statistics are mutable: `model.apply(variables, images, mutable=["batch_stats"])`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -95,9 +95,22 @@ def bind(model: nn.Module, variables: Any) -> Classifier:
     )
 
 
-def seeing(classifier: Classifier, transform: Callable[[Image], Image]) -> Classifier:
-    """The classifier of the transformed image: transform first, then see."""
+def precompose(classifier: Classifier, transform: Callable[[Image], Image]) -> Classifier:
+    """Classify the transformed image: transform first, then apply the network."""
     return Classifier(*(lambda image, each=each: each(transform(image)) for each in classifier))
+
+
+def label_of(name: str | int, class_names: Sequence[str]) -> int:
+    """Find the label of a class given by name or number.
+
+    Raises:
+      ValueError: no such class.
+    """
+    labels = {str(label): label for label in range(len(class_names))}
+    labels |= {known: label for label, known in enumerate(class_names)}
+    if str(name) not in labels:
+        raise ValueError(f"no class {str(name)!r}: give a number, or one of {', '.join(class_names)}")
+    return labels[str(name)]
 
 
 def of_a_block(module: nn.Module, method: str) -> bool:

@@ -1,9 +1,10 @@
-"""What a network makes of many images, batch by batch.
+"""The outputs of a network on many images, batch by batch over all devices.
 
-embedded = embed(model, variables, in_batches(images, 50), 50)
-frechet_estimate(embedded.features, other.features)
+embedding = embed(model, variables, in_batches(images, 50), 50)
+distance = frechet_estimate(embedding.features, other.features)
 """
 
+import functools
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -12,26 +13,34 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Int
 
-from rsynth_jax import checks
-from rsynth_jax import sharding as parallel
+from rsynth_jax import checks, sharding
 from rsynth_jax.images import decode
+from rsynth_jax.models.layers import Outputs
+from rsynth_jax.types import Bytes
 
 
 class Embedding(NamedTuple):
-    """Of n images: features (n, d) and logits (n, k), float32, and the `digest` of the images."""
+    """Features (n, d) and logits (n, k) of n images, float32, and the SHA-256 of the images."""
 
-    features: np.ndarray
-    logits: np.ndarray
+    features: Float[np.ndarray, "n d"]
+    logits: Float[np.ndarray, "n k"]
     digest: str
 
 
 def in_batches(
     images: Sequence, batch_size: int, track: Callable[[range], Iterable[int]] = iter
-) -> Iterator[np.ndarray]:
-    """The images uint8 (h, w, c) in order, `batch_size` at a time and the rest; decoded only here.
+) -> Iterator[Bytes]:
+    """Decode the images in order, `batch_size` at a time and then the rest.
 
-    `track` wraps the loop, as a progress bar does. Raises ValueError where sizes differ.
+    Args:
+      images: uint8 (h, w, c) each, decoded only where they are indexed.
+      batch_size: 1 or more.
+      track: wraps the loop, as a progress bar does.
+
+    Raises:
+      ValueError: the images differ in size.
     """
     first = images[0].shape
     for start in track(range(0, len(images), batch_size)):
@@ -41,57 +50,81 @@ def in_batches(
         yield np.stack(batch)
 
 
-def digest(batches: Iterable[np.ndarray]) -> str:
-    """SHA-256 of the images' shape and bytes, however they are batched."""
-    seen = hashlib.sha256()
-    for _ in watched(batches, seen):
+def digest(batches: Iterable[Bytes]) -> str:
+    """Hash the images' shape and bytes (SHA-256), however they are batched."""
+    total = hashlib.sha256()
+    for _ in _hashed(batches, total):
         pass
-    return seen.hexdigest()
+    return total.hexdigest()
 
 
-def watched(batches: Iterable[np.ndarray], seen: Any) -> Iterator[np.ndarray]:
-    """The same batches, while the hash `seen` sees them."""
+def _hashed(batches: Iterable[Bytes], total: Any) -> Iterator[Bytes]:
+    """The same batches, while the hash `total` takes them in."""
     for i, batch in enumerate(batches):
         if i == 0:
-            seen.update(repr(batch.shape[1:]).encode())
-        seen.update(np.ascontiguousarray(batch))
+            total.update(repr(batch.shape[1:]).encode())
+        total.update(np.ascontiguousarray(batch))
         yield batch
 
 
-def colors(model: nn.Module, variables: Any, shape: tuple[int, int, int]) -> int:
-    """How often a network needs the channels of images (h, w, c) repeated: once, or thrice for gray ones.
+def channel_repeats(model: nn.Module, variables: Any, shape: tuple[int, int, int]) -> int:
+    """Find how often the channels of images (h, w, c) must be repeated: once, or thrice for grey ones.
 
-    Raises ValueError for images it does not take either way.
+    Raises:
+      ValueError: the network takes no such images either way.
     """
-    for times in (1, 3) if shape[-1] == 1 else (1,):
-        images = jax.ShapeDtypeStruct((1, *shape[:2], shape[2] * times), jnp.float32)
+    message = ""
+    for repeats in (1, 3) if shape[-1] == 1 else (1,):
+        images = jax.ShapeDtypeStruct((1, *shape[:2], shape[2] * repeats), jnp.float32)
         try:
             jax.eval_shape(model.apply, variables, images)
-            return times
+            return repeats
         except Exception as error:  # flax raises many kinds, some several lines long
-            first = str(error).strip().partition("\n")[0]
-    raise ValueError(f"the network takes no images of {' x '.join(map(str, shape))}: {first}")
+            message = str(error).strip().partition("\n")[0]
+    raise ValueError(f"the network takes no images of {' x '.join(map(str, shape))}: {message}")
 
 
-def embed(model: nn.Module, variables: Any, batches: Iterable[np.ndarray], batch_size: int) -> Embedding:
-    """The outputs of `model` on every image, `batch_size` at a time over all devices.
-
-    Raises ValueError where features are not finite.
-    """
+@functools.lru_cache(maxsize=16)
+def network(model: nn.Module) -> Callable[[Any, Bytes], Outputs]:
+    """Compile (variables, images uint8 (n, h, w, c)) -> `Outputs`, once for each model."""
 
     @jax.jit
-    def network(variables, images):
+    def outputs(variables, images):
         decoded = jax.vmap(decode)(images)
-        times = colors(model, variables, decoded.shape[1:])
-        outputs = model.apply(variables, jnp.repeat(decoded, times, axis=-1))
-        return outputs.features, outputs.logits
+        repeats = channel_repeats(model, variables, decoded.shape[1:])
+        return model.apply(variables, jnp.repeat(decoded, repeats, axis=-1))
 
-    devices, seen, parts = parallel.over_devices(batch_size), hashlib.sha256(), []
+    return outputs
+
+
+def embed(model: nn.Module, variables: Any, batches: Iterable[Bytes], batch_size: int) -> Embedding:
+    """Apply `model` to every image, `batch_size` at a time over all devices.
+
+    Raises:
+      ValueError: a feature or a logit is not finite.
+    """
+    size = sharding.padded(batch_size)
+    devices = sharding.over_devices(size)
     placed = devices.replicate(variables)
-    for batch in watched(batches, seen):
-        filled = batch[np.arange(batch_size) % len(batch)]  # the last batch wraps around
-        outputs = jax.device_get(network(placed, devices.split(filled)))
-        parts.append([np.asarray(part[: len(batch)], np.float32) for part in outputs])
-    features, logits = (np.concatenate(part) for part in zip(*parts, strict=True))
-    checks.features("a comparison", 1, features)
-    return Embedding(features, logits, seen.hexdigest())
+    total = hashlib.sha256()
+    features = []
+    logits = []
+    for batch in _hashed(batches, total):
+        filled = batch[np.arange(size) % len(batch)]  # the last batch wraps around
+        outputs = jax.device_get(network(model)(placed, devices.split(filled)))
+        features.append(np.asarray(outputs.features[: len(batch)], np.float32))
+        logits.append(np.asarray(outputs.logits[: len(batch)], np.float32))
+    found = Embedding(np.concatenate(features), np.concatenate(logits), total.hexdigest())
+    checks.features("a comparison", 1, found.features)
+    return found
+
+
+def embed_images(model: nn.Module, variables: Any, images: Sequence, batch_size: int) -> Embedding:
+    """Apply `model` to images uint8 (n, h, w, c), in batches no larger than there are images."""
+    batch_size = min(batch_size, len(images))
+    return embed(model, variables, in_batches(images, batch_size), batch_size)
+
+
+def predict(model: nn.Module, variables: Any, images: Sequence, batch_size: int) -> Int[np.ndarray, " n"]:
+    """Predict the class of each image, uint8 (n, h, w, c)."""
+    return np.int32(embed_images(model, variables, images, batch_size).logits.argmax(axis=1))

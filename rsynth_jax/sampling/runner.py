@@ -1,127 +1,228 @@
-"""A climb carried out on many images: batch after batch over all devices, and what became of each.
+"""Run an ascent on many images: batch after batch over all devices, from bytes to bytes.
 
-    climb = synthesis.stages(model, synthesis.with_optimizer(task, steepest(L2, 0.1)), num_steps=20)
-    frames = expedition.frames(climb, release.variables, lambda rows: (starts[rows], labels[rows]), 1000, 40)
-    found = expedition.outcome(model, release.variables, frames[0], frames[-1], labels, 40)
+    climb = with_optimizer(translate, steepest(L2, 0.2))
+    samples = sample(model, variables, climb, (images, labels, masks), num_steps=40)
 
-Images leave as bytes, and every figure is of those bytes: of what is written, not of what was computed.
+The programs are compiled once for each model and ascent. Every figure of a `Summary` is measured on the
+bytes, that is on what is written, not on what was computed.
 """
 
+import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 
-from rsynth_jax import sharding as parallel
-from rsynth_jax.images import encode
-from rsynth_jax.sampling import embedding
-from rsynth_jax.synthesis import class_gaussians
-from rsynth_jax.synthesis.projections import box
-from rsynth_jax.types import Images, Key
+from rsynth_jax import sharding
+from rsynth_jax.images import decode, encode
+from rsynth_jax.models import bind
+from rsynth_jax.models.layers import Outputs
+from rsynth_jax.sampling.embedding import network
+from rsynth_jax.synthesis import ascent
+from rsynth_jax.synthesis.tasks import AscentFn
+from rsynth_jax.types import Bytes
 
-Bytes = UInt8[np.ndarray, "n h w c"]
-
-
-def draws(
-    key: Key, class_seeds: class_gaussians.ClassGaussians, shape: tuple[int, int, int]
-) -> Callable[[np.ndarray, np.ndarray], Images]:
-    """(labels (n,), numbers (n, m)) -> starts: row r by its class's Gaussian and (key, *numbers[r]) alone."""
-
-    @jax.jit
-    def starts(class_seeds, labels, numbers):
-        def draw(label, numbers):
-            return box()(
-                class_gaussians.sample(
-                    functools.reduce(jax.random.fold_in, numbers, key), class_seeds, label, shape
-                )
-            )
-
-        return jax.vmap(draw)(labels, numbers)
-
-    return functools.partial(starts, class_seeds)
+Callback = Callable[[int, Bytes], None]  # steps done, the images of one batch
+BATCH_SIZE = 40
 
 
-def frames(
-    climb: Callable,
-    variables: Any,
-    rows_of: Callable[[np.ndarray], tuple],
-    num: int,
-    batch_size: int,
-    track: Callable[[range], Iterable[int]] = iter,
-) -> list[Bytes]:
-    """All `num` images at the start and after each chunk of steps.
-
-    Args:
-      climb: as `synthesis.stages` makes it.
-      rows_of: the inputs of the images with these indices, a batch each; the last batch wraps around.
-      track: wraps the loop over batches, as a progress bar does.
-    """
-    batch_size = min(batch_size, num)
-    devices, batches = parallel.over_devices(batch_size), []
-    placed = devices.replicate(variables)
-    for start in track(range(0, num, batch_size)):
-        rows = np.arange(start, start + batch_size) % num
-        stages = climb(placed, *devices.split(rows_of(rows)))
-        batches.append([np.asarray(jax.vmap(encode)(stage)) for stage in stages])
-    return [np.concatenate(stage)[:num] for stage in zip(*batches, strict=True)]
-
-
-class Outcome(NamedTuple):
-    """What became of n images that climbed towards their labels.
+class Summary(NamedTuple):
+    """How n images changed.
 
     Attributes:
-      seen_start, seen: the class the network saw in each before, and sees now.
-      log_prob_start, log_prob: log p(label) before and now.
-      l2_moved: from start to end, in pixel values of [0, 1].
+      start, end: logits (n, k) and features (n, d) of the start and of the result, float32.
+      l2_moved: the distance between them, in pixel values of [0, 1].
     """
 
-    seen_start: Int[np.ndarray, " n"]
-    seen: Int[np.ndarray, " n"]
-    log_prob_start: Float[np.ndarray, " n"]
-    log_prob: Float[np.ndarray, " n"]
+    start: Outputs
+    end: Outputs
     l2_moved: Float[np.ndarray, " n"]
 
 
-def embedded(
+class Samples(NamedTuple):
+    """Images made by an ascent.
+
+    Attributes:
+      images: the results.
+      starts: what the ascent started from.
+      summary: how they changed.
+      labels: the class each climbed towards, where there is one.
+    """
+
+    images: Bytes
+    starts: Bytes
+    summary: Summary
+    labels: Int[np.ndarray, " n"] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """An input whose rows are computed where they are selected: rows[indices] == select(indices)."""
+
+    num: int
+    select: Callable[[np.ndarray], Any]
+
+    def __len__(self) -> int:
+        return self.num
+
+    def __getitem__(self, indices: np.ndarray) -> Any:
+        return self.select(indices)
+
+
+class _Programs(NamedTuple):
+    """begin(variables, *inputs) and more(num_steps)(variables, state, *inputs), to a state and bytes."""
+
+    begin: Callable
+    more: Callable[[int], Callable]
+
+
+def _per_image(function: Callable) -> Callable:
+    """jit(vmap) over all arguments but the first, which stays an argument of the program."""
+    return jax.jit(lambda variables, *rows: jax.vmap(functools.partial(function, variables))(*rows))
+
+
+def _decoded(inputs: tuple) -> Iterator:
+    """The inputs of one image; bytes become values in [0, 1]."""
+    return (decode(each) if each.dtype == jnp.uint8 else each for each in inputs)
+
+
+@functools.lru_cache(maxsize=64)
+def _programs(model: nn.Module, ascent_fn: AscentFn) -> _Programs:
+    @_per_image
+    def begin(variables, *inputs):
+        start, climb = ascent_fn(bind(model, variables), *_decoded(inputs))
+        state = climb.init(start)
+        return state, encode(state.image)
+
+    @functools.cache
+    def more(num_steps: int) -> Callable:
+        @_per_image
+        def advance(variables, state, *inputs):
+            _, climb = ascent_fn(bind(model, variables), *_decoded(inputs))
+            state, _ = ascent.advance(climb, state, num_steps)
+            return state, encode(state.image)
+
+        return advance
+
+    return _Programs(begin, more)
+
+
+def sample(
     model: nn.Module,
     variables: Any,
-    images: Sequence,
-    batch_size: int,
-    track: Callable[[range], Iterable[int]] = iter,
-) -> embedding.Embedding:
-    """What the network makes of images uint8 (n, h, w, c), in batches no larger than there are images."""
-    batch_size = min(batch_size, len(images))
-    return embedding.embed(model, variables, embedding.in_batches(images, batch_size, track), batch_size)
+    ascent_fn: AscentFn,
+    inputs: Sequence[Any],
+    *,
+    num_steps: int,
+    batch_size: int = BATCH_SIZE,
+    callback: Callback | None = None,
+    every: int = ascent.CHUNK,
+) -> Samples:
+    """Take `num_steps` steps of `ascent_fn(classifier, *inputs of image i)` for every image i.
+
+    Args:
+      model: the network.
+      variables: its weights, an argument of the compiled programs.
+      ascent_fn: see `rsynth_jax.synthesis.tasks`; reuse the same function and it is not compiled again.
+      inputs: one array, or `Rows`, for each input, with one row an image; uint8 rows are decoded to [0, 1].
+      num_steps: 0 or more.
+      batch_size: images computed together; it changes the speed, and the images by no more than rounding.
+      callback: called with the number of steps done and the images of the batch, from the start (0) on,
+        for one batch after the other.
+      every: most steps between two calls.
+
+    Returns:
+      The samples, in the order of the rows.
+
+    Raises:
+      ValueError: there are no images.
+    """
+    num = len(inputs[0])
+    if not num:
+        raise ValueError("no images: give one or more")
+    programs = _programs(model, ascent_fn)
+    chunks = ascent.chunks(num_steps, every)
+    starts = []
+    images = []
+    for batch in _batches(variables, inputs, num, batch_size):
+        stages = _stages(programs, batch, chunks)
+        for step, stage in stages:
+            shown = np.asarray(stage)[: batch.num]
+            if step == 0:
+                starts.append(shown)
+            if step == num_steps:
+                images.append(shown)
+            if callback is not None:
+                callback(step, shown)
+    starts = np.concatenate(starts)
+    images = np.concatenate(images)
+    return Samples(images, starts, summarize(model, variables, starts, images, batch_size))
 
 
-def logits(model: nn.Module, variables: Any, images: Sequence, batch_size: int) -> np.ndarray:
-    """Of images uint8 (n, h, w, c): logits (n, k)."""
-    return embedded(model, variables, images, batch_size).logits
+class _Batch(NamedTuple):
+    """Weights and inputs on the devices; the first `num` rows are new, the rest wrap around."""
+
+    variables: Any
+    inputs: tuple
+    num: int
 
 
-def seen(model: nn.Module, variables: Any, images: Sequence, batch_size: int) -> Int[np.ndarray, " n"]:
-    """The class that the network sees in each image."""
-    return np.int32(logits(model, variables, images, batch_size).argmax(axis=1))
+def _batches(variables: Any, inputs: Sequence[Any], num: int, batch_size: int) -> Iterator[_Batch]:
+    size = sharding.padded(min(batch_size, num))
+    devices = sharding.over_devices(size)
+    placed = devices.replicate(variables)
+    for first in range(0, num, size):
+        rows = np.arange(first, first + size) % num
+        yield _Batch(placed, devices.split(tuple(each[rows] for each in inputs)), min(size, num - first))
 
 
-def outcome(model: nn.Module, variables: Any, start: Bytes, end: Bytes, labels, batch_size: int) -> Outcome:
-    """The start and the end of each image compared, as `model` sees them."""
-    both = np.array(jax.nn.log_softmax(logits(model, variables, np.concatenate([start, end]), batch_size)))
-    before, after = np.split(both, 2)
-    chosen = np.arange(len(labels)), labels
-    moved = np.linalg.norm((end / 255.0 - start / 255.0).reshape(len(labels), -1), axis=1)
-    return Outcome(before.argmax(axis=1), after.argmax(axis=1), before[chosen], after[chosen], moved)
+def _stages(programs: _Programs, batch: _Batch, chunks: tuple[int, ...]) -> Iterator[tuple[int, jax.Array]]:
+    """The steps done and the bytes, at the start and after each chunk."""
+    state, images = programs.begin(batch.variables, *batch.inputs)
+    step = 0
+    yield step, images
+    for chunk in chunks:
+        state, images = programs.more(chunk)(batch.variables, state, *batch.inputs)
+        step += chunk
+        yield step, images
 
 
-def numbers(found: Outcome, described: Sequence[dict]) -> dict[str, Any]:
-    """The means over all images, and each image's own numbers under its description, as plain values."""
-    columns = {name: getattr(found, name) for name in ("log_prob_start", "log_prob", "l2_moved")}
-    each = [
-        about | {name: float(column[i]) for name, column in columns.items()}
-        for i, about in enumerate(described)
+def summarize(
+    model: nn.Module, variables: Any, starts: Bytes, images: Bytes, batch_size: int = BATCH_SIZE
+) -> Summary:
+    """Compare the results of an ascent with its starts, as the network classifies them."""
+    both = _outputs(model, variables, np.concatenate([starts, images]), batch_size)
+    num = len(starts)
+    start = Outputs(both.logits[:num], both.features[:num])
+    end = Outputs(both.logits[num:], both.features[num:])
+    moved = np.linalg.norm((images / 255.0 - starts / 255.0).reshape(num, -1), axis=1)
+    return Summary(start, end, moved)
+
+
+def _outputs(model: nn.Module, variables: Any, images: Bytes, batch_size: int) -> Outputs:
+    batches = [
+        (jax.device_get(network(model)(batch.variables, *batch.inputs)), batch.num)
+        for batch in _batches(variables, (images,), len(images), batch_size)
     ]
-    return {name: float(column.mean()) for name, column in columns.items()} | {"images": each}
+    return Outputs(
+        np.concatenate([outputs.logits[:num] for outputs, num in batches]),
+        np.concatenate([outputs.features[:num] for outputs, num in batches]),
+    )
+
+
+def log_prob(outputs: Outputs, labels: np.ndarray) -> Float[np.ndarray, " n"]:
+    """Measure log p(label) of each image."""
+    logits = np.asarray(outputs.logits, np.float64)
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_probs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return log_probs[np.arange(len(labels)), labels]
+
+
+def predicted(outputs: Outputs) -> Int[np.ndarray, " n"]:
+    """Read off the class of the largest logit."""
+    return np.int32(np.argmax(outputs.logits, axis=1))

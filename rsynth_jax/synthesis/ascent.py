@@ -130,7 +130,7 @@ def stop_when(done: Callable[[Image], Scalar], ascent: Ascent) -> Ascent:
     return Ascent(init, step)
 
 
-class DrawnState(NamedTuple):
+class KeyedState(NamedTuple):
     """The image, the key of the steps to come, and the drawn ascents' own state."""
 
     image: Image
@@ -138,31 +138,44 @@ class DrawnState(NamedTuple):
     inner: Any
 
 
-def drawn(key: Key, ascent_of: Callable[[Key], Ascent]) -> Ascent:
-    """Every step is one of `ascent_of` with a key of its own: noise, or a random look at the image.
+def with_step_keys(key: Key, ascent_of: Callable[[Key], Ascent]) -> Ascent:
+    """Make every step one of `ascent_of` with a key of its own: noise, or a random view of the image.
 
-        jittered = drawn(key, lambda k: projected_gradient_ascent(objective, box(), noisy(k, 0.01)))
+        noisy = with_step_keys(key, lambda k: projected_gradient_ascent(objective, box(), noise(k, 0.01)))
 
-    The ascents must share one kind of state, which starts as that of the first.
+    Args:
+      key: split once a step; step t depends on (key, t) alone.
+      ascent_of: builds the ascent of one step from its key. All must share one kind of state.
+
+    Returns:
+      An ascent whose state starts as that of `ascent_of(key)`.
     """
 
-    def init(image: Image) -> DrawnState:
+    def init(image: Image) -> KeyedState:
         inner = ascent_of(key).init(image)
-        return DrawnState(inner.image, key, inner)
+        return KeyedState(inner.image, key, inner)
 
-    def step(state: DrawnState) -> tuple[DrawnState, AscentInfo]:
+    def step(state: KeyedState) -> tuple[KeyedState, AscentInfo]:
         later, now = jax.random.split(state.key)
         inner, info = ascent_of(now).step(state.inner)
-        return DrawnState(inner.image, later, inner), info
+        return KeyedState(inner.image, later, inner), info
 
     return Ascent(init, step)
 
 
 def advance(ascent: Ascent, state: Any, num_steps: int) -> tuple[Any, AscentInfo]:
-    """`num_steps` steps in one program, chosen where the program is lowered.
+    """Take `num_steps` steps in one program, chosen where the program is lowered.
 
     `lax.scan` on TPU and GPU; unrolled on the CPU, where a convolution inside any XLA loop loses its
-    fast path (half the speed: benchmarks/ascent.py). Infos are stacked along a leading axis of `num_steps`.
+    fast path (half the speed: benchmarks/speed/ascent.py).
+
+    Args:
+      ascent: the pair of functions.
+      state: as `ascent.init` or an earlier step returned it.
+      num_steps: 1 or more.
+
+    Returns:
+      The state, and the infos stacked along a leading axis of `num_steps`.
     """
 
     def body(state, _):
@@ -174,15 +187,26 @@ def advance(ascent: Ascent, state: Any, num_steps: int) -> tuple[Any, AscentInfo
     def rolled(state):
         return jax.lax.scan(body, state, length=num_steps)
 
+    if num_steps == 1:  # a scan of length 1 is lowered as a loop, however it is unrolled
+        state, info = ascent.step(state)
+        return state, jax.tree.map(lambda leaf: leaf[None], info)
     return jax.lax.platform_dependent(state, cpu=unrolled, default=rolled)
 
 
-def chunk(num_steps: int, most: int = CHUNK) -> int:
-    """The longest chunk up to `most` that divides `num_steps`, so that one program serves all of them."""
-    return next(n for n in range(min(most, max(num_steps, 1)), 0, -1) if num_steps % n == 0)
+def chunks(num_steps: int, most: int = CHUNK) -> tuple[int, ...]:
+    """Split `num_steps` into programs of at most `most` steps, so that few programs serve all of them.
+
+    Equal chunks where a number between most / 2 and `most` divides the steps, else chunks of `most` and a
+    remainder: 15 is 5 + 5 + 5, 13 is 10 + 3.
+    """
+    if num_steps <= most:
+        return (num_steps,) * (num_steps > 0)
+    longest = next((n for n in range(most, 0, -1) if num_steps % n == 0 and 2 * n >= most), most)
+    remainder = num_steps % longest
+    return (longest,) * (num_steps // longest) + (remainder,) * (remainder > 0)
 
 
 def run(ascent: Ascent, image: Image, num_steps: int) -> tuple[Image, AscentInfo]:
-    """Climb `num_steps` steps from `image`: the last image, and the info of every step."""
+    """Take `num_steps` steps from `image`: the last image, and the info of every step."""
     state, info = advance(ascent, ascent.init(image), num_steps)
     return state.image, info

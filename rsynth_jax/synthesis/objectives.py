@@ -35,8 +35,16 @@ def logit(classifier: Classifier, label: Label) -> Objective:
     return lambda image: classifier.logits(image)[label]
 
 
+def logit_plus_log_prob(classifier: Classifier, label: Label) -> Objective:
+    """logit + log p(label | image): the class score, and against the other classes (CEM)."""
+    return add(logit(classifier, label), log_prob(classifier, label))
+
+
 def energy(classifier: Classifier) -> Objective:
-    """The log-sum-exp of the logits: how much an image is of any class, log p(image) + const (JEM)."""
+    """The log-sum-exp of the logits: log p(image) + const of an energy-based classifier (JEM).
+
+    The sign is that of the energy score (Liu et al. 2020): higher for images like those of training.
+    """
     return lambda image: jax.nn.logsumexp(classifier.logits(image))
 
 
@@ -70,7 +78,7 @@ def dlr(classifier: Classifier, label: Label) -> Objective:
 
     def objective(image: Image):
         logits = classifier.logits(image)
-        return (jnp.max(logits.at[label].set(-jnp.inf)) - logits[label]) / spread(logits, (2,))
+        return (jnp.max(logits.at[label].set(-jnp.inf)) - logits[label]) / _logit_range(logits, (2,))
 
     return objective
 
@@ -80,12 +88,12 @@ def dlr_targeted(classifier: Classifier, target: Label, label: Label) -> Objecti
 
     def objective(image: Image):
         logits = classifier.logits(image)
-        return (logits[target] - logits[label]) / spread(logits, (2, 3))
+        return (logits[target] - logits[label]) / _logit_range(logits, (2, 3))
 
     return objective
 
 
-def spread(logits: Logits, ranks: tuple[int, ...]) -> Scalar:
+def _logit_range(logits: Logits, ranks: tuple[int, ...]) -> Scalar:
     """The largest logit minus the mean of those of the given ranks, from 0; 1 for fewer classes."""
     if logits.size <= max(ranks):
         return jnp.ones((), logits.dtype)
@@ -167,10 +175,10 @@ def precompose(objective: Objective, transform: Projection) -> Objective:
     return lambda image: objective(transform(image))
 
 
-# The ways towards a class, by name: (classifier, label) -> Objective.
+# What to climb towards a class, by name: (classifier, label) -> Objective.
 CLASS_OBJECTIVES = {
     "log-prob": log_prob,
     "logit": logit,
-    "sum": lambda classifier, label: add(logit(classifier, label), log_prob(classifier, label)),
+    "sum": logit_plus_log_prob,
     "energy": lambda classifier, _: energy(classifier),
 }

@@ -1,8 +1,8 @@
 """Other coordinates for the same ascent: as if it moved z, where image = decode(z) and decode is linear.
 
-    optimizer = optax.chain(through(pyramid(image.shape, 4)), steepest(L2, 0.2))
+    optimizer = optax.chain(reparameterized(fourier(image.shape)), steepest(L2, 0.2))
 
-A step dz = decode'(gradient) moves the image by decode(decode'(gradient)), so a parameterisation is a
+A step dz = decode'(gradient) moves the image by decode(decode'(gradient)), so a parameterization is a
 transform of gradients: the ascent, its projections and its start stay those of the image.
 """
 
@@ -15,38 +15,45 @@ import optax
 
 from rsynth_jax.types import Image
 
+Shape = tuple[int, int, int]
 
-class Coordinates(NamedTuple):
-    """decode(z) -> image, linear; and what z is like, a tree of `jax.ShapeDtypeStruct`."""
+
+class Parameterization(NamedTuple):
+    """decode(z) -> image, linear; and the shapes of z, a tree of `jax.ShapeDtypeStruct`."""
 
     decode: Callable[[Any], Image]
     like: Any
 
 
-def through(coordinates: Coordinates) -> optax.GradientTransformation:
-    """Gradients of the image, as the move of the image that their counterpart in z makes."""
-    transpose = jax.linear_transpose(*coordinates)
-    return optax.stateless(lambda gradient, _: coordinates.decode(*transpose(gradient)))
+def reparameterized(parameterization: Parameterization) -> optax.GradientTransformation:
+    """Turn the gradient of an image into the move of the image that its counterpart in z makes."""
+    transpose = jax.linear_transpose(parameterization.decode, parameterization.like)
+    return optax.stateless(lambda gradient, _: parameterization.decode(*transpose(gradient)))
 
 
-def pyramid(shape: tuple[int, int, int], levels: int) -> Coordinates:
-    """An image as the sum of images of the full size, a half, a quarter ... of it, each upsampled (bilinear).
+def pixel(shape: Shape) -> Parameterization:
+    """Parameterize an image by its own values."""
+    return Parameterization(lambda image: image, jax.ShapeDtypeStruct(shape, jnp.float32))
 
-    Coarse structure then moves as fast as fine (direct ascent synthesis).
+
+def pyramid(shape: Shape, levels: int = 4) -> Parameterization:
+    """Parameterize an image as a sum of images of full, half, quarter ... size, each upsampled (bilinear).
+
+    Coarse structure then moves as fast as fine structure (Fort and Whitaker 2025, direct ascent synthesis).
     """
     height, width, channels = shape
     sizes = [(-(-height >> level), -(-width >> level), channels) for level in range(levels)]
 
     def decode(images: list[Image]) -> Image:
-        return sum(jax.image.resize(image, shape, "linear") for image in images)
+        return sum((jax.image.resize(image, shape, "linear") for image in images), jnp.zeros(shape))
 
-    return Coordinates(decode, [jax.ShapeDtypeStruct(size, jnp.float32) for size in sizes])
+    return Parameterization(decode, [jax.ShapeDtypeStruct(size, jnp.float32) for size in sizes])
 
 
-def spectrum(shape: tuple[int, int, int], power: float = 1.0) -> Coordinates:
-    """An image as its Fourier coefficients, each times its frequency to the minus `power`.
+def fourier(shape: Shape, power: float = 1.0) -> Parameterization:
+    """Parameterize an image by its Fourier coefficients, each times its frequency to the minus `power`.
 
-    With the power 1 the coordinates are as natural images have them, whose amplitudes fall like 1 / f.
+    With power 1 the coordinates are scaled like natural images, whose amplitudes fall like 1 / f.
     """
     height, width, channels = shape
     frequencies = jnp.hypot(jnp.fft.fftfreq(height)[:, None], jnp.fft.rfftfreq(width))
@@ -57,4 +64,7 @@ def spectrum(shape: tuple[int, int, int], power: float = 1.0) -> Coordinates:
         return jnp.fft.irfft2(coefficients, (height, width), axes=(0, 1), norm="ortho")
 
     part = jax.ShapeDtypeStruct((height, width // 2 + 1, channels), jnp.float32)
-    return Coordinates(decode, (part, part))
+    return Parameterization(decode, (part, part))
+
+
+PARAMETERIZATIONS = {"pixel": pixel, "fourier": fourier, "pyramid": pyramid}

@@ -1,4 +1,4 @@
-"""A parameterisation is a transform of gradients: it equals the ascent in its own coordinates."""
+"""A parameterization is a transform of gradients: it equals the ascent in its own parameterization."""
 
 import jax
 import jax.numpy as jnp
@@ -7,16 +7,16 @@ import optax
 import pytest
 from numpy.testing import assert_allclose
 
-from rsynth_jax.synthesis import ascent, projections
-from rsynth_jax.synthesis import parameterization as coordinates
+from rsynth_jax.synthesis import ascent, parameterization, projections
 
 SHAPE = (6, 4, 3)
 RNG = np.random.default_rng(0)
 START, PEAK, GRADIENT = (RNG.normal(size=SHAPE).astype(np.float32) for _ in range(3))
 KINDS = {
-    "pyramid": coordinates.pyramid(SHAPE, 3),
-    "spectrum": coordinates.spectrum(SHAPE, 1.0),
-    "flat spectrum": coordinates.spectrum(SHAPE, 0.0),
+    "pyramid": parameterization.pyramid(SHAPE, 3),
+    "fourier": parameterization.fourier(SHAPE, 1.0),
+    "pixel": parameterization.pixel(SHAPE),
+    "flat fourier": parameterization.fourier(SHAPE, 0.0),
 }
 every_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 
@@ -26,15 +26,15 @@ def hill(image):
 
 
 def moved(kind, gradient):
-    """What `through` makes of a gradient."""
-    return coordinates.through(kind).update(jnp.asarray(gradient), optax.EmptyState())[0]
+    """What `reparameterized` makes of a gradient."""
+    return parameterization.reparameterized(kind).update(jnp.asarray(gradient), optax.EmptyState())[0]
 
 
 @every_kind
 def test_the_ascent_is_gradient_ascent_on_the_coordinates(kind):
     z = jax.tree.map(lambda like: RNG.normal(size=like.shape).astype(np.float32), kind.like)
     climb = ascent.projected_gradient_ascent(
-        hill, projections.chain(), optax.chain(coordinates.through(kind), optax.sgd(0.01))
+        hill, projections.chain(), optax.chain(parameterization.reparameterized(kind), optax.sgd(0.01))
     )
     image, _ = ascent.run(climb, kind.decode(z), 3)
     for _ in range(3):
@@ -51,12 +51,12 @@ def test_a_step_goes_up_and_is_linear(kind):
 
 
 def test_a_pyramid_of_one_level_is_the_image():
-    assert_allclose(moved(coordinates.pyramid(SHAPE, 1), GRADIENT), GRADIENT, atol=1e-6)
+    assert_allclose(moved(parameterization.pyramid(SHAPE, 1), GRADIENT), GRADIENT, atol=1e-6)
 
 
 def test_the_higher_the_power_the_smoother_the_step():
     def roughness(power):
-        step = np.asarray(moved(coordinates.spectrum(SHAPE, power), GRADIENT))
+        step = np.asarray(moved(parameterization.fourier(SHAPE, power), GRADIENT))
         return np.linalg.norm(np.diff(step, axis=0)) / np.linalg.norm(step)
 
     assert roughness(0.0) > roughness(0.5) > roughness(1.0)

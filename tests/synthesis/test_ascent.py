@@ -7,9 +7,18 @@ import optax
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from rsynth_jax import checks
 from rsynth_jax.synthesis import projections
-from rsynth_jax.synthesis.ascent import Ascent, best_so_far, drawn, projected_gradient_ascent, run, steepest
-from rsynth_jax.synthesis.norms import L2, LINF
+from rsynth_jax.synthesis.ascent import (
+    Ascent,
+    best_so_far,
+    chunks,
+    projected_gradient_ascent,
+    run,
+    steepest,
+    with_step_keys,
+)
+from rsynth_jax.synthesis.norms import L2, LINF, NORMS
 
 RNG = np.random.default_rng(2)
 WEIGHTS = RNG.normal(size=(4, 4, 3)).astype(np.float32)
@@ -73,6 +82,11 @@ def test_steepest_linf_moves_every_pixel_by_its_step_size():
 def test_where_the_gradient_is_zero_steepest_stays(norm):
     ascent = projected_gradient_ascent(lambda x: 0.0 * plane(x), everywhere, steepest(norm, 0.5))
     assert_array_equal(run(ascent, START, 2)[0], START)
+
+
+def test_an_unknown_norm_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"'l1'.*l2, linf"):
+        checks.named("norm", "l1", NORMS)
 
 
 def test_the_step_size_may_be_a_schedule():
@@ -165,7 +179,7 @@ def wandering(key):
 
 
 def test_a_drawn_ascent_draws_a_new_key_for_every_step():
-    images = [run(drawn(jax.random.key(0), wandering), START, n)[0] for n in range(7)]
+    images = [run(with_step_keys(jax.random.key(0), wandering), START, n)[0] for n in range(7)]
     moves = np.diff(images, axis=0)
     assert_array_equal(images[0], START)
     assert_allclose(np.corrcoef(moves.reshape(6, -1)), np.eye(6), atol=0.5)
@@ -174,7 +188,7 @@ def test_a_drawn_ascent_draws_a_new_key_for_every_step():
 
 def test_a_drawn_ascent_depends_on_its_key_alone():
     def walk(seed):
-        return run(drawn(jax.random.key(seed), wandering), START, 3)[0]
+        return run(with_step_keys(jax.random.key(seed), wandering), START, 3)[0]
 
     assert_array_equal(walk(0), walk(0))
     assert np.abs(walk(0) - walk(1)).max() > 0.1
@@ -182,4 +196,31 @@ def test_a_drawn_ascent_depends_on_its_key_alone():
 
 def test_an_ascent_that_draws_nothing_is_itself():
     plain = projected_gradient_ascent(hill, projections.box(), steepest(L2, 0.2))
-    assert_allclose(run(drawn(jax.random.key(0), lambda _: plain), START, 5)[0], run(plain, START, 5)[0])
+    assert_allclose(
+        run(with_step_keys(jax.random.key(0), lambda _: plain), START, 5)[0], run(plain, START, 5)[0]
+    )
+
+
+@pytest.mark.parametrize(
+    ("num_steps", "most", "expected"),
+    [
+        (0, 10, ()),
+        (1, 10, (1,)),
+        (10, 10, (10,)),
+        (15, 10, (5, 5, 5)),
+        (40, 10, (10, 10, 10, 10)),
+        (13, 10, (10, 3)),
+        (26, 10, (10, 10, 6)),
+        (15, 2, (1,) * 15),
+    ],
+)
+def test_chunks_are_equal_where_a_long_one_divides_and_else_leave_a_remainder(num_steps, most, expected):
+    assert chunks(num_steps, most) == expected
+
+
+def test_no_program_of_few_steps_is_a_loop_on_the_cpu():
+    """A loop on the CPU takes several times as long a step; one step must not become one either."""
+    climb = projected_gradient_ascent(plane, everywhere, steepest(L2, 0.1))
+    for num_steps in (1, 2):
+        program = jax.jit(lambda image, n=num_steps: run(climb, image, n)[0]).lower(START)
+        assert "stablehlo.while" not in program.as_text()

@@ -1,0 +1,107 @@
+"""What `import rsynth_jax as rs` offers: one function a task, from arrays to arrays.
+
+    release = rs.load("cifar10")
+    cats = rs.generate(release, "cat", num=16, seed=0)
+    filled = rs.inpaint(release, photos, masks, "dog")
+
+Images are uint8 (n, h, w, c). The tasks are those of `rsynth_jax.sampling.samplers`, which return more than
+the images: starts, logits and features before and after, distances.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import ParamSpec, Protocol
+
+import jax
+import numpy as np
+from jaxtyping import Int
+
+from rsynth_jax.attacks import autoattack, evaluation
+from rsynth_jax.attacks.autoattack import Attack
+from rsynth_jax.attacks.evaluation import Evaluation
+from rsynth_jax.attacks.threats import Steps, Threat
+from rsynth_jax.metrics.estimates import Estimate
+from rsynth_jax.sampling import measures, samplers
+from rsynth_jax.sampling.samplers import Stroke as Stroke
+from rsynth_jax.storage import extractors
+from rsynth_jax.storage.releases import Release
+from rsynth_jax.storage.releases import load as load
+from rsynth_jax.types import Bytes
+
+P = ParamSpec("P")
+
+
+class _HasImages(Protocol):
+    @property
+    def images(self) -> np.ndarray: ...
+
+
+def _images(sampler: Callable[P, _HasImages]) -> Callable[P, np.ndarray]:
+    """The same function, returning the images alone."""
+
+    @functools.wraps(sampler)
+    def images(*args: P.args, **kwargs: P.kwargs) -> np.ndarray:
+        return sampler(*args, **kwargs).images
+
+    return images
+
+
+generate = _images(samplers.generate)
+inpaint = _images(samplers.inpaint)
+superresolve = _images(samplers.superresolve)
+translate = _images(samplers.translate)
+paint = _images(samplers.paint)
+sketch = _images(samplers.sketch)
+refine = _images(samplers.refine)
+invert = _images(samplers.invert)
+interpolate = _images(samplers.interpolate)
+visualize = _images(samplers.visualize)
+
+
+def evaluate(
+    release: Release,
+    images: Bytes,
+    labels: Int[np.ndarray, " n"],
+    *,
+    threat: Threat | None = None,
+    attacks: Sequence[Attack] | None = None,
+    seed: int = 0,
+) -> Evaluation:
+    """Evaluate a classifier on clean and on attacked images.
+
+    Args:
+      release: the classifier.
+      images: uint8 (n, h, w, c).
+      labels: their classes, (n,).
+      threat: by default the one the classifier was trained against.
+      attacks: one after the other, each on the images still classified correctly; by default PGD with 20
+        steps. `attacks.autoattack.standard(threat, num_classes)` is AutoAttack.
+      seed: of the random starts.
+
+    Returns:
+      Which images are classified correctly, clean and after each attack.
+    """
+    threat = release.threat if threat is None else threat
+    if attacks is None:
+        attacks = (autoattack.pgd(threat, Steps(threat.epsilon / 5, 20)),)
+    key = jax.random.key(seed)
+    return evaluation.evaluate(release.model, release.variables, images, labels, threat, attacks, key=key)
+
+
+def score(
+    generated: Bytes, real: Bytes, *, features: str = "efficientnet-lite0", seed: int = 0
+) -> dict[str, Estimate]:
+    """Score generated images against real ones, see `rsynth_jax.sampling.measures.score`.
+
+    Args:
+      generated: uint8 (n, h, w, c), 6 or more.
+      real: uint8 (m, h, w, c), 6 or more.
+      features: "efficientnet-lite0", "inception:FILE", or a classifier by name, file or training run.
+      seed: of the resamples.
+    """
+    return measures.score(extractors.load(features), generated, real, seed=seed)
+
+
+def detect(release: Release, inside: Bytes, outside: Bytes) -> Estimate:
+    """Measure how well the energy tells images of the training distribution from others: the AUROC."""
+    return measures.detect(release.model, release.variables, inside, outside)

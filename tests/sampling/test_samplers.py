@@ -1,0 +1,224 @@
+"""Every task on whole arrays: images are bytes, constraints hold, labels go by name or are predicted."""
+
+import jax
+import numpy as np
+import pytest
+import tiny
+from numpy.testing import assert_allclose, assert_array_equal
+from tiny import refused
+
+from rsynth_jax.images import decode
+from rsynth_jax.sampling import embedding, runner, samplers
+from rsynth_jax.sampling.samplers import Stroke
+from rsynth_jax.synthesis import class_gaussians, objectives, parameterization, tasks
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (3, *tiny.SHAPE), np.uint8)
+HOLE = np.zeros((*tiny.SHAPE[:2], 1), np.float32)
+HOLE[4:12, 4:12] = 1
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory, networks):
+    return tiny.release(tmp_path_factory.mktemp("release") / "c.safetensors", tiny.NAMES, "linear")
+
+
+def moved(samples) -> np.ndarray:
+    """The l2 distance of each image from its start."""
+    return samples.summary.l2_moved
+
+
+def rises(samples) -> bool:
+    """Whether log p of the label rises in every image."""
+    summary, labels = samples.summary, samples.labels
+    return bool((runner.log_prob(summary.end, labels) > runner.log_prob(summary.start, labels)).all())
+
+
+def test_an_image_depends_on_the_seed_its_class_and_its_number_alone(release):
+    whole = samplers.generate(release, "all", 3, num_steps=2)
+    few = samplers.generate(release, ["dog", "cat"], 2, num_steps=2, batch_size=3)
+    assert_array_equal(whole.labels, np.repeat([0, 1, 2], 3))
+    assert_array_equal(few.labels, [2, 2, 1, 1])
+    rows = [6, 7, 3, 4]
+    assert np.abs(np.int16(few.images) - whole.images[rows]).max() <= 1
+    assert_array_equal(few.starts, whole.starts[rows])
+    other = samplers.generate(release, "dog", 2, seed=1, num_steps=2)
+    assert (other.images != few.images[:2]).any()
+
+
+def test_generation_starts_from_the_class_gaussian_and_rises(release):
+    samples = samplers.generate(release, "cat", 2, temperature=1.0, num_steps=4)
+    assert rises(samples)
+    key = jax.random.key(0)
+    for number, start in enumerate(samples.starts):
+        own = jax.random.fold_in(jax.random.fold_in(key, 1), number)
+        drawn = class_gaussians.sample(own, release.class_gaussians, 1, tiny.SHAPE)
+        assert np.abs(start / 255 - np.clip(drawn, 0, 1)).max() <= 1 / 255
+
+
+def test_without_steps_it_takes_five_for_every_eight_of_the_fakes(release):
+    assert samplers.default_steps(release) == 15
+    assert samplers.default_steps(release._replace(recipe={"fake_steps": 32})) == 20
+    assert samplers.default_steps(release._replace(recipe={"fake_steps": 1})) == 1
+
+
+@pytest.mark.parametrize("kind", parameterization.PARAMETERIZATIONS.values())
+def test_any_parameterization_climbs(release, kind):
+    assert rises(samplers.generate(release, "cat", 2, num_steps=4, parameterization=kind))
+    shown = samplers.visualize(release, [3], starts=2, num_steps=4, parameterization=kind)
+    assert (shown.activation > shown.activation_start).all()
+
+
+def test_lengths_grow_with_the_side(release):
+    """At 16 pixels every length is half of what is asked."""
+    samples = samplers.refine(release, IMAGES, "cat", radius=0.4, num_steps=9, step_size=0.2)
+    assert 0.15 < moved(samples).max() <= 0.2 + 0.02
+
+
+def test_inpainting_changes_the_hole_alone(release):
+    samples = samplers.inpaint(release, IMAGES, HOLE, "dog", num_steps=4)
+    known = np.broadcast_to(HOLE == 0, IMAGES.shape)
+    assert_array_equal(samples.images[known], IMAGES[known])
+    assert (samples.images[~known] != IMAGES[~known]).any()
+    assert rises(samples)
+
+
+def test_a_soft_mask_blends(release):
+    soft = np.full((*tiny.SHAPE[:2], 1), 0.25, np.float32)
+    samples = samplers.inpaint(release, IMAGES, soft, "dog", num_steps=4)
+    values = IMAGES / 255
+    assert (samples.images / 255 >= 0.75 * values - 1 / 255).all()
+    assert (samples.images / 255 <= 0.75 * values + 0.25 + 1 / 255).all()
+
+
+def test_the_class_to_inpaint_is_predicted_from_the_known_pixels_alone(release):
+    other = np.where(HOLE == 1, 255 - IMAGES, IMAGES)
+    one, two = (samplers.inpaint(release, each, HOLE, num_steps=0).labels for each in (IMAGES, other))
+    assert_array_equal(one, two)
+    default = samplers.inpaint(release, IMAGES, num_steps=0)
+    assert_array_equal(default.images, samplers.inpaint(release, IMAGES, HOLE, num_steps=0).images)
+
+
+@pytest.mark.parametrize("name", tasks.FORWARDS)
+def test_superresolution_lowered_again_is_the_given_image(release, name):
+    forward = tasks.FORWARDS[name]
+    smooth = np.asarray(jax.image.resize(np.float32(IMAGES[:, :4, :4]), (3, 8, 8, 3), "linear"))
+    low = np.uint8(np.clip(smooth, 60, 190))
+    samples = samplers.superresolve(release, low, "cat", factor=2, forward=forward, num_steps=3)
+    assert samples.images.shape == (3, 16, 16, 3)
+    assert samplers.consistency_errors(samples.images, low, 2, forward).max() < 1.5 / 255
+    lowered = jax.vmap(lambda image: forward.lower(decode(image), 2))(samples.images)
+    assert_allclose(lowered, low / 255, atol=1.5 / 255)
+
+
+def test_translation_keeps_what_the_mask_keeps_and_stops_at_the_probability(release):
+    samples = samplers.translate(release, IMAGES, "dog", HOLE, num_steps=6)
+    kept = np.broadcast_to(HOLE == 0, IMAGES.shape)
+    assert_array_equal(samples.images[kept], IMAGES[kept])
+    assert rises(samples)
+    near = samplers.translate(release, IMAGES, "dog", most=2 / 255, num_steps=6)
+    assert np.abs(np.int16(near.images) - IMAGES).max() <= 2
+    until = samplers.translate(release, IMAGES, "dog", until=0.4, num_steps=6)
+    assert (moved(until) <= moved(samplers.translate(release, IMAGES, "dog", num_steps=6)) + 0.01).all()
+
+
+def test_translation_depends_on_its_seed(release):
+    """The shifts are drawn from the seed, which all images share."""
+    one, same, other = (
+        samplers.translate(release, IMAGES, "dog", seed=seed, num_steps=3).images for seed in (0, 0, 1)
+    )
+    assert_array_equal(one, same)
+    assert (one != other).any()
+
+
+def test_the_coarse_structure_is_kept(release):
+    samples = samplers.translate(release, IMAGES // 2 + 64, "dog", coarse=0.0, num_steps=4, step_size=0.05)
+    means = samples.images.mean(axis=(1, 2)) - (IMAGES // 2 + 64).mean(axis=(1, 2))
+    assert np.abs(means).max() < 0.5
+    assert (samples.images != samples.starts).any()
+
+
+def test_strokes_are_painted_one_after_the_other(release):
+    steps = []
+    sky, ground = (np.zeros_like(HOLE) for _ in range(2))
+    sky[:8], ground[12:] = 1, 1
+    strokes = [Stroke(sky, 2), Stroke(ground, 650, objectives.activation)]
+    samples = samplers.paint(
+        release, IMAGES, strokes, num_steps=4, every=2, callback=lambda step, images: steps.append(step)
+    )
+    assert steps == [0, 2, 4, 6, 8]
+    assert_array_equal(samples.images[:, 8:12], IMAGES[:, 8:12])
+    first = samplers.paint(release, IMAGES, strokes[:1], num_steps=4)
+    assert_array_equal(first.images[:, :8], samples.images[:, :8])
+    assert (samples.images[:, 12:] != IMAGES[:, 12:]).any()
+    assert_array_equal(samples.starts, IMAGES)
+
+
+@pytest.mark.parametrize("name", tasks.KEPT)
+def test_a_sketch_keeps_its_pixels_exactly(release, name):
+    keep = tasks.KEPT[name]
+    samples = samplers.sketch(release, IMAGES, "cat", keep=keep, num_steps=4)
+    kept = np.broadcast_to(jax.vmap(lambda image: keep(decode(image)))(IMAGES), IMAGES.shape)
+    assert_array_equal(samples.images[kept], IMAGES[kept])
+    assert rises(samples)
+
+
+def test_refinement_of_no_label_goes_where_the_classifier_already_leans(release):
+    samples = samplers.refine(release, IMAGES)
+    seen = embedding.predict(release.model, release.variables, IMAGES, 3)
+    assert_array_equal(samples.labels, seen)
+    assert rises(samples)
+
+
+def test_inversion_keeps_the_nearest_of_its_starts(release):
+    found = samplers.invert(release, IMAGES, starts=3, num_steps=8)
+    assert found.images.shape == IMAGES.shape and found.tried.shape == (3, 3)
+    assert_allclose(found.distance, found.tried.min(axis=1))
+    assert_array_equal(found.chosen, found.tried.argmin(axis=1))
+    assert (found.distance < found.distance_start).all()
+    fewer = samplers.invert(release, IMAGES[:2], starts=3, num_steps=8)
+    assert np.abs(np.int16(fewer.images) - found.images[:2]).max() <= 1
+
+
+def test_the_ends_of_an_interpolation_are_the_images_themselves(release):
+    found = samplers.interpolate(release, IMAGES, IMAGES[::-1], frames=3, num_steps=4)
+    frames = found.images.reshape(3, 3, *tiny.SHAPE)
+    assert_array_equal(frames[:, 0], IMAGES)
+    assert_array_equal(frames[:, 2], IMAGES[::-1])
+
+
+def test_units_and_classes_are_visualized_from_the_same_draws(release):
+    shown = samplers.visualize(release, [3, 9], ["cat"], starts=2, num_steps=3)
+    assert shown.images.shape == (3, 2, *tiny.SHAPE)
+    assert (shown.activation > shown.activation_start).all()
+    alone = samplers.visualize(release, [9], starts=1, num_steps=3)
+    assert np.abs(np.int16(alone.images[0, 0]) - shown.images[1, 0]).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ("horse", "no class 'horse'.*airplane, cat, dog"),
+        (7, "no class '7'"),
+        (np.array([0, 1]), r"labels must be integers \(3,\) in 0 ... 2"),
+        (np.array([0, 1, 3]), r"labels must be integers \(3,\) in 0 ... 2"),
+    ],
+)
+def test_labels_that_do_not_exist_are_refused(release, labels, message):
+    with refused(match=message):
+        samplers.refine(release, IMAGES, labels)
+
+
+def test_arrays_that_do_not_fit_are_refused(release):
+    with refused(match=r"images must be uint8 \(n, h, w, c\)"):
+        samplers.refine(release, IMAGES[0])
+    with refused(match=r"images must be uint8 \(n, h, w, c\)"):
+        samplers.refine(release, IMAGES / 255)
+    with refused(match="a mask of shape"):
+        samplers.inpaint(release, IMAGES, HOLE[:8])
+    with refused(match="no strokes"):
+        samplers.paint(release, IMAGES, [])
+    with refused(match="nothing to visualize"):
+        samplers.visualize(release)
+    with refused(match="no class given"):
+        samplers.generate(release, [])
