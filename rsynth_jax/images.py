@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, UInt8
 
-from rsynth_jax.types import Image, Images, Key, Mask, Weights
+from rsynth_jax.types import Image, Key, Mask, Weights
 
 ROUNDS = 1000  # of conjugate gradients at most: they stop at a residual of 1e-5 of the first
 
@@ -87,14 +87,3 @@ def random_flip(key: Key, image: Image) -> Image:
 def random_shift(key: Key, image: Image, max_shift: int) -> Image:
     """Move by up to `max_shift` pixels each way; what leaves on one side comes back on the other."""
     return jnp.roll(image, jax.random.randint(key, (2,), -max_shift, max_shift + 1), axis=(0, 1))
-
-
-def grid(images: Images, columns: int, gap: int = 2) -> Image:
-    """The images in rows of `columns`, apart by `gap` white pixels; missing ones stay white."""
-    num, height, width, channels = images.shape
-    rows = -(-num // columns)
-    missing = rows * columns - num
-    padded = jnp.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0)), constant_values=1)
-    padded = jnp.pad(padded, ((0, 0), (0, gap), (0, gap), (0, 0)), constant_values=1)
-    cells = padded.reshape(rows, columns, height + gap, width + gap, channels)
-    return cells.swapaxes(1, 2).reshape(rows * (height + gap), columns * (width + gap), channels)

@@ -4,183 +4,114 @@ rsynth-generate --class cat --num 16 --seed 0 --out cats.png
 """
 
 import dataclasses
-import functools
-import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import jax
 import numpy as np
-import optax
 from tyro.conf import arg
 
-from rsynth_jax import checks, models
-from rsynth_jax.cli import options as studio
-from rsynth_jax.cli import run as console
-from rsynth_jax.cli import sheets as pictures
-from rsynth_jax.sampling import runner as expedition
-from rsynth_jax.storage import files
-from rsynth_jax.storage import releases as checkpoints
-from rsynth_jax.synthesis import ascent, class_gaussians
-from rsynth_jax.synthesis import tasks as synthesis
-from rsynth_jax.synthesis.norms import L2
-from rsynth_jax.synthesis.objectives import CLASS_OBJECTIVES
-from rsynth_jax.synthesis.projections import box, chain, l2_ball
-from rsynth_jax.synthesis.tasks import Task
+from rsynth_jax import checks
+from rsynth_jax.cli.options import (
+    ClassifierName,
+    LengthFlags,
+    ObjectiveName,
+    OutputFlags,
+    ParameterizationName,
+    Seed,
+    SystemFlags,
+    class_objective,
+)
+from rsynth_jax.cli.report import Result, climb_numbers, image_arrays, report, title_of
+from rsynth_jax.cli.run import monitor, run
+from rsynth_jax.cli.sheets import Page
 
-FAKE_STEPS = 24  # of a classifier that does not say: what those of cifar10 climbed
-COLUMNS = 16  # of a sheet at most: the rest is in the .npz
-SCHEDULES = {"constant": lambda size, _: size, "cosine": optax.cosine_decay_schedule}
-
-
-def generation(classifier, start, label, *, objective, radius):
-    """From a draw of the class's Gaussian, climb towards the class, at most `radius` away."""
-    return Task(start, CLASS_OBJECTIVES[objective](classifier, label), chain(l2_ball(start, radius), box()))
+COLUMNS = 16  # of a sheet at most: --npz and --each have all images
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
     """rsynth-generate: new images of a class, from nothing but a robust classifier.
 
-    Each starts from a draw of its class's Gaussian and climbs the classifier's own score. Image i of a class
-    depends on (seed, class, i) alone. The paper's procedure on CIFAR-10 is --temperature 1 --steps 60
-    --objective log-prob --step-size 0.5 --schedule constant; a small network over-saturates under it, so the
-    default is shorter.
+    Each image starts from a draw of its class's Gaussian and climbs the classifier's own score. The sheet
+    has a row a class, of up to 16 images. Image i of a class depends on (seed, class, i) alone.
+
+    The paper's procedure on CIFAR-10 is --temperature 1 --steps 60 --objective log-prob --step-size 0.5
+    --schedule constant; at 224 pixels it has radius 40 and steps of 1. A small network over-saturates under
+    it, so the default is shorter.
     """
 
-    classifier: str = "cifar10"
-    """A bundled classifier by name, a .safetensors file, or a training run."""
+    classifier: ClassifierName = "cifar10"
     classes: Annotated[tuple[str, ...], arg(name="class", metavar="CLASS ...")] = ("all",)
     """Classes by name or number; all for each of them."""
     num: int = 8
     """Images of each class."""
-    seed: int = 0
-    """Of the draws."""
-    out: Path = Path("generated.png")
-    """The sheet, a PNG with a row a class, of up to 16 images each."""
+    seed: Seed = 0
     temperature: float = 1.2
-    """Times a draw's distance from its class's mean: more is more varied, less is more alike."""
-    objective: str = "sum"
-    """log-prob (the paper's), logit, sum of both, or energy (of any class)."""
-    radius: float = 30.0
-    """Largest l2 distance from the start, in pixel values of [0, 1] at 32 pixels (paper: 30; 40 at 224)."""
+    """Factor of a draw's distance from its class's mean: higher is more varied."""
+    objective: ObjectiveName = "sum"
     steps: Annotated[int | None, arg(metavar="N")] = None
-    """Steps of the ascent (paper: 60). By default five for every eight that the classifier's fakes climbed in
-    dual training; 15 if it does not say."""
-    step_size: float = 0.75
-    """l2 length of a step, of the first under a cosine, at 32 pixels (paper: 0.5; 1 at 224)."""
+    """Number of steps of the ascent. By default five for every eight that the classifier's fakes climbed in
+    dual training; 15 if it was trained otherwise."""
     schedule: str = "cosine"
-    """Of the step size: constant, or cosine down to 0."""
+    """Schedule of the step size: constant, or cosine down to 0."""
     momentum: float = 0.0
     """Decay of an average of the steps' directions; 0 for none."""
-    batch_size: int = 40
-    """Images computed together; changes the speed, and the images by no more than rounding."""
-    npz: Annotated[Path | None, arg(metavar="FILE")] = None
-    """Also write the images as arrays: images uint8 (n, h, w, c), labels, class_names."""
-    gif: Annotated[Path | None, arg(metavar="FILE")] = None
-    """Also write an animation of the ascent."""
-    json: Annotated[Path | None, arg(metavar="FILE")] = None
-    """Also write every number printed."""
+    parameterization: ParameterizationName = "pixel"
+    ascent: LengthFlags = LengthFlags(radius=30.0, step_size=0.75)
+    output: OutputFlags = OutputFlags(out=Path("generated.png"))
+    system: SystemFlags = SystemFlags()
 
-
-def check(options: Options) -> None:
-    """Raise ValueError for a flag that makes no sense."""
-    o = options
-    checks.positive(num=o.num, radius=o.radius, step_size=o.step_size, batch_size=o.batch_size)
-    checks.positive(temperature=o.temperature)
-    checks.not_negative(seed=o.seed)
-    checks.given(checks.not_negative, steps=o.steps)
-    checks.below_one(momentum=o.momentum)
-    checks.named("objective", o.objective, CLASS_OBJECTIVES)
-    checks.named("schedule", o.schedule, SCHEDULES)
-    files.check_writable(o.out, o.npz, o.gif, o.json)
-
-
-def planned(options: Options, release: checkpoints.Release) -> Options:
-    """The same with lengths at the classifier's side, and with its steps if none are asked for.
-
-    Five that fall from 0.75 like a cosine, for every eight of 0.2 that its fakes climbed: 1.25 times as far.
-    """
-    own = max(1, 5 * release.recipe.get("fake_steps", FAKE_STEPS) // 8)
-    steps = own if options.steps is None else options.steps
-    return dataclasses.replace(studio.scaled(options, release), steps=steps)
-
-
-def sampler(options: Options, model):
-    """The compiled ascent: (variables, starts, labels) -> the images, stage after stage."""
-    optimizer = optax.chain(
-        L2.direction,
-        optax.ema(options.momentum),
-        optax.scale_by_learning_rate(SCHEDULES[options.schedule](options.step_size, max(options.steps, 1))),
-    )
-
-    def task(classifier, start, label):
-        return generation(classifier, start, label, objective=options.objective, radius=options.radius)
-
-    chunk = studio.GIF_CHUNK if options.gif else ascent.CHUNK
-    return synthesis.stages(model, synthesis.with_optimizer(task, optimizer), options.steps, chunk)
+    def __post_init__(self) -> None:
+        checks.positive(num=self.num, temperature=self.temperature)
+        checks.not_negative(seed=self.seed)
+        checks.given(checks.not_negative, steps=self.steps)
+        checks.below_one(momentum=self.momentum)
 
 
 def generate(options: Options) -> int:
-    """Load, draw, climb, write."""
-    check(options)
-    release = checkpoints.load(options.classifier)
-    chosen = console.classes(options.classes, release.class_names)
-    options, labels = planned(options, release), np.repeat(chosen, options.num)
-    climb = sampler(options, models.create(release.config))
-    spread = class_gaussians.with_temperature(release.class_gaussians, options.temperature)
-    draw = expedition.draws(jax.random.key(options.seed), spread, release.image_shape)
-    numbers = np.stack([labels, np.tile(np.arange(options.num), len(chosen))], axis=1)
-    began = time.perf_counter()
-    with console.bar() as bar:
-        frames = expedition.frames(
-            climb,
-            release.variables,
-            lambda rows: (draw(labels[rows], numbers[rows]), labels[rows]),
-            len(labels),
-            options.batch_size,
-            functools.partial(bar.track, description="climbing"),
-        )
-    seconds = time.perf_counter() - began
-    return write(options, release, labels, frames, seconds)
+    """Generate and report."""
+    from rsynth_jax.sampling import samplers
+    from rsynth_jax.storage import releases
+    from rsynth_jax.synthesis.parameterization import PARAMETERIZATIONS
 
+    o = options
+    settings: dict[str, Any] = {
+        "objective": class_objective(o.objective),
+        "schedule": checks.named("schedule", o.schedule, samplers.SCHEDULES),
+        "parameterization": checks.named("parameterization", o.parameterization, PARAMETERIZATIONS),
+    }
+    o.output.check_writable()
+    release = releases.load(o.classifier)
+    names = [release.class_names[label] for label in samplers.labels_of(release, o.classes)]
+    steps = samplers.default_steps(release) if o.steps is None else o.steps
+    settings |= {"num_steps": steps, "seed": o.seed, "temperature": o.temperature, "momentum": o.momentum}
+    with monitor(o.num * len(names), steps, o.output.animated) as watched:
+        settings |= o.ascent.settings | watched.run
+        samples = samplers.generate(release, o.classes, o.num, **settings)
+    described = [{"class": name, "index": i} for name in names for i in range(o.num)]
+    numbers: dict[str, Any] = climb_numbers(samples, described) | {"seconds": watched.seconds}
+    title = title_of(f"{o.objective}, {o.schedule}", steps, o.ascent, release)
 
-def write(options: Options, release, labels, frames, seconds: float) -> int:
-    """The sheet, the other files asked for, and the closing line."""
-    names = [release.class_names[label] for label in labels[:: options.num]]
-    way = f"{options.objective}, {options.schedule}"
-    titles = pictures.titles(way, options.steps, options.step_size, len(frames))
-    columns = min(options.num, COLUMNS)
-    shown = [frame[np.arange(len(labels)) % options.num < columns] for frame in frames]
-    pictures.write_sheet(options.out, shown[-1], columns, names, titles[-1])
-    if options.gif:
-        pictures.write_animation(options.gif, shown, columns, names, titles)
-    if options.npz:
-        arrays = {"images": frames[-1], "labels": labels, "class_names": np.array(release.class_names)}
-        files.write_arrays(options.npz, arrays)
-    numbers = numbers_of(options, release, labels, frames) | {"seconds": seconds}
-    console.report(options.json, numbers)
-    print(
-        f"{options.out}: {len(labels)} images of {', '.join(names)} in {seconds:.1f} s; "
+    def page(step: int, images: np.ndarray) -> Page:
+        cells = images.reshape(len(names), o.num, *images.shape[1:])
+        return Page(cells[:, :COLUMNS], names, title.after(step))
+
+    result = Result(
+        page(steps, samples.images),
+        numbers,
+        f"{len(samples.images)} images of {', '.join(names)} in {watched.seconds:.1f} s; "
         f"mean log p {numbers['log_prob_start']:.2f} -> {numbers['log_prob']:.2f}, "
-        f"l2 moved {numbers['l2_moved']:.2f}"
+        f"l2 moved {numbers['l2_moved']:.2f}",
+        image_arrays(release, samples),
+        dict(zip(map("{class}-{index:04d}".format_map, described), samples.images, strict=True)),
+        [page(frame.step, frame.images) for frame in watched.frames],
     )
-    return 0
-
-
-def numbers_of(options: Options, release, labels, frames) -> dict:
-    """What happened to each image and on average: log p before and after, l2 distance moved."""
-    ends = frames[0], frames[-1], labels, options.batch_size
-    found = expedition.outcome(models.create(release.config), release.variables, *ends)
-    described = [
-        {"class": release.class_names[label], "index": i % options.num} for i, label in enumerate(labels)
-    ]
-    return expedition.numbers(found, described)
+    return report(o.output, result)
 
 
 def main() -> None:
-    """The command."""
-    console.run(Options, generate)
+    """Run the command."""
+    run(Options, generate)
 
 
 if __name__ == "__main__":

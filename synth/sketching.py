@@ -4,85 +4,70 @@ rsynth-sketch drawing.png --class bird --keep strokes --out bird.png
 """
 
 import dataclasses
-import functools
 from pathlib import Path
 
-import jax.numpy as jnp
-
 from rsynth_jax import checks
-from rsynth_jax.cli import options as studio
-from rsynth_jax.cli import report as gallery
-from rsynth_jax.cli import run as console
-from rsynth_jax.synthesis import tasks as synthesis
-from rsynth_jax.synthesis.ascent import steepest
-from rsynth_jax.synthesis.norms import L2
-from rsynth_jax.synthesis.objectives import CLASS_OBJECTIVES
-from rsynth_jax.synthesis.projections import ball_in_box, chain, pixels
-from rsynth_jax.synthesis.tasks import Task
-
-DARK = 0.25  # a stroke is darker than this in its mean over the channels
-STEEP = 0.25  # an edge differs by more than this from the pixel above or to the left
-
-
-def strokes(image):
-    """The dark pixels, bool (h, w, 1)."""
-    return jnp.mean(image, axis=-1, keepdims=True) < DARK
-
-
-def edges(image):
-    """The pixels that differ much from the one above or to the left, bool (h, w, 1)."""
-    grey = jnp.mean(image, axis=-1, keepdims=True)
-    across = jnp.abs(jnp.diff(grey, axis=1, prepend=grey[:, :1]))
-    down = jnp.abs(jnp.diff(grey, axis=0, prepend=grey[:1]))
-    return jnp.maximum(across, down) > STEEP
-
-
-def nothing(image):
-    """No pixel, bool (h, w, 1)."""
-    return jnp.zeros((*image.shape[:2], 1), bool)
-
-
-KEEP = {"nothing": nothing, "strokes": strokes, "edges": edges}
-
-
-def sketching(classifier, drawing, label, *, keep, objective, radius):
-    """From the drawing, climb towards `label`, at most `radius` away; what is kept of it stays, exactly."""
-    stay = chain(pixels(drawing, KEEP[keep](drawing)), ball_in_box(drawing, radius))
-    return Task(drawing, CLASS_OBJECTIVES[objective](classifier, label), stay)
+from rsynth_jax.cli.options import (
+    AscentFlags,
+    ClassifierName,
+    ClassName,
+    InputFlags,
+    ObjectiveName,
+    OutputFlags,
+    SystemFlags,
+    class_objective,
+    read,
+)
+from rsynth_jax.cli.report import edits, report, title_of
+from rsynth_jax.cli.run import monitor, run
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(studio.Options):
+class Options:
     """rsynth-sketch: a drawing turned into an image of its class.
 
-    Draw on any paper: what is kept of the drawing, its dark strokes or its edges, stays to the last bit.
+    Draw on any paper: the dark strokes or the edges of the drawing can be kept to the last bit. The sheet has
+    a row an image, of up to 16: as given, the start, the result, the difference.
+
+    The paper keeps nothing; its values, at 224 pixels: radius 40, 60 steps of 1.
     """
 
+    input: InputFlags
+    classifier: ClassifierName = "cifar10"
+    label: ClassName = None
     keep: str = "nothing"
-    """What of the drawing stays as it is: nothing (the paper), strokes, or edges."""
-    out: Path = Path("sketched.png")
-    """The sheet, a PNG with a row an image, of up to 16: as given, the start, the result, the difference."""
-    radius: float = 10.0
-    """Largest l2 distance from the drawing, in pixel values of [0, 1] at 32 pixels (paper: 40 at 224)."""
-    steps: int = 40
-    """Steps of the ascent (paper: 60)."""
-    step_size: float = 0.2
-    """l2 length of a step, at 32 pixels (paper: 1 at 224)."""
+    """Part of the drawing that is kept as it is: nothing, strokes, or edges."""
+    objective: ObjectiveName = "log-prob"
+    ascent: AscentFlags = AscentFlags(radius=10.0, steps=40, step_size=0.2)
+    output: OutputFlags = OutputFlags(out=Path("sketched.png"))
+    system: SystemFlags = SystemFlags()
 
 
 def sketch(options: Options) -> int:
-    """Load, climb, write."""
-    checks.named("keep", options.keep, KEEP)
-    subject = studio.read(options)
-    options = studio.scaled(options, subject.release)
-    task = functools.partial(sketching, keep=options.keep, objective=options.objective, radius=options.radius)
-    climb_fn = synthesis.with_optimizer(task, steepest(L2, options.step_size))
-    return gallery.publish(options, subject, studio.paint(options, subject, climb_fn), {})
+    """Sketch and report."""
+    from rsynth_jax.sampling import samplers
+    from rsynth_jax.storage import releases
+    from rsynth_jax.synthesis import tasks
+
+    o = options
+    kinds = {"nothing": tasks.no_pixels, "strokes": tasks.dark_pixels, "edges": tasks.edge_pixels}
+    keep = checks.named("keep", o.keep, kinds)
+    objective = class_objective(o.objective)
+    o.output.check_writable()
+    release = releases.load(o.classifier)
+    given = read(o.input, release, o.label)
+    with monitor(len(given.images), o.ascent.steps, o.output.animated) as watched:
+        settings = o.ascent.settings | watched.run
+        samples = samplers.sketch(
+            release, given.images, given.labels, keep=keep, objective=objective, **settings
+        )
+    title = title_of(o.objective, o.ascent.steps, o.ascent, release)
+    return report(o.output, edits(release, given, samples, watched, title, {}))
 
 
 def main() -> None:
-    """The command."""
-    console.run(Options, sketch)
+    """Run the command."""
+    run(Options, sketch)
 
 
 if __name__ == "__main__":

@@ -140,13 +140,3 @@ def test_flips_are_the_image_and_its_mirror_and_both_occur():
     keys = jax.random.split(jax.random.key(0), 50)
     flips = np.asarray(jax.vmap(lambda key: images.random_flip(key, IMAGE))(keys))
     assert {flip.tobytes() for flip in flips} == {IMAGE.tobytes(), IMAGE[:, ::-1].tobytes()}
-
-
-def test_the_grid_places_image_k_in_row_k_over_columns_and_all_else_is_white():
-    pictures = np.random.default_rng(0).random((5, 3, 4, 1), np.float32)
-    sheet = np.array(images.grid(pictures, columns=2, gap=1))
-    for k, picture in enumerate(pictures):
-        row, column = k // 2 * 4, k % 2 * 5
-        assert_array_equal(sheet[row : row + 3, column : column + 4], picture)
-        sheet[row : row + 3, column : column + 4] = 1
-    assert_array_equal(sheet, np.ones((12, 10, 1)))

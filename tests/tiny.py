@@ -5,8 +5,10 @@ with tiny.network():
 """
 
 import contextlib
+import dataclasses
 import functools
 from pathlib import Path
+from typing import Any, get_type_hints
 from unittest import mock
 
 import flax.linen as nn
@@ -97,3 +99,17 @@ def release(
     )
     releases.save(path, released)
     return released
+
+
+def options(kind: type, **flags: Any) -> Any:
+    """A program's options, each flag in the group that has it."""
+    for name, hint in get_type_hints(kind).items():
+        if dataclasses.is_dataclass(hint):
+            own = {
+                field.name: flags.pop(field.name) for field in dataclasses.fields(hint) if field.name in flags
+            }
+            default = kind.__dataclass_fields__[name].default
+            flags[name] = (
+                hint(**own) if default is dataclasses.MISSING else dataclasses.replace(default, **own)
+            )
+    return kind(**flags)

@@ -3,7 +3,7 @@
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Options:
         input: InputFlags
-        label: Class = None
+        label: ClassName = None
         ascent: AscentFlags = AscentFlags(radius=1.5, steps=40, step_size=0.1)
         output: OutputFlags = OutputFlags(out=Path("inpainted.png"))
 
@@ -26,11 +26,14 @@ if TYPE_CHECKING:
     from rsynth_jax.synthesis.tasks import ClassObjective
     from rsynth_jax.types import Bytes
 
+ClassifierName = Annotated[
+    str, arg(help="A bundled classifier by name, a .safetensors file, or a training run.")
+]
 Seed = Annotated[int, arg(help="Seed of the random draws.")]
 BatchSize = Annotated[
     int, arg(help="Images computed together; changes the speed, and the results by no more than rounding.")
 ]
-Class = Annotated[
+ClassName = Annotated[
     str | None,
     arg(
         name="class",
@@ -38,8 +41,13 @@ Class = Annotated[
         help="Target class, by name or number; by default an .npz's own labels, else the predicted class.",
     ),
 ]
-Objective = Annotated[str, arg(help="log-prob (the paper's), logit, sum of both, or energy (of any class).")]
-Json = Annotated[Path | None, arg(metavar="FILE", help="Also write every number printed, as JSON.")]
+ObjectiveName = Annotated[
+    str, arg(help="log-prob (the paper's), logit, sum of both, or energy (of any class).")
+]
+ParameterizationName = Annotated[
+    str, arg(help="Coordinates of the ascent: pixel, pyramid (coarse to fine), or fourier.")
+]
+JsonFile = Annotated[Path | None, arg(metavar="FILE", help="Also write every number printed, as JSON.")]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,14 +58,6 @@ class SystemFlags:
     """Compile every program again, and do not keep the compiled programs."""
     version: bool = False
     """Print the version and exit."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ClassifierFlags:
-    """The classifier."""
-
-    classifier: str = "cifar10"
-    """A bundled classifier by name, a .safetensors file, or a training run."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -141,7 +141,7 @@ class OutputFlags:
     """Also write the images as arrays: images uint8 (n, h, w, c), labels, class_names."""
     gif: Annotated[Path | None, arg(metavar="FILE")] = None
     """Also write an animation; the name must end in .gif."""
-    json: Json = None
+    json: JsonFile = None
 
     def __post_init__(self) -> None:
         if self.gif is not None and not is_animation(self.gif):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from rsynth_jax.cli import sheets
-from rsynth_jax.cli.options import Inputs, OutputFlags, is_animation
+from rsynth_jax.cli.options import Inputs, LengthFlags, OutputFlags, is_animation
 from rsynth_jax.cli.run import Monitor
 from rsynth_jax.cli.sheets import Page
 from rsynth_jax.metrics import estimates
@@ -48,16 +48,23 @@ class Result(NamedTuple):
     skipped: Sequence[str] = ()
 
 
-class Way(NamedTuple):
-    """How an ascent went, for titles: the objective's name, the steps, their length at the images' size."""
+class Title(NamedTuple):
+    """The title of a sheet: the objective's name, the steps, their length at the classifier's side."""
 
     name: str
     steps: int
     step_size: float
 
-    def title(self, step: int) -> str:
+    def after(self, step: int) -> str:
         """Describe the images after so many steps."""
         return f"{self.name}, {step} of {self.steps} steps of {self.step_size:g}"
+
+
+def title_of(name: str, steps: int, flags: LengthFlags, release: "Release") -> Title:
+    """Describe an ascent by its flags."""
+    from rsynth_jax.sampling.samplers import SIDE
+
+    return Title(name, steps, flags.step_size * release.image_shape[0] / SIDE)
 
 
 def report(output: OutputFlags, result: Result) -> int:
@@ -104,7 +111,7 @@ def edits(
     given: Inputs,
     samples: "Samples",
     watched: Monitor,
-    way: Way,
+    title: Title,
     extra: Mapping[str, np.ndarray],
 ) -> Result:
     """Lay out edited images: a row each, as given, the start, the result, the difference.
@@ -125,11 +132,11 @@ def edits(
     def page(step: int, images: "Bytes", names: list[str]) -> Page:
         columns = (given.images, samples.starts, images, difference(given.images, images))
         cells = np.stack([column[:ROWS] for column in columns], axis=1)
-        return Page(cells, names, f"given, start, {way.title(step)}, difference")
+        return Page(cells, names, f"given, start, {title.after(step)}, difference")
 
     more = "".join(f", {name.replace('_', ' ')} {numbers[name]:.4g}" for name in extra)
     return Result(
-        page(way.steps, samples.images, captions),
+        page(title.steps, samples.images, captions),
         numbers,
         f"{len(given.images)} images in {watched.seconds:.1f} s; {numbers['share']:.0%} end in their class, "
         f"mean p {numbers['p_start']:.2f} -> {numbers['p']:.2f}, l2 moved {numbers['l2_moved']:.2f}{more}",
@@ -195,7 +202,7 @@ def image_arrays(release: "Release", samples: "Samples") -> dict[str, np.ndarray
 
 def difference(given: "Bytes", result: "Bytes") -> "Bytes":
     """Show result - given, gray where nothing changed."""
-    return np.uint8(np.clip(128 + (np.int16(result) - given), 0, 255))
+    return np.clip(128 + (np.int16(result) - given), 0, 255).astype(np.uint8)
 
 
 def largest_change(given: "Bytes", result: "Bytes", where: np.ndarray) -> np.ndarray:

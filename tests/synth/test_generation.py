@@ -12,13 +12,16 @@ from PIL import Image as Pillow
 from tiny import NAMES, refused
 
 from rsynth_jax import models
-from rsynth_jax.cli import run as console
+from rsynth_jax.cli import sheets
+from rsynth_jax.cli.parse import parse
+from rsynth_jax.sampling import samplers
+from rsynth_jax.storage import releases
 from rsynth_jax.synthesis.objectives import CLASS_OBJECTIVES
 from rsynth_jax.training.recipes import RECIPES
 from synth import generation
 from synth.generation import Options
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("networks")
 
 
@@ -32,8 +35,8 @@ def classifier(tmp_path_factory) -> str:
 def generate(classifier: str, folder: Path, **changed) -> Path:
     """Three images of a cat in four steps, unless told otherwise; the folder of the sheet and the arrays."""
     asked = {"classes": ("cat",), "num": 3, "steps": 4, "batch_size": 3} | changed
-    options = Options(classifier, out=folder / "sheet.png", npz=folder / "images.npz", **asked)
-    assert generation.generate(options) == 0
+    asked |= {"out": folder / "sheet.png", "npz": folder / "images.npz"}
+    assert generation.generate(tiny.options(Options, classifier=classifier, **asked)) == 0
     return folder
 
 
@@ -106,8 +109,8 @@ def test_more_steps_climb_higher_and_stay_within_the_radius(classifier, tmp_path
 
 @pytest.mark.parametrize("objective", CLASS_OBJECTIVES)
 def test_every_objective_raises_itself(classifier, objective, tmp_path):
-    release = generation.checkpoints.load(classifier)
-    bound = models.bind(models.create(release.config), release.variables)
+    release = releases.load(classifier)
+    bound = models.bind(release.model, release.variables)
     score = CLASS_OBJECTIVES[objective](bound, 1)
     start = generate(classifier, tmp_path, num=1, steps=0, batch_size=1)
     before = score(of(start, 1)[0].astype(np.float32) / 255)
@@ -117,30 +120,26 @@ def test_every_objective_raises_itself(classifier, objective, tmp_path):
     assert score(of(end, 1)[0].astype(np.float32) / 255) > before
 
 
-@pytest.mark.parametrize(
-    ("recipe", "asked", "steps"),
-    [
-        ({}, None, 15),
-        ({"fake_steps": 24}, None, 15),
-        ({"fake_steps": 32}, None, 20),
-        ({"fake_steps": 32}, 3, 3),
-    ],
-)
-def test_the_steps_follow_those_of_the_fakes_unless_asked_for(classifier, recipe, asked, steps):
-    release = generation.checkpoints.load(classifier)._replace(recipe=recipe)
-    planned = generation.planned(Options(steps=asked), release)
-    assert planned.steps == steps
-    assert (planned.step_size, planned.radius) == (0.75 / 2, 30.0 / 2)  # at 16 pixels
+def test_the_default_steps_follow_those_of_the_fakes(classifier, tmp_path):
+    by_default = generate(classifier, tmp_path / "a", num=1, steps=None)
+    asked = generate(classifier, tmp_path / "b", num=1, steps=15)
+    np.testing.assert_array_equal(of(by_default, 1), of(asked, 1))
 
 
 @pytest.mark.parametrize("fake_steps", [8, 24, 32, 40])
 def test_the_default_way_is_a_quarter_longer_than_that_of_the_fakes(classifier, fake_steps):
-    release = generation.checkpoints.load(classifier)._replace(recipe={"fake_steps": fake_steps})
-    planned = generation.planned(Options(), release)
-    size = generation.SCHEDULES[planned.schedule](planned.step_size, planned.steps)
-    climbed = RECIPES["dual"].fake_step_size * tiny.SHAPE[0] / 32 * fake_steps
-    way = sum(map(size, range(planned.steps)))  # n cosine steps sum to (n + 1) / 2 of the first
+    release = releases.load(classifier)._replace(recipe={"fake_steps": fake_steps})
+    steps = samplers.default_steps(release)
+    size = samplers.SCHEDULES["cosine"](Options().ascent.step_size, steps)
+    climbed = RECIPES["dual"].dual.fake_step_size * fake_steps
+    way = sum(map(size, range(steps)))  # n cosine steps sum to (n + 1) / 2 of the first
     assert way == pytest.approx(1.25 * climbed, rel=0.14)
+
+
+@pytest.mark.parametrize("name", ["fourier", "pyramid"])
+def test_other_coordinates_make_other_images(classifier, tmp_path, cats, name):
+    other = of(generate(classifier, tmp_path, parameterization=name), 1)
+    assert np.abs(other - of(cats, 1)).max() > 10
 
 
 # ---- what it writes
@@ -156,7 +155,8 @@ def test_the_arrays_are_the_images_their_labels_and_the_names(classifier, tmp_pa
 def test_the_sheet_shows_the_images_a_row_a_class(classifier, tmp_path):
     folder = generate(classifier, tmp_path, classes=("all",), num=2, steps=1)
     title = "sum, cosine, 1 of 1 steps of 0.375"  # 0.75 at 32 pixels
-    expected = generation.pictures.sheet(arrays(folder)["images"], 2, NAMES, title)
+    cells = arrays(folder)["images"].reshape(3, 2, *tiny.SHAPE)
+    expected = sheets.draw(sheets.Page(cells, NAMES, title))
     with Pillow.open(folder / "sheet.png") as picture:
         np.testing.assert_array_equal(picture, expected)
 
@@ -165,7 +165,6 @@ def test_a_sheet_of_many_shows_the_first_of_each_class(classifier, tmp_path, mon
     monkeypatch.setattr(generation, "COLUMNS", 2)
     many, few = (tmp_path / name for name in ("many", "few"))
     for folder, num in ((many, 3), (few, 2)):
-        folder.mkdir()
         generate(classifier, folder, classes=("cat", "dog"), num=num)
     assert (many / "sheet.png").read_bytes() == (few / "sheet.png").read_bytes()
     assert len(arrays(many)["images"]) == 6
@@ -193,6 +192,14 @@ def test_the_animation_has_a_frame_for_the_start_and_for_every_stage(classifier,
         assert picture.format == "GIF" and picture.n_frames == frames
 
 
+def test_every_image_is_written_on_its_own_where_asked_for(classifier, tmp_path):
+    generate(classifier, tmp_path, classes=("cat", "dog"), num=2, steps=1, each=True)
+    names = [f"{name}-{i:04d}" for name in ("cat", "dog") for i in range(2)]
+    for name, image in zip(names, arrays(tmp_path)["images"], strict=True):
+        with Pillow.open(tmp_path / "sheet" / f"{name}.png") as picture:
+            np.testing.assert_array_equal(picture, image)
+
+
 def test_no_steps_write_the_starts(classifier, tmp_path):
     generate(classifier, tmp_path, steps=0, json=tmp_path / "n.json")
     numbers = json.loads((tmp_path / "n.json").read_text())
@@ -214,6 +221,7 @@ def test_an_unknown_class_is_refused_with_the_known_ones_and_nothing_is_written(
     [
         ({"objective": "loss"}, "'loss'.*log-prob, logit, sum"),
         ({"schedule": "linear"}, "'linear'.*constant, cosine"),
+        ({"parameterization": "wavelet"}, "'wavelet'.*pixel, fourier, pyramid"),
         ({"momentum": 1.0}, "momentum is 1.0"),
         ({"momentum": -0.5}, "momentum is -0.5"),
         ({"momentum": float("nan")}, "momentum is nan"),
@@ -244,16 +252,14 @@ def test_an_unknown_classifier_is_refused(tmp_path):
 def test_a_sheet_below_a_file_is_refused_and_nothing_else_is_written(classifier, tmp_path):
     (tmp_path / "file").touch()
     with refused(match="cannot write .*sheet.png"):
-        generation.generate(
-            Options(classifier, ("cat",), 1, out=tmp_path / "file/sheet.png", npz=tmp_path / "x.npz", steps=0)
-        )
+        generate(classifier, tmp_path / "file", steps=0)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_classes_are_asked_for_as_words_after_one_flag():
-    options = console.parse(Options, ["--class", "cat", "dog", "--num", "2"])
+    options = parse(Options, ["--class", "cat", "dog", "--num", "2"])
     assert options.classes == ("cat", "dog") and options.num == 2
-    assert console.parse(Options, []) == Options()
+    assert parse(Options, []) == Options()
 
 
 @pytest.mark.parametrize(
