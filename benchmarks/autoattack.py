@@ -66,7 +66,7 @@ class Options:
     """Test images, from the first on."""
     speed: tyro.conf.FlagCreatePairsOff[bool] = False
     """Measure images a second instead."""
-    out: Path = Path("docs/autoattack.json")
+    out: Path = Path("benchmarks/results/autoattack.json")
     """Written, a row after each attack."""
 
 

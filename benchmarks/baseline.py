@@ -1,6 +1,6 @@
 """The honest baseline: images of two classifiers against real ones, judged by ImageNet features.
 
-    python -m benchmarks.baseline --data-dir DIR --out docs/quality
+    python -m benchmarks.baseline --data-dir DIR --out benchmarks/results/quality
 
 Rows: real training images; of the robust classifier the untouched class seeds, the paper's procedure, a
 plain way and our default; our default on the classifier that dual training made of it. Each has 10,000
@@ -54,7 +54,7 @@ class Options:
     """Images of each class."""
     work: Path = Path("baseline")
     """Where images and features are kept."""
-    out: Path = Path("docs/quality")
+    out: Path = Path("benchmarks/results/quality")
     """Written: OUT.json, a row at a time."""
 
 

@@ -1,6 +1,6 @@
 """Is a filled hole nearer to what was there? The program's own fill beside plainer ones and the paper's.
 
-    python -m benchmarks.inpainting --data-dir DIR --lpips FILE --out docs/inpainting
+    python -m benchmarks.inpainting --data-dir DIR --lpips FILE --out benchmarks/results/inpainting
 
 The square in the middle of the first test images, a quarter of the area, is taken out. Nobody tells the
 class: every row climbs to the one that the classifier sees in the image without its hole. PSNR is of the hole
@@ -43,7 +43,7 @@ class Options(nearness.Options):
 
     num: int = 500
     """Test images, from the first on."""
-    out: Path = Path("docs/inpainting")
+    out: Path = Path("benchmarks/results/inpainting")
     """Written: OUT.png, OUT.json."""
 
 

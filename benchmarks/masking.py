@@ -1,6 +1,6 @@
 """Are the gradients masked? Three looks at a classifier, on one sheet.
 
-    python -m benchmarks.masking --data-dir DIR --out docs/masking
+    python -m benchmarks.masking --data-dir DIR --out benchmarks/results/masking
 
 Left: accuracy under APGD-CE (white box) and Square (black box) as epsilon grows; it must fall to 0 and Square
 must never win. Right: the cross-entropy around test images, along the adversary's direction and a random one;
@@ -45,7 +45,7 @@ class Options(record.Options):
     """A bundled classifier by name, a .safetensors file, or a training run."""
     num: int = 200
     """Test images, from the first on."""
-    out: Path = Path("docs/masking")
+    out: Path = Path("benchmarks/results/masking")
     """Written: OUT.png, OUT.json."""
 
 

@@ -1,6 +1,6 @@
 """Are the images copies of training images? Distances to those, beside distances to images never trained on.
 
-    python -m benchmarks.memorisation --data-dir DIR --out docs/memorisation
+    python -m benchmarks.memorisation --data-dir DIR --out benchmarks/results/memorisation
 
 Each of 1,000 samples has a nearest training image and a nearest test image, among as many of both, in the
 features of an ImageNet EfficientNet-Lite0. Copies are nearer to the first. Without them the two distributions
@@ -36,7 +36,7 @@ class Options(record.Options):
 
     num: int = 100
     """Samples of each class."""
-    out: Path = Path("docs/memorisation")
+    out: Path = Path("benchmarks/results/memorisation")
     """Written: OUT.png, OUT.json."""
 
 

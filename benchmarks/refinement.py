@@ -1,6 +1,6 @@
 """Does refinement bring damaged photographs nearer to real ones? Blurred and compressed, before and after.
 
-    python -m benchmarks.refinement --data-dir DIR --out docs/refinement
+    python -m benchmarks.refinement --data-dir DIR --out benchmarks/results/refinement
 
 Each damage is done to the first test images, and `rsynth-refine`'s own defaults refine them towards what the
 classifier sees in the damaged image, which it may get wrong. Fréchet distances (features of an ImageNet
@@ -38,7 +38,7 @@ class Options(record.Options):
 
     num: int = 2000
     """Test images to damage, from the first on; the others are the judges."""
-    out: Path = Path("docs/refinement")
+    out: Path = Path("benchmarks/results/refinement")
     """Written: OUT.png, OUT.json."""
 
 

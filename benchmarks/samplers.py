@@ -1,6 +1,6 @@
 """Which way up gives the best images: one change at a time from a base, at equal cost, on any classifier.
 
-    python -m benchmarks.samplers --classifier cifar10 --data-dir DIR --out docs/samplers
+    python -m benchmarks.samplers --classifier cifar10 --data-dir DIR --out benchmarks/results/samplers
 
 Each row climbs 2,000 images, 200 a class, in its own way (benchmarks/ways.py) and compares them with the test
 images: Fréchet's distance, KID, precision and recall on the features of an ImageNet EfficientNet-Lite0, which
@@ -67,7 +67,7 @@ class Options(record.Options):
     """Images of each class."""
     work: Path = Path("samplers")
     """Where the images of every row are kept."""
-    out: Path = Path("docs/samplers")
+    out: Path = Path("benchmarks/results/samplers")
     """Written: OUT.png, OUT.json."""
 
 

@@ -47,7 +47,7 @@ class Options(nearness.Options):
     """The first test image."""
     num: int = 200
     """Test images, from the first on."""
-    out: Path = Path("docs/superresolution")
+    out: Path = Path("benchmarks/results/superresolution")
     """Written: OUT.png, OUT.json."""
 
 

@@ -38,7 +38,7 @@ class Options(nearness.Options):
     """A classifier of the same classes, trained alone: a name, a file, or a training run."""
     num: int = 100
     """Test images of each class, from the first on."""
-    out: Path = Path("docs/translation")
+    out: Path = Path("benchmarks/results/translation")
     """Written: OUT.png, OUT.json."""
 
 
