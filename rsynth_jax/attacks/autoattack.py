@@ -4,7 +4,8 @@
         attempt = attack.attempt(key, classifier, Example(image, label, logits), index=0)
 
 An attempt is a start and an `Ascent`, whatever it moves by: gradients with momentum, linear models of the
-boundary, or random squares. `rsynth_jax.attacks.runner` runs them on many images.
+boundary, or random squares. `rsynth_jax.attacks.runner` runs them on many images. The functions are cached:
+equal arguments give the same attack, whose programs are compiled once.
 """
 
 import functools
@@ -70,6 +71,7 @@ def is_adversarial(threat: Threat, classifier: Classifier, example: Example, ima
     return wrong & (distance <= threat.epsilon * (1 + 1e-5) + 1e-6)
 
 
+@functools.cache
 def pgd(threat: Threat, steps: Steps, loss: Loss = objectives.cross_entropy, restarts: int = 1) -> Attack:
     """Projected gradient ascent (Madry et al. 2018) of `loss`, from random starts."""
 
@@ -84,6 +86,7 @@ def pgd(threat: Threat, steps: Steps, loss: Loss = objectives.cross_entropy, res
     return Attack(f"PGD-{steps.num_steps}", attempt, steps.num_steps, restarts)
 
 
+@functools.cache
 def auto_pgd(
     threat: Threat, num_steps: int = STEPS, loss: Loss = objectives.cross_entropy, restarts: int = 1
 ) -> Attack:
@@ -97,6 +100,7 @@ def auto_pgd(
     return Attack(f"APGD-{names.get(loss, 'loss').upper()}", attempt, num_steps, restarts)
 
 
+@functools.cache
 def auto_pgd_targeted(threat: Threat, num_steps: int = STEPS, num_targets: int = TARGETS) -> Attack:
     """APGD of the targeted DLR loss, towards each of the likeliest wrong classes in turn."""
 
@@ -107,6 +111,7 @@ def auto_pgd_targeted(threat: Threat, num_steps: int = STEPS, num_targets: int =
     return Attack("APGD-T", attempt, num_steps, num_targets)
 
 
+@functools.cache
 def fab_targeted(threat: Threat, num_steps: int = STEPS, num_targets: int = TARGETS) -> Attack:
     """FAB towards each of the likeliest wrong classes in turn; success is to end within the threat."""
 
@@ -119,6 +124,7 @@ def fab_targeted(threat: Threat, num_steps: int = STEPS, num_targets: int = TARG
     return Attack("FAB-T", attempt, num_steps, num_targets)
 
 
+@functools.cache
 def square_attack(threat: Threat, num_queries: int = QUERIES, restarts: int = 1) -> Attack:
     """The Square Attack (Andriushchenko et al. 2020) of the margin."""
 

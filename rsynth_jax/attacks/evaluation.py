@@ -1,68 +1,118 @@
-"""Judging a classifier: who is right, on clean images and under attack.
+"""Accuracy of a classifier, on clean images and under attack.
 
-judge = make_judge(model, threat, standard(threat, num_classes=10))
-right = judge(variables, key, images, labels)
-print(right.clean.mean(), right.adversarial.mean())
+attacks = standard(threat, num_classes=10)
+found = evaluate(model, variables, images, labels, threat, attacks, key=jax.random.key(0))
+print(found.clean.mean(), found.robust.mean())
 """
 
+import functools
+import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import numpy as np
+from jaxtyping import Array, Bool, Float, Int
 
-from rsynth_jax import sharding as parallel
-from rsynth_jax.attacks import runner as siege
+from rsynth_jax import sharding
 from rsynth_jax.attacks.autoattack import Attack
-from rsynth_jax.attacks.runner import BATCH_SIZE, Examples
+from rsynth_jax.attacks.runner import BATCH_SIZE, Examples, make_runner, run_attack
 from rsynth_jax.attacks.threats import Threat
 from rsynth_jax.images import decode
 from rsynth_jax.models import bind
+from rsynth_jax.types import Bytes, Image, Key, Logits, Variables
 
 
-class Right(NamedTuple):
-    """Of each image, bool (n,): whether the class was right on it, clean and attacked."""
+class Evaluation(NamedTuple):
+    """Which of n images are classified correctly.
 
-    clean: np.ndarray
-    adversarial: np.ndarray
+    Attributes:
+      clean: before any attack, bool (n,).
+      remaining: after each attack and all before it, bool (n,) each.
+      seconds: that the clean predictions took, then each attack, compilation included.
+    """
+
+    clean: Bool[np.ndarray, " n"]
+    remaining: tuple[Bool[np.ndarray, " n"], ...]
+    seconds: tuple[float, ...]
+
+    @property
+    def robust(self) -> Bool[np.ndarray, " n"]:
+        """Which images withstand every attack, bool (n,)."""
+        return (self.clean, *self.remaining)[-1]
 
 
-def make_logits(model: nn.Module) -> Callable:
-    """(variables, images uint8 (n, h, w, c)) -> logits (n, k)."""
+Callback = Callable[[Attack, int, int, int], None]  # an attack, and the three counts of `runner.Callback`
 
-    def logits(variables, image):
+
+def evaluate(
+    model: nn.Module,
+    variables: Variables,
+    images: Bytes,
+    labels: Int[np.ndarray, " n"],
+    threat: Threat,
+    attacks: Sequence[Attack],
+    *,
+    key: Key,
+    batch_size: int = BATCH_SIZE,
+    callback: Callback | None = None,
+) -> Evaluation:
+    """Classify the images, then attack those still classified correctly, one attack after the other.
+
+    An image counts as lost once any attempt finds a misclassified image within the threat.
+
+    Args:
+      model: the network.
+      variables: its parameters and batch statistics.
+      images: uint8 (n, h, w, c).
+      labels: int (n,), in [0, k).
+      threat: by which the attacks' images are checked.
+      attacks: in order, as `autoattack.standard` or `autoattack.pgd` return them; none for clean accuracy.
+      key: of the attacks' draws. The result does not depend on the batches.
+      batch_size: images, or attempts of an attack, in one batch.
+      callback: called as each attack proceeds.
+    """
+    began = time.perf_counter()
+    logits = predict_logits(model, variables, images, batch_size)
+    examples = Examples(images, labels, logits)
+    clean = remaining = correct(logits, labels)
+    found = Evaluation(clean, (), (time.perf_counter() - began,))
+    for attack in attacks:
+        began = time.perf_counter()
+        runner = make_runner(model, threat, attack)
+        progress = None if callback is None else functools.partial(callback, attack)
+        result = run_attack(runner, variables, key, examples, remaining, batch_size, progress)
+        remaining = remaining & ~result.broken
+        seconds = (*found.seconds, time.perf_counter() - began)
+        found = Evaluation(clean, (*found.remaining, remaining), seconds)
+    return found
+
+
+def correct(logits: Array | np.ndarray, labels: Array | np.ndarray) -> np.ndarray:
+    """Whether the largest of the logits (n, k) is the label's, bool (n,)."""
+    return np.asarray(logits).argmax(axis=-1) == np.asarray(labels)
+
+
+def predict_logits(
+    model: nn.Module, variables: Variables, images: Bytes, batch_size: int = BATCH_SIZE
+) -> Float[np.ndarray, "n k"]:
+    """Compute the logits float32 (n, k) of images uint8 (n, h, w, c), in batches of one size."""
+    size = sharding.padded(min(batch_size, len(images)))
+    devices = sharding.over_devices(size)
+    variables = devices.replicate(variables)
+    parts = []
+    for start in range(0, len(images), size):
+        chosen = np.arange(start, start + size) % len(images)  # the last batch wraps around
+        parts.append(np.asarray(logits_program(model)(variables, devices.split(images[chosen]))))
+    return np.concatenate(parts)[: len(images)]
+
+
+@functools.lru_cache(maxsize=16)
+def logits_program(model: nn.Module) -> Callable[[Variables, Bytes | Array], Array]:
+    """Compile (variables, images uint8 (n, h, w, c)) -> logits (n, k), once for each model."""
+
+    def logits(variables: Variables, image: Image) -> Logits:
         return bind(model, variables).logits(decode(image))
 
-    return jax.vmap(logits, (None, 0))
-
-
-def seen(logits: Callable, variables, images, labels, batch_size: int = BATCH_SIZE) -> Examples:
-    """The images with their labels and the logits they get, in batches of one size."""
-    devices = parallel.over_devices(batch_size)
-    variables, parts = devices.replicate(variables), []
-    for start in range(0, len(labels), batch_size):
-        chosen = np.arange(start, start + batch_size) % len(labels)  # the last batch wraps around
-        parts.append(np.asarray(logits(variables, devices.split(images[chosen]))))
-    return Examples(images, labels, np.concatenate(parts)[: len(labels)])
-
-
-def right(logits, labels):
-    """Whose largest logit is the label's, bool (n,)."""
-    return logits.argmax(axis=-1) == labels
-
-
-def make_judge(model: nn.Module, threat: Threat, attacks: Sequence[Attack]) -> Callable:
-    """(variables, key, images, labels, batch_size) -> Right, after all attacks one after the other."""
-    logits = jax.jit(make_logits(model))
-    sieges = [siege.make_siege(model, threat, attack) for attack in attacks]
-
-    def judge(variables, key, images, labels, batch_size=BATCH_SIZE) -> Right:
-        victims = seen(logits, variables, images, labels, batch_size)
-        clean = standing = right(victims.logits, labels)
-        for each in sieges:
-            fallen = siege.run_attack(each, variables, key, victims, standing, batch_size)
-            standing = standing & ~fallen.images
-        return Right(clean, standing)
-
-    return judge
+    return jax.jit(jax.vmap(logits, (None, 0)))

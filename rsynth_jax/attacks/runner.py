@@ -1,13 +1,14 @@
-"""Carrying an attack out on many images: a batch that stays full.
+"""Run an attack on many images, in one batch that stays full.
 
-    siege = make_siege(model, threat, attack)
-    fallen = run_attack(siege, variables, key, victims, standing)
+    runner = make_runner(model, threat, attack)
+    result = run_attack(runner, variables, key, examples, remaining)
 
-The attempts at all images wait in a queue for the places of one batch. A place is free again as soon as its
-attempt has ended or its image has fallen, to any attempt, so no work is spent on points already broken and
-one compiled program serves every attempt. Attempt t at image i draws from key i and t alone.
+The attempts at all images wait in a queue for the rows of one batch. A row is free again as soon as its
+attempt has ended, or any attempt at its image has succeeded: no work is spent on broken images, and one
+compiled program serves every attempt. Attempt t at image i draws from (key, i, t) alone.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -15,153 +16,211 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Int
 
-from rsynth_jax import sharding as parallel
-from rsynth_jax.attacks.autoattack import Attack, Example, is_adversarial
+from rsynth_jax import sharding
+from rsynth_jax.attacks.autoattack import Attack, Attempt, Example, is_adversarial
 from rsynth_jax.attacks.threats import Threat
 from rsynth_jax.images import decode
 from rsynth_jax.models import bind
 from rsynth_jax.synthesis import ascent
-from rsynth_jax.types import Key
+from rsynth_jax.synthesis.ascent import Ascent, AscentInfo
+from rsynth_jax.types import Bytes, Classifier, Image, Key, Scalar, Variables
 
 BATCH_SIZE = 100
+
+Callback = Callable[[int, int, int], None]  # (attempts ended or skipped, of how many, images not yet broken)
 
 
 class Examples(NamedTuple):
     """Images uint8 (n, h, w, c), labels (n,) and clean logits (n, k)."""
 
-    images: np.ndarray
-    labels: np.ndarray
-    logits: np.ndarray
+    images: Bytes
+    labels: Int[np.ndarray, " n"]
+    logits: Float[np.ndarray, "n k"]
 
 
-class Siege(NamedTuple):
-    """An attack as compiled programs over a batch of places.
-
-    Attributes:
-      attack: what is carried out.
-      begin: (variables, places) -> states, each at its attempt's start.
-      more: (variables, places, states) -> states a chunk of steps on, and who has won, bool (n,).
-      num_calls: of `more`, that make an attempt.
-    """
-
-    attack: Attack
-    begin: Callable
-    more: Callable
-    num_calls: int
-
-
-class Places(NamedTuple):
-    """What a batch works on, a row an attempt."""
+class Rows(NamedTuple):
+    """The attempts of a batch: the key of each row's image, the example, and the index of the try."""
 
     keys: Any
-    victims: Examples
+    examples: Any
     tries: Any
 
 
+class AttackRunner(NamedTuple):
+    """An attack as compiled programs over the rows of a batch.
+
+    Attributes:
+      attack: the attack.
+      init: (variables, rows) -> states, each at its attempt's start.
+      advance: (variables, rows, states) -> states a chunk of steps on, and which images are adversarial,
+        bool (n,).
+      num_calls: of `advance`, that complete an attempt.
+    """
+
+    attack: Attack
+    init: Callable[[Variables, Rows], Any]
+    advance: Callable[[Variables, Rows, Any], tuple[Any, Array]]
+    num_calls: int
+
+
 class AttackResult(NamedTuple):
-    """Which images fell, bool (n,), and to what: float32 (n, h, w, c), the clean image where none did."""
+    """Which images are broken, bool (n,), and by what: float32 (n, h, w, c), the clean image elsewhere."""
 
-    images: np.ndarray
-    adversarial: np.ndarray
+    broken: Bool[np.ndarray, " n"]
+    adversarial: Float[np.ndarray, "n h w c"]
 
 
-def make_siege(model: nn.Module, threat: Threat, attack: Attack) -> Siege:
-    """The programs of one attack."""
-    chunk = ascent.chunk(attack.num_steps)
+@functools.lru_cache(maxsize=16)
+def make_runner(model: nn.Module, threat: Threat, attack: Attack) -> AttackRunner:
+    """Build the programs of one attack; the same arguments return the same compiled programs.
 
-    def attempt(variables, place: Places):
+    An attempt is split into calls of equal length, at most `ascent.CHUNK` steps; where that makes more steps
+    than the attack has, the last ones change nothing.
+    """
+    num_calls = -(-attack.num_steps // ascent.CHUNK)
+    length = -(-attack.num_steps // num_calls)
+
+    def attempt(variables: Variables, row: Rows) -> tuple[Classifier, Example, Attempt]:
         classifier = bind(model, variables)
-        victim = Example(decode(place.victims.images), place.victims.labels, place.victims.logits)
-        key = jax.random.fold_in(place.keys, place.tries)
-        return classifier, victim, attack.attempt(key, classifier, victim, place.tries)
+        example = Example(decode(row.examples.images), row.examples.labels, row.examples.logits)
+        key = jax.random.fold_in(row.keys, row.tries)
+        start, climb = attack.attempt(key, classifier, example, row.tries)
+        if num_calls * length > attack.num_steps:
+            climb = _stop_after(attack.num_steps, climb)
+        return classifier, example, Attempt(start, climb)
 
-    def begin(variables, place):
-        _, _, (start, climb) = attempt(variables, place)
-        return climb.init(start)
+    def init(variables: Variables, row: Rows) -> Any:
+        _, _, each = attempt(variables, row)
+        return each.ascent.init(each.start)
 
-    def more(variables, place, state):
-        classifier, victim, (_, climb) = attempt(variables, place)
-        state, _ = ascent.advance(climb, state, chunk)
-        return state, is_adversarial(threat, classifier, victim, state.image)
+    def advance(variables: Variables, row: Rows, state: Any) -> tuple[Any, Scalar]:
+        classifier, example, each = attempt(variables, row)
+        state, _ = ascent.advance(each.ascent, state, length)
+        return state, is_adversarial(threat, classifier, example, state.image)
 
-    programs = jax.jit(jax.vmap(begin, (None, 0))), jax.jit(jax.vmap(more, (None, 0, 0)))
-    return Siege(attack, *programs, attack.num_steps // chunk)
-
-
-@jax.jit
-def replaced(chosen, fresh, states):
-    """`fresh` in the chosen rows, `states` in the others."""
-
-    def rows(new, old):
-        return jnp.where(chosen.reshape(-1, *[1] * (new.ndim - 1)), new, old)
-
-    return jax.tree.map(rows, fresh, states)
-
-
-class Batch:
-    """The places of a batch on the host: who works on what, and for how many more calls."""
-
-    def __init__(self, size: int, queue: Iterator[tuple[int, int]], num_calls: int):
-        self.image, self.index, self.left = np.zeros((3, size), int)
-        self.queue, self.num_calls, self.taken = queue, num_calls, 0
-
-    def fill(self, standing: np.ndarray) -> np.ndarray:
-        """Free the places that are done, and give them the next attempts at standing images."""
-        self.left[~standing[self.image]] = 0
-        free, filled = np.flatnonzero(self.left == 0), np.zeros(len(self.left), bool)
-        for place in free:
-            for image, index in self.queue:
-                self.taken += 1
-                if standing[image]:
-                    self.image[place], self.index[place], self.left[place] = image, index, self.num_calls
-                    filled[place] = True
-                    break
-        return filled
-
-    def work(self) -> tuple[np.ndarray, np.ndarray]:
-        """Image and try of every place, copied: JAX converts an int64 array once and keeps the result."""
-        return self.image.astype(np.int32), self.index.astype(np.int32)
-
-    def active(self) -> np.ndarray:
-        """Which places are at work."""
-        return self.left > 0
+    return AttackRunner(
+        attack=attack,
+        init=jax.jit(jax.vmap(init, (None, 0))),
+        advance=jax.jit(jax.vmap(advance, (None, 0, 0))),
+        num_calls=num_calls,
+    )
 
 
 def run_attack(
-    siege: Siege,
-    variables,
+    runner: AttackRunner,
+    variables: Variables,
     key: Key,
-    victims: Examples,
-    standing: np.ndarray,
+    examples: Examples,
+    remaining: Bool[np.ndarray, " n"],
     batch_size: int = BATCH_SIZE,
-    report: Callable[[int, int, int], None] = lambda over, total, standing: None,
+    callback: Callback | None = None,
 ) -> AttackResult:
-    """Attack every image that is `standing`, bool (n,).
+    """Attack every image that is `remaining`.
 
-    `report` is called as it goes on: attempts over or spared, of how many, and images still standing.
+    Args:
+      runner: of the attack.
+      variables: of the network.
+      key: from which the keys of all attempts follow.
+      examples: the n images with their labels and logits.
+      remaining: which of them to attack.
+      batch_size: attempts under way together, rounded up to a multiple of the number of devices.
+      callback: called after every chunk of steps.
     """
-    standing, found = standing.copy(), victims.images.astype(np.float32) / 255
-    begun, total = standing.copy(), siege.attack.num_tries * int(standing.sum())
-    if not total:
-        return AttackResult(begun, found)  # none
-    queue = ((i, t) for t in range(siege.attack.num_tries) for i in np.flatnonzero(begun))
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(len(standing)))
-    size = min(batch_size, -(-total // jax.device_count()) * jax.device_count())
-    devices, batch = parallel.over_devices(size), Batch(size, queue, siege.num_calls)
-    variables, states, places = devices.replicate(variables), None, None
-    while (filled := batch.fill(standing)).any() or batch.active().any():
-        if filled.any():
-            chosen, tries = batch.work()
-            rows = Examples(*(part[chosen] for part in victims))
-            places = devices.split(Places(keys[chosen], rows, tries))
-            fresh = siege.begin(variables, places)
-            states = fresh if states is None else replaced(devices.split(filled), fresh, states)
-        states, won = siege.more(variables, places, states)
-        won = np.asarray(won) & batch.active()
-        batch.left = np.maximum(batch.left - 1, 0)
-        if won.any():
-            standing[batch.image[won]] = False
-            found[batch.image[won]] = np.asarray(states.image)[won]
-        report(batch.taken - int(batch.active().sum()), total, int(standing.sum()))
-    return AttackResult(begun & ~standing, found)
+    broken = np.zeros(len(remaining), bool)
+    adversarial = examples.images.astype(np.float32) / 255
+    num_attempts = runner.attack.num_tries * int(remaining.sum())
+    if num_attempts == 0:
+        return AttackResult(broken, adversarial)
+    batch = _Batch(sharding.padded(min(batch_size, num_attempts)), runner, remaining)
+    devices = sharding.over_devices(len(batch.calls_left))
+    variables = devices.replicate(variables)
+    keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(len(remaining)))
+    rows: Any = None
+    states: Any = None
+    while (new := batch.refill(broken)).any() or batch.active.any():
+        if new.any():
+            rows = devices.split(batch.rows(keys, examples))
+            started = runner.init(variables, rows)
+            states = started if states is None else _replace(devices.split(new), started, states)
+        states, succeeded = runner.advance(variables, rows, states)
+        hits = np.asarray(succeeded) & batch.active
+        batch.calls_left -= batch.active
+        if hits.any():
+            broken[batch.images[hits]] = True
+            adversarial[batch.images[hits]] = np.asarray(states.image)[hits]
+        if callback is not None:
+            num_ended = batch.num_taken - int(batch.active.sum())
+            callback(num_ended, num_attempts, int((remaining & ~broken).sum()))
+    return AttackResult(broken, adversarial)
+
+
+class _Batch:
+    """The rows of a batch on the host: the image and the try of each, and its calls to come."""
+
+    def __init__(self, size: int, runner: AttackRunner, remaining: np.ndarray):
+        tries = range(runner.attack.num_tries)
+        self.images = np.zeros(size, int)
+        self.tries = np.zeros(size, int)
+        self.calls_left = np.zeros(size, int)
+        self.num_calls = runner.num_calls
+        self.num_taken = 0
+        self.queue = ((int(image), index) for index in tries for image in np.flatnonzero(remaining))
+
+    @property
+    def active(self) -> np.ndarray:
+        """Which rows have an attempt under way."""
+        return self.calls_left > 0
+
+    def refill(self, broken: np.ndarray) -> np.ndarray:
+        """Free the rows of broken images, and give free rows the next attempts; which rows are new."""
+        self.calls_left[broken[self.images]] = 0
+        new = np.zeros(len(self.calls_left), bool)
+        for row, (image, index) in zip(np.flatnonzero(~self.active), self._attempts(broken), strict=False):
+            self.images[row] = image
+            self.tries[row] = index
+            self.calls_left[row] = self.num_calls
+            new[row] = True
+        return new
+
+    def _attempts(self, broken: np.ndarray) -> Iterator[tuple[int, int]]:
+        """The attempts of the queue, without those at broken images."""
+        for image, index in self.queue:
+            self.num_taken += 1
+            if not broken[image]:
+                yield image, index
+
+    def rows(self, keys: Array, examples: Examples) -> Rows:
+        """What every row works on; copied, as JAX may keep an array that it converts."""
+        images = self.images.astype(np.int32)
+        return Rows(keys[images], Examples(*(part[images] for part in examples)), self.tries.astype(np.int32))
+
+
+class _LimitedState(NamedTuple):
+    """The image, the steps to come, and the wrapped ascent's own state."""
+
+    image: Image
+    steps_left: Scalar
+    inner: Any
+
+
+def _stop_after(num_steps: int, climb: Ascent) -> Ascent:
+    """Change nothing after `num_steps` steps."""
+
+    def init(image: Image) -> _LimitedState:
+        inner = climb.init(image)
+        return _LimitedState(inner.image, jnp.int32(num_steps), inner)
+
+    def step(state: _LimitedState) -> tuple[_LimitedState, AscentInfo]:
+        inner, info = climb.step(state.inner)
+        inner = ascent.select(state.steps_left > 0, inner, state.inner)
+        return _LimitedState(inner.image, state.steps_left - 1, inner), info
+
+    return Ascent(init, step)
+
+
+@jax.jit
+def _replace(chosen: Array, new: Any, old: Any) -> Any:
+    """`new` in the chosen rows, `old` in the others."""
+    return jax.vmap(ascent.select)(chosen, new, old)

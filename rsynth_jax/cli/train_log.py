@@ -68,7 +68,7 @@ class Watch:
         """Every `LOG_EVERY` steps: one line of the log, one look at the bar."""
         if step % LOG_EVERY:
             return
-        clean = evaluation.right(self.plan.look(state.variables, batch[0]), batch[1])
+        clean = evaluation.correct(self.plan.look(state.variables, batch[0]), batch[1])
         seconds = self.clock.lap()
         record = {"step": step, "epoch": step / self.plan.epoch, "clean_accuracy": float(jnp.mean(clean))}
         record |= {name: float(value) for name, value in metrics._asdict().items()}

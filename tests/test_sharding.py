@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from rsynth_jax import sharding as parallel
+from rsynth_jax import sharding
 
 BATCH = np.arange(48, dtype=np.float32).reshape(16, 3)
 
@@ -20,11 +20,18 @@ def num_devices(array) -> int:
 )
 def test_a_batch_is_split_over_the_largest_number_of_devices_that_divides_it(batch_size, devices):
     assert jax.device_count() == 8
-    assert num_devices(parallel.over_devices(batch_size).split(np.zeros((batch_size, 2)))) == devices
+    assert num_devices(sharding.over_devices(batch_size).split(np.zeros((batch_size, 2)))) == devices
+
+
+@pytest.mark.parametrize(("batch_size", "size"), [(1, 1), (5, 5), (8, 8), (9, 16), (100, 104), (128, 128)])
+def test_a_padded_batch_leaves_no_device_idle(batch_size, size):
+    assert sharding.padded(batch_size) == size
+    devices = sharding.over_devices(size)
+    assert num_devices(devices.split(np.zeros(size))) == min(batch_size, jax.device_count())
 
 
 def test_every_device_has_its_own_part_of_a_split_batch():
-    split = parallel.over_devices(16).split({"images": BATCH, "labels": np.arange(16)})
+    split = sharding.over_devices(16).split({"images": BATCH, "labels": np.arange(16)})
     assert_array_equal(split["images"], BATCH)
     for name, shape in (("images", (2, 3)), ("labels", (2,))):
         shards = split[name].addressable_shards
@@ -37,7 +44,7 @@ def test_every_device_has_its_own_part_of_a_split_batch():
 
 
 def test_every_device_has_all_of_what_is_replicated():
-    copied = parallel.over_devices(16).replicate({"w": BATCH})["w"]
+    copied = sharding.over_devices(16).replicate({"w": BATCH})["w"]
     assert copied.sharding.is_fully_replicated and num_devices(copied) == 8
     for shard in copied.addressable_shards:
         assert_array_equal(shard.data, BATCH)
@@ -45,13 +52,13 @@ def test_every_device_has_all_of_what_is_replicated():
 
 def test_keys_are_split_like_any_array():
     keys = jax.random.split(jax.random.key(0), 16)
-    split = parallel.over_devices(16).split(keys)
+    split = sharding.over_devices(16).split(keys)
     assert num_devices(split) == 8
     assert_array_equal(jax.random.key_data(split), jax.random.key_data(keys))
 
 
 def test_a_function_of_split_arrays_runs_on_all_devices_and_gives_the_same():
-    devices = parallel.over_devices(16)
+    devices = sharding.over_devices(16)
     weights = np.full((3, 2), 0.5, np.float32)
     product = jax.jit(jnp.matmul)(devices.split(BATCH), devices.replicate(weights))
     assert num_devices(product) == 8 and not product.sharding.is_fully_replicated
