@@ -3,8 +3,9 @@
 rsynth generate --class cat
 """
 
-import importlib
+import ast
 import sys
+from importlib import resources
 from importlib.metadata import EntryPoint, distribution
 
 from rsynth_jax import __version__
@@ -35,9 +36,14 @@ def _programs() -> dict[str, EntryPoint]:
 
 
 def _usage(programs: dict[str, EntryPoint]) -> str:
-    """A line for each program: the first of its module's docstring."""
-    lines = ["usage: rsynth PROGRAM [FLAGS], or rsynth PROGRAM --help", ""]
-    for name, entry in programs.items():
-        documentation = importlib.import_module(entry.module).__doc__ or ""
-        lines.append(f"  {name:<12} {documentation.partition(': ')[2].partition(chr(10))[0]}")
-    return "\n".join([*lines, "", "  --version    print the version"])
+    """A line for each program."""
+    lines = [f"  {name:<12} {_summary(entry.module)}" for name, entry in programs.items()]
+    usage = "usage: rsynth PROGRAM [FLAGS], or rsynth PROGRAM --help"
+    return "\n".join([usage, "", *lines, "", "  --version    print the version"])
+
+
+def _summary(module: str) -> str:
+    """The first line of a module's docstring after the command's name; the module is not imported."""
+    package, _, name = module.rpartition(".")
+    source = resources.files(package).joinpath(f"{name}.py").read_text()
+    return (ast.get_docstring(ast.parse(source)) or "").partition(": ")[2].partition("\n")[0]
