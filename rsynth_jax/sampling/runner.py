@@ -170,6 +170,7 @@ class _Batch(NamedTuple):
     variables: Any
     inputs: tuple
     num: int
+    devices: sharding.Devices
 
 
 def _batches(variables: Any, inputs: Sequence[Any], num: int, batch_size: int) -> Iterator[_Batch]:
@@ -178,15 +179,20 @@ def _batches(variables: Any, inputs: Sequence[Any], num: int, batch_size: int) -
     placed = devices.replicate(variables)
     for first in range(0, num, size):
         rows = np.arange(first, first + size) % num
-        yield _Batch(placed, devices.split(tuple(each[rows] for each in inputs)), min(size, num - first))
+        split = devices.split(tuple(each[rows] for each in inputs))
+        yield _Batch(placed, split, min(size, num - first), devices)
 
 
 def _stages(programs: _Programs, batch: _Batch, chunks: tuple[int, ...]) -> Iterator[tuple[int, jax.Array]]:
-    """The steps done and the bytes, at the start and after each chunk."""
+    """The steps done and the bytes, at the start and after each chunk.
+
+    XLA may leave constants of the state on every device; split like the rest, they compile no program twice.
+    """
     state, images = programs.begin(batch.variables, *batch.inputs)
     step = 0
     yield step, images
     for chunk in chunks:
+        state = batch.devices.split(state)
         state, images = programs.more(chunk)(batch.variables, state, *batch.inputs)
         step += chunk
         yield step, images

@@ -229,6 +229,12 @@ def test_batches_of_one_shape_trace_the_task_once():
     assert len(traces) == once > 0
 
 
+def test_a_chunk_is_compiled_once_whatever_the_optimizer_keeps():
+    climb = tasks.with_optimizer(task, optax.chain(steepest(L2, lambda step: 0.1), optax.trace(0.9)))
+    sampled(climb, 3, every=1)
+    assert runner._programs(MODEL, climb).more(1)._cache_size() == 1
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 5, 40])
 def test_an_image_does_not_depend_on_its_batch(batch_size):
     whole = sampled(plain(0.2), 4, batch_size=16)
