@@ -209,6 +209,15 @@ def test_labels_that_do_not_exist_are_refused(release, labels, message):
         samplers.refine(release, IMAGES, labels)
 
 
+def test_classes_are_one_or_several_or_all(release):
+    asked = ("dog", "1", 0, ["dog", "cat"], ("1", "2"), "all", ["all"])
+    found = [samplers.labels_of(release, classes) for classes in asked]
+    assert found == [[2], [1], [0], [2, 1], [1, 2], [0, 1, 2], [0, 1, 2]]
+    for unknown in ((), ["cat", "emu"]):
+        with refused(match="no class.*airplane, cat, dog"):
+            samplers.labels_of(release, unknown)
+
+
 def test_arrays_that_do_not_fit_are_refused(release):
     with refused(match=r"images must be uint8 \(n, h, w, c\)"):
         samplers.refine(release, IMAGES[0])
