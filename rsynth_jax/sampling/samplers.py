@@ -4,9 +4,20 @@
     samples = generate(release, "cat", num=16, seed=0)
     samples = inpaint(release, photos, masks, "dog")
 
-Images are uint8 (n, h, w, c). A label is a class by name or number for all images, an array (n,), or None:
-the class that the classifier predicts. Lengths (`radius`, `step_size`) are l2 distances in pixel values of
-[0, 1] at 32 pixels a side, and grow with the classifier's side, so that every pixel may move as far.
+Arguments that mean the same everywhere:
+
+  release: the classifier.
+  images: uint8 (n, h, w, c).
+  labels: a class by name or number for all images, int (n,), or None for the predicted classes.
+  masks: float32 in [0, 1], (h, w, 1) for all images or (n, h, w, 1).
+  objective: what to climb for a class, (classifier, label) -> Objective.
+  radius, step_size: l2 lengths in pixel values of [0, 1] at 32 pixels a side; they grow with the classifier's
+    side, so that every pixel may move as far. `radius` is the largest distance from the start.
+  num_steps: steps of the ascent, 0 or more.
+  seed: of the random draws.
+  run: batch_size, callback and every of `runner.sample`.
+
+Each raises ValueError, in one line, for a class that does not exist and for shapes that do not fit.
 """
 
 import functools
@@ -87,25 +98,16 @@ def generate(
     60 steps, log p, steps of 0.5 and a constant schedule.
 
     Args:
-      release: the classifier.
       classes: by name or number, one or several, or "all".
       num: images of each class.
-      seed: of the draws.
       temperature: times a draw's distance from the mean of its class.
-      objective: what to climb for a class.
-      radius: largest distance from the start.
       num_steps: by default `default_steps(release)`.
-      step_size: of the first step.
       schedule: of the step size.
       momentum: decay of an average of the steps' directions, in [0, 1).
       parameterization: coordinates of the ascent.
-      run: batch_size, callback, every: see `runner.sample`.
 
     Returns:
       The samples, class after class.
-
-    Raises:
-      ValueError: there is no such class.
     """
     chosen = labels_of(release, classes)
     labels = np.repeat(np.int32(chosen), num)
@@ -159,19 +161,11 @@ def inpaint(
     A hole starts as the mean of the class's Gaussian given the known pixels (`tasks.inpainting_start`).
 
     Args:
-      release: the classifier.
       images: with holes, whose values do not matter.
       masks: 1 in the hole, 0 where pixels are known, between at a soft edge: (h, w, 1) for all images or
         (n, h, w, 1); by default the central square of half the side.
       labels: the classes; by default those predicted from the known pixels.
-      objective: what to climb for a class.
       radius: largest distance from the start. More shows more of the class.
-      num_steps: of the ascent.
-      step_size: of each step.
-      run: batch_size, callback, every: see `runner.sample`.
-
-    Raises:
-      ValueError: there is no such class, or the shapes do not fit.
     """
     missing = _per_image(central_square(images.shape[1]) if masks is None else masks, images)
     if labels is None:
@@ -232,19 +226,11 @@ def superresolve(
     """Enlarge images `factor` times towards their class; lowered again they are the given ones.
 
     Args:
-      release: the classifier.
       images: small ones, `factor` times below the side of the results.
       labels: the classes; by default those predicted from the images with every pixel a block.
       factor: how many times as high and as wide.
       forward: how the images were lowered: `tasks.BLOCK`, `tasks.BICUBIC` or `tasks.LANCZOS`.
-      objective: what to climb for a class.
       radius: largest distance from the consistent bicubic upsampling.
-      num_steps: of the ascent.
-      step_size: of each step.
-      run: batch_size, callback, every: see `runner.sample`.
-
-    Raises:
-      ValueError: there is no such class, or the network takes no images of the enlarged size.
     """
     labels = _labels(release, enlarged(images, factor), labels, run)
     settings = {"factor": factor, "forward": forward, "objective": objective, "radius": radius}
@@ -292,25 +278,14 @@ def translate(
     """Turn images into another class, from themselves and no further than a radius.
 
     Args:
-      release: the classifier.
-      images: where the ascent starts.
-      labels: the classes to become.
       masks: 1 where pixels may change, 0 where they are kept exactly: (h, w, 1) or (n, h, w, 1); by default
         all may change.
-      objective: what to climb for a class.
-      radius: largest l2 distance from the image.
       most: largest change of one value.
       coarse: keep the frequencies up to so many cycles an image; 0 keeps the mean color, None keeps none.
       perceptual_weight: of the penalty on the perceptual distance from the image.
       until: stop each image where p(label) reaches this: the counterfactual.
       max_shift: pixels by which each step's view of the image is shifted, at most.
       seed: of the shifts, which all images share.
-      num_steps: of the ascent, at most.
-      step_size: of each step.
-      run: batch_size, callback, every: see `runner.sample`.
-
-    Raises:
-      ValueError: there is no such class, or the shapes do not fit.
     """
     labels = _labels(release, images, labels, run)
     free = _per_image(np.ones((*images.shape[1:3], 1), np.float32) if masks is None else masks, images)
@@ -375,16 +350,9 @@ def paint(
     """Paint classes and features into images, stroke after stroke, each under its mask.
 
     Args:
-      release: the classifier.
       images: where the first stroke starts; each stroke starts where the one before it ended.
       strokes: what to paint where, in this order.
-      radius: largest distance of a stroke.
-      num_steps: of each stroke.
-      step_size: of each step.
-      run: batch_size, callback, every: see `runner.sample`; steps count over all strokes.
-
-    Raises:
-      ValueError: there are no strokes, or a mask does not fit.
+        run: batch_size, callback, every: see `runner.sample`; steps count over all strokes.
     """
     if not strokes:
         raise ValueError("no strokes: give one or more")
@@ -421,18 +389,7 @@ def sketch(
     """Turn drawings into images of their class.
 
     Args:
-      release: the classifier.
-      images: the drawings.
-      labels: the classes; by default those predicted.
       keep: marks the pixels that are kept exactly: `tasks.no_pixels`, `dark_pixels`, `edge_pixels`.
-      objective: what to climb for a class.
-      radius: largest distance from the drawing.
-      num_steps: of the ascent.
-      step_size: of each step.
-      run: batch_size, callback, every: see `runner.sample`.
-
-    Raises:
-      ValueError: there is no such class, or the shapes do not fit.
     """
     labels = _labels(release, images, labels, run)
     climb = _steepest(tasks.sketch, release, step_size, keep=keep, objective=objective, radius=radius)
@@ -450,21 +407,7 @@ def refine(
     step_size: float = 0.2,
     **run: Unpack[Run],
 ) -> Samples:
-    """Move generated or damaged images a little towards their class (BIGRoC, Ganz and Elad 2022).
-
-    Args:
-      release: the classifier.
-      images: of any source.
-      labels: the classes; by default those predicted.
-      objective: what to climb for a class.
-      radius: largest distance from the image.
-      num_steps: of the ascent.
-      step_size: of each step.
-      run: batch_size, callback, every: see `runner.sample`.
-
-    Raises:
-      ValueError: there is no such class, or the shapes do not fit.
-    """
+    """Move generated or damaged images a little towards their class (BIGRoC, Ganz and Elad 2022)."""
     labels = _labels(release, images, labels, run)
     climb = _steepest(tasks.refine, release, step_size, objective=objective, radius=radius)
     return _sample(release, climb, (images, labels), num_steps, run)._replace(labels=labels)
@@ -514,19 +457,11 @@ def invert(
     kept. Image i depends on (seed, i) alone.
 
     Args:
-      release: the classifier.
       images: whose features to look for.
       labels: the classes whose Gaussians to draw from; by default those predicted.
       starts: draws for each image.
-      seed: of the draws.
       smoothness_weight: weight of the total variation.
-      radius: largest distance from the start.
-      num_steps: of the ascent.
       step_size: of the first step; it falls to 0 like a cosine.
-      run: batch_size, callback, every: see `runner.sample`; the callback gets all starts of all images.
-
-    Raises:
-      ValueError: there is no such class, or the shapes do not fit.
     """
     labels = _labels(release, images, labels, run)
     numbers = np.stack(np.divmod(np.arange(len(images) * starts), starts), axis=1)
@@ -558,15 +493,11 @@ def interpolate(
     so that the ends are the images themselves.
 
     Args:
-      release: the classifier.
       images: (n, h, w, c).
       others: (n, h, w, c).
       frames: of each pair, both ends among them; 2 or more.
       smoothness_weight: weight of the total variation.
-      radius: largest distance from the start.
-      num_steps: of the ascent.
       step_size: of the first step; it falls to 0 like a cosine.
-      run: batch_size, callback, every: see `runner.sample`.
 
     Returns:
       An inversion of n * frames rows, pair after pair.
@@ -649,17 +580,11 @@ def visualize(
     (seed, k) alone.
 
     Args:
-      release: the classifier.
       units: numbers of units.
       classes: by name or number, one or several, or "all".
       starts: images of each.
-      seed: of the draws.
       image_size: the side; by default the classifier's.
-      radius: largest distance from the start.
-      num_steps: of the ascent.
-      step_size: of each step.
       parameterization: coordinates of the ascent.
-      run: batch_size, callback, every: see `runner.sample`.
 
     Raises:
       ValueError: there is no such unit or class.
