@@ -30,7 +30,8 @@ def normal(value: float, deviation: float, lowest: float = -math.inf) -> Estimat
 def mean(samples: np.ndarray, lowest: float = -math.inf) -> Estimate:
     """The mean of independent samples (n,), by the central limit theorem."""
     checks.enough("an interval", 2, len(samples))
-    return normal(np.mean(samples), np.std(samples, ddof=1) / math.sqrt(len(samples)), lowest)
+    deviation = float(np.std(samples, ddof=1)) / math.sqrt(len(samples))
+    return normal(float(np.mean(samples)), deviation, lowest)
 
 
 def bootstrapped(value: float, replicates: np.ndarray, lowest: float = -math.inf) -> Estimate:
@@ -39,10 +40,10 @@ def bootstrapped(value: float, replicates: np.ndarray, lowest: float = -math.inf
     Not their percentiles: a statistic that is biased in few samples is biased once more in a resample, and
     percentiles would lie to one side of the value, at times without it.
     """
-    return normal(value, np.std(replicates, ddof=1), lowest)
+    return normal(value, float(np.std(replicates, ddof=1)), lowest)
 
 
-def wilson(successes: int, num: int) -> tuple[float, float]:
+def wilson(successes: float, num: float) -> tuple[float, float]:
     """The score interval of a share (Wilson 1927)."""
     share, spread = successes / num, Z * Z / num
     middle = share + spread / 2

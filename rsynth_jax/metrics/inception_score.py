@@ -18,7 +18,7 @@ REPLICATES = 200
 def entropy(probabilities: np.ndarray) -> np.ndarray:
     """- sum p log p over the last axis, in nats; 0 log 0 is 0."""
     logs = np.log(np.where(probabilities > 0, probabilities, 1))
-    return -np.sum(probabilities * logs, axis=-1, dtype=np.float64)
+    return np.asarray(-np.sum(probabilities * logs, axis=-1, dtype=np.float64))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@
 Images (h, w, c) have values in [0, 1].
 """
 
+import functools
 from collections.abc import Sequence
 
 import jax.numpy as jnp
@@ -69,4 +70,4 @@ def lpips(
     A sum over layers of the mean over positions of head . (unit(map) - unit(other))^2.
     """
     layers = zip(maps, others, heads, strict=True)
-    return sum(jnp.mean((unit(a) - unit(b)) ** 2 @ head) for a, b, head in layers)
+    return functools.reduce(jnp.add, (jnp.mean((unit(a) - unit(b)) ** 2 @ head) for a, b, head in layers))

@@ -39,7 +39,7 @@ def auroc(positive: np.ndarray, negative: np.ndarray) -> Estimate:
             raise ValueError(f"an AUROC needs finite values: the {name} set holds NaN or infinity")
     above, below = share_below(positive, negative), 1 - share_below(negative, positive)
     value = float(above.mean())
-    variance = np.var(above, ddof=1) / len(above) + np.var(below, ddof=1) / len(below)
+    variance = float(np.var(above, ddof=1) / len(above) + np.var(below, ddof=1) / len(below))
     least = min(len(positive), len(negative))
     samples = value * (1 - value) / variance if variance > 0 else least
     return Estimate(value, *wilson(value * samples, samples))

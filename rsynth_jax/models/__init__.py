@@ -80,7 +80,7 @@ def with_readout(variables: Any, other: Any) -> Any:
 def bind(model: nn.Module, variables: Any) -> Classifier:
     """The classifier of one image: `model` with `variables` closed over, batch norm in evaluation mode."""
 
-    def outputs(image):
+    def outputs(image: Image) -> Any:
         return model.apply(variables, image[None])
 
     def maps(image):
@@ -97,7 +97,11 @@ def bind(model: nn.Module, variables: Any) -> Classifier:
 
 def precompose(classifier: Classifier, transform: Callable[[Image], Image]) -> Classifier:
     """Classify the transformed image: transform first, then apply the network."""
-    return Classifier(*(lambda image, each=each: each(transform(image)) for each in classifier))
+    return Classifier(
+        logits=lambda image: classifier.logits(transform(image)),
+        features=lambda image: classifier.features(transform(image)),
+        maps=lambda image: classifier.maps(transform(image)),
+    )
 
 
 def label_of(name: str | int, class_names: Sequence[str]) -> int:

@@ -51,7 +51,8 @@ def depthwise(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     size, channels = kernel.shape[0], x.shape[-1]
     pads = jax.lax.padtype_to_pads(x.shape[1:3], (size, size), (stride, stride), "SAME")
     pixels = layers.windows(jnp.pad(x, ((0, 0), *pads, (0, 0))), size, stride)
-    return sum(pixel * weight for pixel, weight in zip(pixels, kernel.reshape(-1, channels), strict=True))
+    weighted = (pixel * weight for pixel, weight in zip(pixels, kernel.reshape(-1, channels), strict=True))
+    return functools.reduce(jnp.add, weighted)
 
 
 class Depthwise(nn.Module):

@@ -77,7 +77,8 @@ def normalize(images: jax.Array, mean: tuple, std: tuple, dtype: Any) -> jax.Arr
 
 def max_pool(x: jax.Array) -> jax.Array:
     """3 x 3, stride 2: the second half of the ImageNet stem."""
-    return nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+    pads = ((1, 1), (1, 1))
+    return nn.max_pool(x, (3, 3), (2, 2), pads)  # pyright: ignore[reportArgumentType]  # flax says str
 
 
 class Stem(NamedTuple):

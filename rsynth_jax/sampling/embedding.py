@@ -5,7 +5,6 @@ distance = frechet_estimate(embedding.features, other.features)
 """
 
 import functools
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -20,17 +19,18 @@ from rsynth_jax.images import decode
 from rsynth_jax.models.layers import Outputs
 from rsynth_jax.types import Bytes
 
+Images = Sequence[np.ndarray] | np.ndarray  # uint8 (h, w, c) each
+
 
 class Embedding(NamedTuple):
-    """Features (n, d) and logits (n, k) of n images, float32, and the SHA-256 of the images."""
+    """Features (n, d) and logits (n, k) of n images, float32."""
 
     features: Float[np.ndarray, "n d"]
     logits: Float[np.ndarray, "n k"]
-    digest: str
 
 
 def in_batches(
-    images: Sequence, batch_size: int, track: Callable[[range], Iterable[int]] = iter
+    images: Images, batch_size: int, track: Callable[[range], Iterable[int]] = iter
 ) -> Iterator[Bytes]:
     """Decode the images in order, `batch_size` at a time and then the rest.
 
@@ -50,16 +50,11 @@ def in_batches(
         yield np.stack(batch)
 
 
-def digest(batches: Iterable[Bytes]) -> str:
-    """Hash the images' shape and bytes (SHA-256), however they are batched."""
-    total = hashlib.sha256()
-    for _ in _hashed(batches, total):
-        pass
-    return total.hexdigest()
+def hashed(batches: Iterable[Bytes], total: Any) -> Iterator[Bytes]:
+    """Pass the batches on, while `total` (hashlib.sha256()) takes in the images' shape and their bytes.
 
-
-def _hashed(batches: Iterable[Bytes], total: Any) -> Iterator[Bytes]:
-    """The same batches, while the hash `total` takes them in."""
+    The digest does not depend on how the images are batched.
+    """
     for i, batch in enumerate(batches):
         if i == 0:
             total.update(repr(batch.shape[1:]).encode())
@@ -67,7 +62,7 @@ def _hashed(batches: Iterable[Bytes], total: Any) -> Iterator[Bytes]:
         yield batch
 
 
-def channel_repeats(model: nn.Module, variables: Any, shape: tuple[int, int, int]) -> int:
+def channel_repeats(model: nn.Module, variables: Any, shape: tuple[int, ...]) -> int:
     """Find how often the channels of images (h, w, c) must be repeated: once, or thrice for grey ones.
 
     Raises:
@@ -106,25 +101,24 @@ def embed(model: nn.Module, variables: Any, batches: Iterable[Bytes], batch_size
     size = sharding.padded(batch_size)
     devices = sharding.over_devices(size)
     placed = devices.replicate(variables)
-    total = hashlib.sha256()
     features = []
     logits = []
-    for batch in _hashed(batches, total):
+    for batch in batches:
         filled = batch[np.arange(size) % len(batch)]  # the last batch wraps around
         outputs = jax.device_get(network(model)(placed, devices.split(filled)))
         features.append(np.asarray(outputs.features[: len(batch)], np.float32))
         logits.append(np.asarray(outputs.logits[: len(batch)], np.float32))
-    found = Embedding(np.concatenate(features), np.concatenate(logits), total.hexdigest())
+    found = Embedding(np.concatenate(features), np.concatenate(logits))
     checks.features("a comparison", 1, found.features)
     return found
 
 
-def embed_images(model: nn.Module, variables: Any, images: Sequence, batch_size: int) -> Embedding:
+def embed_images(model: nn.Module, variables: Any, images: Images, batch_size: int) -> Embedding:
     """Apply `model` to images uint8 (n, h, w, c), in batches no larger than there are images."""
     batch_size = min(batch_size, len(images))
     return embed(model, variables, in_batches(images, batch_size), batch_size)
 
 
-def predict(model: nn.Module, variables: Any, images: Sequence, batch_size: int) -> Int[np.ndarray, " n"]:
+def predict(model: nn.Module, variables: Any, images: Images, batch_size: int) -> Int[np.ndarray, " n"]:
     """Predict the class of each image, uint8 (n, h, w, c)."""
-    return np.int32(embed_images(model, variables, images, batch_size).logits.argmax(axis=1))
+    return embed_images(model, variables, images, batch_size).logits.argmax(axis=1).astype(np.int32)

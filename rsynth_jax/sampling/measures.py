@@ -16,7 +16,7 @@ from rsynth_jax import checks
 from rsynth_jax.metrics import frechet, inception_score, kernel, neighbors, ranking
 from rsynth_jax.metrics.estimates import Estimate
 from rsynth_jax.sampling import embedding
-from rsynth_jax.sampling.embedding import Embedding
+from rsynth_jax.sampling.embedding import Embedding, Images
 from rsynth_jax.storage.extractors import Extractor
 
 FEWEST = 6  # images that can be scored: a fifth neighbour, and the image itself
@@ -26,7 +26,7 @@ Track = Callable[[Iterable], Iterable]  # wraps a loop, as a progress bar does
 
 
 def score(
-    extractor: Extractor, generated: Sequence, real: Sequence, *, seed: int = 0, batch_size: int = 50
+    extractor: Extractor, generated: Images, real: Images, *, seed: int = 0, batch_size: int = 50
 ) -> dict[str, Estimate]:
     """Score generated images against real ones by the features of a network.
 
@@ -76,7 +76,7 @@ def _thousandfold(estimate: Estimate) -> Estimate:
 
 
 def energies(
-    model: nn.Module, variables: Any, images: Sequence, *, batch_size: int = 100, track: Track = iter
+    model: nn.Module, variables: Any, images: Images, *, batch_size: int = 100, track: Track = iter
 ) -> Float[np.ndarray, " n"]:
     """Measure the log-sum-exp of each image's logits: log p(image) + const of an energy-based classifier."""
     batch_size = min(batch_size, len(images))
@@ -86,7 +86,7 @@ def energies(
     return most + np.log(np.exp(logits - most[:, None]).sum(axis=1))
 
 
-def detect(model: nn.Module, variables: Any, inside: Sequence, outside: Sequence) -> Estimate:
+def detect(model: nn.Module, variables: Any, inside: Images, outside: Images) -> Estimate:
     """Measure the chance that an image of the training distribution has more energy than another.
 
     Args:

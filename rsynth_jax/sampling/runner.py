@@ -21,8 +21,7 @@ from jaxtyping import Float, Int
 from rsynth_jax import sharding
 from rsynth_jax.images import decode, encode
 from rsynth_jax.models import bind
-from rsynth_jax.models.layers import Outputs
-from rsynth_jax.sampling.embedding import network
+from rsynth_jax.sampling.embedding import Embedding, embed_images
 from rsynth_jax.synthesis import ascent
 from rsynth_jax.synthesis.tasks import AscentFn
 from rsynth_jax.types import Bytes
@@ -35,12 +34,12 @@ class Summary(NamedTuple):
     """How n images changed.
 
     Attributes:
-      start, end: logits (n, k) and features (n, d) of the start and of the result, float32.
+      start, end: features (n, d) and logits (n, k) of the start and of the result.
       l2_moved: the distance between them, in pixel values of [0, 1].
     """
 
-    start: Outputs
-    end: Outputs
+    start: Embedding
+    end: Embedding
     l2_moved: Float[np.ndarray, " n"]
 
 
@@ -202,33 +201,20 @@ def summarize(
     model: nn.Module, variables: Any, starts: Bytes, images: Bytes, batch_size: int = BATCH_SIZE
 ) -> Summary:
     """Compare the results of an ascent with its starts, as the network classifies them."""
-    both = _outputs(model, variables, np.concatenate([starts, images]), batch_size)
-    num = len(starts)
-    start = Outputs(both.logits[:num], both.features[:num])
-    end = Outputs(both.logits[num:], both.features[num:])
-    moved = np.linalg.norm((images / 255.0 - starts / 255.0).reshape(num, -1), axis=1)
+    both = embed_images(model, variables, np.concatenate([starts, images]), min(batch_size, len(starts)))
+    start, end = (Embedding(*halves) for halves in zip(*(np.split(each, 2) for each in both), strict=True))
+    moved = np.linalg.norm((images / 255.0 - starts / 255.0).reshape(len(starts), -1), axis=1)
     return Summary(start, end, moved)
 
 
-def _outputs(model: nn.Module, variables: Any, images: Bytes, batch_size: int) -> Outputs:
-    batches = [
-        (jax.device_get(network(model)(batch.variables, *batch.inputs)), batch.num)
-        for batch in _batches(variables, (images,), len(images), batch_size)
-    ]
-    return Outputs(
-        np.concatenate([outputs.logits[:num] for outputs, num in batches]),
-        np.concatenate([outputs.features[:num] for outputs, num in batches]),
-    )
-
-
-def log_prob(outputs: Outputs, labels: np.ndarray) -> Float[np.ndarray, " n"]:
+def log_prob(outputs: Embedding, labels: np.ndarray) -> Float[np.ndarray, " n"]:
     """Measure log p(label) of each image."""
-    logits = np.asarray(outputs.logits, np.float64)
+    logits = outputs.logits.astype(np.float64)
     shifted = logits - logits.max(axis=1, keepdims=True)
     log_probs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return log_probs[np.arange(len(labels)), labels]
 
 
-def predicted(outputs: Outputs) -> Int[np.ndarray, " n"]:
+def predicted(outputs: Embedding) -> Int[np.ndarray, " n"]:
     """Read off the class of the largest logit."""
-    return np.int32(np.argmax(outputs.logits, axis=1))
+    return outputs.logits.argmax(axis=1).astype(np.int32)

@@ -32,8 +32,8 @@ from jaxtyping import Float, Int
 
 from rsynth_jax import images as arrays
 from rsynth_jax import models
-from rsynth_jax.models.layers import Outputs
 from rsynth_jax.sampling import embedding, runner
+from rsynth_jax.sampling.embedding import Embedding
 from rsynth_jax.sampling.runner import BATCH_SIZE, Callback, Rows, Samples
 from rsynth_jax.storage.releases import Release
 from rsynth_jax.synthesis import class_gaussians, objectives, tasks
@@ -110,7 +110,7 @@ def generate(
       The samples, class after class.
     """
     chosen = labels_of(release, classes)
-    labels = np.repeat(np.int32(chosen), num)
+    labels = np.repeat(np.array(chosen, np.int32), num)
     numbers = np.stack([labels, np.tile(np.arange(num), len(chosen))], axis=1)
     gaussians = class_gaussians.with_temperature(release.class_gaussians, temperature)
     starts = _draws(gaussians, seed, labels, numbers, release.image_shape)
@@ -120,8 +120,7 @@ def generate(
         schedule, step_size * scale, num_steps, momentum, parameterization, release.image_shape
     )
     climb = _climb(tasks.generate, optimizer, objective=objective, radius=radius * scale)
-    samples = _sample(release, climb, (starts, labels), num_steps, run)
-    return samples._replace(labels=labels)
+    return _sample(release, climb, (starts, labels), num_steps, run, labels)
 
 
 @functools.lru_cache(maxsize=32)
@@ -173,8 +172,7 @@ def inpaint(
     labels = _labels(release, images, labels, run)
     starts = _inpainting_starts(release.class_gaussians, images, labels, missing)
     climb = _steepest(tasks.inpaint, release, step_size, objective=objective, radius=radius)
-    samples = _sample(release, climb, (images, labels, starts, missing), num_steps, run)
-    return samples._replace(labels=labels)
+    return _sample(release, climb, (images, labels, starts, missing), num_steps, run, labels)
 
 
 def central_square(side: int) -> Float[np.ndarray, "side side 1"]:
@@ -235,8 +233,7 @@ def superresolve(
     labels = _labels(release, enlarged(images, factor), labels, run)
     settings = {"factor": factor, "forward": forward, "objective": objective, "radius": radius}
     climb = _steepest(tasks.superresolve, release, step_size, **settings)
-    samples = _sample(release, climb, (images, labels), num_steps, run)
-    return samples._replace(labels=labels)
+    return _sample(release, climb, (images, labels), num_steps, run, labels)
 
 
 def enlarged(images: Bytes, factor: int) -> Bytes:
@@ -301,7 +298,7 @@ def translate(
         most=most,
     )
     inputs = (_shared_key(seed, len(images)), images, labels, free)
-    return _sample(release, climb, inputs, num_steps, run)._replace(labels=labels)
+    return _sample(release, climb, inputs, num_steps, run, labels)
 
 
 @functools.lru_cache(maxsize=32)
@@ -352,7 +349,7 @@ def paint(
     Args:
       images: where the first stroke starts; each stroke starts where the one before it ended.
       strokes: what to paint where, in this order.
-        run: batch_size, callback, every: see `runner.sample`; steps count over all strokes.
+      run: the callback counts steps over all strokes.
     """
     if not strokes:
         raise ValueError("no strokes: give one or more")
@@ -393,7 +390,7 @@ def sketch(
     """
     labels = _labels(release, images, labels, run)
     climb = _steepest(tasks.sketch, release, step_size, keep=keep, objective=objective, radius=radius)
-    return _sample(release, climb, (images, labels), num_steps, run)._replace(labels=labels)
+    return _sample(release, climb, (images, labels), num_steps, run, labels)
 
 
 def refine(
@@ -410,7 +407,7 @@ def refine(
     """Move generated or damaged images a little towards their class (BIGRoC, Ganz and Elad 2022)."""
     labels = _labels(release, images, labels, run)
     climb = _steepest(tasks.refine, release, step_size, objective=objective, radius=radius)
-    return _sample(release, climb, (images, labels), num_steps, run)._replace(labels=labels)
+    return _sample(release, climb, (images, labels), num_steps, run, labels)
 
 
 # Representations.
@@ -541,8 +538,8 @@ def _inversion_climb(num_steps: int, step_size: float, smoothness_weight: float,
     return tasks.best_of(tasks.with_optimizer(task_fn, steepest(L2, sizes)))
 
 
-def _relative_distance(outputs: Outputs, wanted: np.ndarray) -> np.ndarray:
-    gaps = np.linalg.norm(np.asarray(outputs.features) - wanted, axis=1)
+def _relative_distance(outputs: Embedding, wanted: np.ndarray) -> np.ndarray:
+    gaps = np.linalg.norm(outputs.features - wanted, axis=1)
     return gaps / np.maximum(np.linalg.norm(wanted, axis=1), 1e-12)
 
 
@@ -603,7 +600,7 @@ def visualize(
         if not numbers:
             continue
         climb = _climb(tasks.visualize, optimizer, objective=objective, radius=radius * scale)
-        repeated = np.repeat(np.int32(numbers), starts)
+        repeated = np.repeat(np.array(numbers, np.int32), starts)
         draws = _random_class_draws(release, seed, np.tile(np.arange(starts), len(numbers)), shape)
         samples = _sample(release, climb, (draws, repeated), num_steps, run)
         rows = np.arange(len(repeated))
@@ -696,8 +693,16 @@ def _climb(task_fn: TaskFn, optimizer: optax.GradientTransformation, **settings)
     return tasks.with_optimizer(functools.partial(task_fn, **settings), optimizer)
 
 
-def _sample(release: Release, climb: AscentFn, inputs: tuple, num_steps: int, run: Run) -> Samples:
-    return runner.sample(release.model, release.variables, climb, inputs, num_steps=num_steps, **run)
+def _sample(
+    release: Release,
+    climb: AscentFn,
+    inputs: tuple,
+    num_steps: int,
+    run: Run,
+    labels: np.ndarray | None = None,
+) -> Samples:
+    samples = runner.sample(release.model, release.variables, climb, inputs, num_steps=num_steps, **run)
+    return samples._replace(labels=labels)
 
 
 def _shared_key(seed: int, num: int) -> Rows:

@@ -61,7 +61,7 @@ def projected_gradient_ascent(
 ) -> Ascent:
     """x <- projection(x + update(grad objective(x))), from projection(start).
 
-    Optax optimizers descend, so the engine hands them minus the gradient: the house's one minus sign.
+    Optax optimizers descend, so the engine hands them minus the gradient: the only minus sign.
     """
 
     def init(image: Image) -> AscentState:
@@ -71,7 +71,7 @@ def projected_gradient_ascent(
     def step(state: AscentState) -> tuple[AscentState, AscentInfo]:
         value, grad = jax.value_and_grad(objective)(state.image)
         updates, opt_state = optimizer.update(-grad, state.opt_state, state.image)
-        image = projection(optax.apply_updates(state.image, updates))
+        image = projection(jnp.asarray(optax.apply_updates(state.image, updates)))
         return AscentState(image, opt_state), AscentInfo(value, jnp.linalg.norm(grad.ravel()))
 
     return Ascent(init, step)
@@ -98,8 +98,9 @@ def best_so_far(ascent: Ascent) -> Ascent:
 
     def step(state: BestState) -> tuple[BestState, AscentInfo]:
         inner, info = ascent.step(state.inner)
-        seen, best = (state.inner.image, info.value), (state.image, state.value)
-        return BestState(*select(info.value > state.value, seen, best), inner), info
+        better = info.value > state.value
+        image, value = select(better, (state.inner.image, info.value), (state.image, state.value))
+        return BestState(image, value, inner), info
 
     return Ascent(init, step)
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Float, UInt8
 
 from rsynth_jax.types import Image, Key, Label, Weights
 
@@ -29,8 +29,8 @@ class ClassGaussians(NamedTuple):
         fewer than the most are padded with zeros.
     """
 
-    mean: Float[Array, "k h w c"]
-    components: Float[Array, "k m h w c"]
+    mean: Float[jax.Array | np.ndarray, "k h w c"]
+    components: Float[jax.Array | np.ndarray, "k m h w c"]
 
 
 def principal_components(centered: np.ndarray, share: float) -> np.ndarray:
@@ -75,7 +75,7 @@ def fit(
         components.append(principal_components(rows - rows.mean(axis=0), share).reshape(-1, *low.shape[1:]))
     most = max(map(len, components))
     padded = [np.pad(c, ((0, most - len(c)), (0, 0), (0, 0), (0, 0))) for c in components]
-    return ClassGaussians(np.float32(np.stack(means)), np.float32(np.stack(padded)))
+    return ClassGaussians(np.stack(means).astype(np.float32), np.stack(padded).astype(np.float32))
 
 
 def sample(key: Key, gaussians: ClassGaussians, label: Label, shape: tuple[int, int, int]) -> Image:

@@ -5,6 +5,8 @@
 An objective maps one image to a number, and higher is better, so no task ever writes a minus sign.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -167,7 +169,7 @@ def scale(factor: float, objective: Objective) -> Objective:
 
 def add(*objectives: Objective) -> Objective:
     """The sum of objectives."""
-    return lambda image: sum(objective(image) for objective in objectives)
+    return lambda image: functools.reduce(jnp.add, (objective(image) for objective in objectives))
 
 
 def precompose(objective: Objective, transform: Projection) -> Objective:

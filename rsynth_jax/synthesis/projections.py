@@ -28,8 +28,8 @@ def box(lower: Bound = 0.0, upper: Bound = 1.0) -> Projection:
 
 def l2_ball(center: Image, radius: float) -> Projection:
     """{x : |x - center|_2 <= radius}."""
-    radius = jnp.maximum(radius, 1e-12)  # optax divides 0 by 0 at the center of a ball of radius 0
-    return lambda image: center + optax_projections.projection_l2_ball(image - center, radius)
+    positive = jnp.maximum(radius, 1e-12)  # optax divides 0 by 0 at the center of a ball of radius 0
+    return lambda image: center + optax_projections.projection_l2_ball(image - center, positive)
 
 
 def linf_ball(center: Image, radius: float) -> Projection:
