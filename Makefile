@@ -1,6 +1,7 @@
 # make demo    eight images of every class, in demo.png and demo.gif
 # make test    the tests
-# make lint    ruff, as the pre-commit hooks run it
+# make lint    ruff and basedpyright, as the pre-commit hooks run them
+# make wheel   build the wheel in dist/
 # make clean   remove what the others made
 #
 # PYTHON=/path/to/python3.11 picks the Python, VENV=folder the virtual environment.
@@ -10,11 +11,12 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	done)
 VENV ?= .venv
 RUFF = 0.17.6
+BASEDPYRIGHT = 1.40.2
 BIN = $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-script-location
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lint clean
+.PHONY: demo test lint wheel clean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/rsynth-generate --class all --num 8 --out demo.png --gif demo.gif
@@ -26,6 +28,10 @@ test: $(VENV)/.installed-test
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
+
+wheel: $(VENV)/.installed-test
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis demo.png demo.gif
@@ -46,6 +52,6 @@ $(VENV)/.installed-test: setup.cfg pyproject.toml | $(BIN)/python
 	$(INSTALL) --editable '.[test]'
 	@touch $(VENV)/.installed-demo $@
 
-$(VENV)/.installed-lint: Makefile | $(BIN)/python
-	$(INSTALL) ruff==$(RUFF)
+$(VENV)/.installed-lint: Makefile $(VENV)/.installed-test | $(BIN)/python
+	$(INSTALL) ruff==$(RUFF) basedpyright==$(BASEDPYRIGHT)
 	@touch $@

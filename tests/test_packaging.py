@@ -67,6 +67,7 @@ def sources() -> set[str]:
     names = {"rsynth_jax": "rsynth_jax"} | {folder: package for package, folder in FOLDERS.items()}
     files = [file.relative_to(ROOT) for folder in names for file in (ROOT / folder).rglob("*.py")]
     files += [file.relative_to(ROOT) for file in (ROOT / "rsynth_jax" / "zoo").glob("[!.]*")]
+    files.append(Path("rsynth_jax", "py.typed"))
     return {"/".join([names[file.parts[0]], *file.parts[1:]]) for file in files}
 
 
