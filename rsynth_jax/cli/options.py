@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 ClassifierName = Annotated[
     str, arg(help="A bundled classifier by name, a .safetensors file, or a training run.")
 ]
+Split = Annotated[
+    str | None,
+    arg(
+        metavar="SPLIT",
+        help="Part of A: train, test, train[:50%] ...; by default test of TFDS, all of anything else.",
+    ),
+]
 Seed = Annotated[int, arg(help="Seed of the random draws.")]
 BatchSize = Annotated[
     int, arg(help="Images computed together; changes the speed, and the results by no more than rounding.")
@@ -83,8 +90,7 @@ class InputFlags(DataFlags):
     Files are turned upright by their EXIF; transparent pixels become white. By default images are resized to
     the classifier's side.
     """
-    split: Annotated[str | None, arg(metavar="SPLIT")] = None
-    """Split of A: train, test, train[:50%] ...; by default test of TFDS, all of anything else."""
+    split: Split = None
     num: Annotated[int | None, arg(metavar="N")] = None
     """Only the first N images."""
 

@@ -73,15 +73,16 @@ def jax_settings(arguments: Sequence[str]) -> dict[str, str]:
     Each core is a device, where there is no accelerator. Compiled programs are kept in the user's cache
     folder from one command to the next, unless --no-cache is given or the folder cannot be written.
     """
-    settings = {"JAX_NUM_CPU_DEVICES": str(os.cpu_count())}
-    folder = None if "--no-cache" in arguments else _cache_folder()
-    if folder is None:
-        return {"JAX_ENABLE_COMPILATION_CACHE": "false"} | _unset(settings)
-    settings |= {
-        "JAX_COMPILATION_CACHE_DIR": str(folder),
+    settings = {
+        "JAX_NUM_CPU_DEVICES": str(os.cpu_count()),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
-    return _unset(settings)
+    keep = "--no-cache" not in arguments
+    folder = _cache_folder() if keep else None
+    if folder is not None:
+        settings["JAX_COMPILATION_CACHE_DIR"] = str(folder)
+    settings = {name: value for name, value in settings.items() if name not in os.environ}
+    return settings if keep else settings | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
 
 
 class Frame(NamedTuple):
@@ -199,11 +200,6 @@ class Clock:
     def pause(self, seconds: float) -> None:
         """Leave these seconds out of the current lap."""
         self.since += seconds
-
-
-def _unset(settings: dict[str, str]) -> dict[str, str]:
-    """The settings that the user's environment does not make itself."""
-    return {name: value for name, value in settings.items() if name not in os.environ}
 
 
 def _cache_folder() -> Path | None:
