@@ -1,1 +1,1 @@
-"""Adversaries of training, attacks of evaluation, and what carries them out."""
+"""Adversaries of training, attacks of evaluation, and their runner."""

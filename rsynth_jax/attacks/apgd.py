@@ -1,13 +1,13 @@
 """Auto-PGD (Croce and Hein 2020): ascent with momentum, whose step size halves itself.
 
-    ascent = auto_pgd(cross_entropy(classifier, label), allowed, L2, epsilon=0.5, num_steps=100)
+    ascent = auto_pgd(cross_entropy(classifier, label), allowed(threat, image), L2, 0.5, num_steps=100)
 
-An `Ascent` as any other: it measures the image it stands on, then moves. The step starts at 2 epsilon. At
-the checkpoints of a shrinking schedule it is halved, and the climb goes back to the best image, where fewer
-than `RHO` of the steps since the last checkpoint went up, or where neither step nor best value changed.
+An `Ascent` as any other: it measures the current image, then moves. The step size starts at 2 epsilon. At the
+checkpoints of a shrinking schedule it is halved, and the ascent goes back to the best image, where fewer than
+`RHO` of the steps since the last checkpoint went up, or where neither step size nor best value changed.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,14 +30,14 @@ class Peak(NamedTuple):
 
 
 class Window(NamedTuple):
-    """What has happened since the last checkpoint, and how far the next one is.
+    """The steps since the last checkpoint.
 
     Attributes:
       length: steps from one checkpoint to the next.
       steps: taken so far.
       rises: how many of them went up.
-      value: the best when it opened.
-      halved: whether the step was halved there.
+      value: the best value at the last checkpoint.
+      halved: whether the step size was halved there.
     """
 
     length: Scalar
@@ -48,7 +48,7 @@ class Window(NamedTuple):
 
 
 class AutoState(NamedTuple):
-    """Where the climb stands, where it stood before and what it saw there."""
+    """The current and the previous image, the last measured value, the step size and the history."""
 
     image: Image
     previous: Image
@@ -59,30 +59,60 @@ class AutoState(NamedTuple):
     window: Window
 
 
-def due(window: Window, peak: Peak) -> Scalar:
+def auto_pgd(
+    objective: Objective, projection: Projection, norm: Norm, epsilon: float, num_steps: int
+) -> Ascent:
+    """The parameter-free ascent for a budget of `num_steps`, in the steepest direction of `norm`."""
+    longest, shrink, least = (max(int(share * num_steps), 1) for share in (FIRST, SHRINK, LEAST))
+
+    def init(image: Image) -> AutoState:
+        image = projection(image)
+        low = jnp.full((), -jnp.inf, image.dtype)
+        zero = jnp.zeros((), image.dtype)
+        length = jnp.asarray(longest, image.dtype)
+        return AutoState(
+            image=image,
+            previous=image,
+            value=low,
+            step_size=jnp.asarray(2 * epsilon, image.dtype),
+            moves=jnp.int32(0),
+            peak=Peak(image, low, image),
+            window=Window(length, zero, zero, value=low, halved=jnp.bool_(True)),
+        )
+
+    def step(state: AutoState) -> tuple[AutoState, AscentInfo]:
+        grad, measured = _measure(objective, state)
+        info = AscentInfo(measured.value, jnp.linalg.norm(grad.ravel()))
+        grad, checked = _check(shrink, least, grad, measured)
+        moved = _move(projection, norm, grad, checked)
+        return checked._replace(image=moved, previous=checked.image, moves=state.moves + 1), info
+
+    return Ascent(init, step)
+
+
+def _measure(objective: Objective, state: AutoState) -> tuple[Image, AutoState]:
+    """The gradient at the image, and the state with its value counted."""
+    value, grad = jax.value_and_grad(objective)(state.image)
+    peak = select(value > state.peak.value, Peak(state.image, value, grad), state.peak)
+    window = state.window
+    rises = window.rises + jnp.where(value > state.value, 1.0, 0.0)
+    counted = window._replace(steps=window.steps + 1, rises=rises)
+    window = select(state.moves == 0, window._replace(value=value), counted)
+    return grad, state._replace(value=value, peak=peak, window=window)
+
+
+def _due(window: Window, peak: Peak) -> Scalar:
     """Whether a full window calls for a smaller step: conditions 1 and 2 of the paper's sec. 3.2."""
     few = window.rises <= RHO * window.length
     stuck = ~window.halved & (peak.value <= window.value)
     return few | stuck
 
 
-def look(objective: Objective, state: AutoState) -> tuple[Image, AutoState]:
-    """Measure the image: the gradient there, and the record brought up to date."""
-    value, grad = jax.value_and_grad(objective)(state.image)
-    peak = select(value > state.peak.value, Peak(state.image, value, grad), state.peak)
-    window = state.window
-    seen = window._replace(
-        steps=window.steps + 1, rises=window.rises + jnp.where(value > state.value, 1.0, 0.0)
-    )
-    window = select(state.moves == 0, window._replace(value=value), seen)
-    return grad, state._replace(value=value, peak=peak, window=window)
-
-
-def check(shrink: int, least: int, grad: Image, state: AutoState) -> tuple[Image, AutoState]:
-    """At a checkpoint: halve the step and go back to the peak where that is due."""
+def _check(shrink: int, least: int, grad: Image, state: AutoState) -> tuple[Image, AutoState]:
+    """At a checkpoint: halve the step size and go back to the peak where that is due."""
     window, peak = state.window, state.peak
     full = window.steps == window.length
-    halve = full & due(window, peak)
+    halve = full & _due(window, peak)
     length = jnp.maximum(window.length - shrink, least)
     zero = jnp.zeros((), length.dtype)
     fresh = Window(length, zero, zero, peak.value, halve)
@@ -91,33 +121,11 @@ def check(shrink: int, least: int, grad: Image, state: AutoState) -> tuple[Image
     return grad, state._replace(image=image, step_size=step_size, window=select(full, fresh, window))
 
 
-def move(projection: Projection, norm: Norm, grad: Image, state: AutoState) -> Image:
+def _move(projection: Projection, norm: Norm, grad: Image, state: AutoState) -> Image:
     """z = P(x + step * direction), then P(x + a (z - x) + (1 - a)(x - previous)) (paper, eq. 1)."""
-    image, unit = state.image, steepest(norm, 1.0)
-    direction, _ = unit.update(-grad, unit.init(image))
+    image = state.image
+    unit = steepest(norm, 1.0)
+    direction: Any = unit.update(-grad, unit.init(image))[0]
     share = jnp.where(state.moves == 0, 1.0, MOMENTUM).astype(image.dtype)
     step = projection(image + state.step_size * direction) - image
     return projection(image + share * step + (1 - share) * (image - state.previous))
-
-
-def auto_pgd(
-    objective: Objective, projection: Projection, norm: Norm, epsilon: float, num_steps: int
-) -> Ascent:
-    """The parameter-free ascent for a budget of `num_steps`, in the steepest direction of `norm`."""
-    longest, shrink, least = (max(int(share * num_steps), 1) for share in (FIRST, SHRINK, LEAST))
-
-    def init(image: Image) -> AutoState:
-        image, low = projection(image), jnp.full((), -jnp.inf, image.dtype)
-        zero, length = jnp.zeros((), image.dtype), jnp.asarray(longest, image.dtype)
-        window = Window(length, zero, zero, low, jnp.bool_(True))
-        size = jnp.asarray(2 * epsilon, image.dtype)
-        return AutoState(image, image, low, size, jnp.int32(0), Peak(image, low, image), window)
-
-    def step(state: AutoState) -> tuple[AutoState, AscentInfo]:
-        grad, seen = look(objective, state)
-        info = AscentInfo(seen.value, jnp.linalg.norm(grad.ravel()))
-        grad, checked = check(shrink, least, grad, seen)
-        moved = move(projection, norm, grad, checked)
-        return checked._replace(image=moved, previous=checked.image, moves=state.moves + 1), info
-
-    return Ascent(init, step)

@@ -2,8 +2,8 @@
 
     ascent = fab(difference(classifier, target, label), margin(classifier, label), image, L2)
 
-It has no radius: each step goes to where the linear model of the targeted boundary would be, pulled towards
-the clean image; each time the boundary is crossed it draws back. Small steps across are what it looks for.
+It has no radius: each step goes to the targeted boundary of the linear model, pulled towards the clean image;
+each time the boundary is crossed, the image draws back towards the clean one. The aim is a crossing near it.
 """
 
 from typing import NamedTuple
@@ -16,7 +16,9 @@ from rsynth_jax.synthesis.norms import Norm
 from rsynth_jax.synthesis.projections import box
 from rsynth_jax.types import Image, Objective, Scalar
 
-ALPHA, BETA, ETA = 0.1, 0.9, 1.05  # paper, sec. 3.2: largest pull, share kept drawing back, overshoot
+ALPHA = 0.1  # the largest pull towards the clean image: paper, sec. 3.2
+BETA = 0.9  # the share of the offset kept in drawing back
+ETA = 1.05  # the overshoot
 CORNERS = 24  # Newton steps: each but the last passes a corner of a concave, piecewise linear function
 
 
@@ -26,12 +28,31 @@ class FabState(NamedTuple):
     image: Image
 
 
-def to_hyperplane(norm: Norm, image: Image, normal: Image, residual: Scalar) -> Image:
+def fab(difference: Objective, margin: Objective, center: Image, norm: Norm) -> Ascent:
+    """Move to where `difference` (the target's logit minus the label's) is 0, near `center`."""
+    clip = box()
+
+    def step(state: FabState) -> tuple[FabState, AscentInfo]:
+        crossed = margin(state.image) > 0
+        image = jnp.where(crossed, center + BETA * (state.image - center), state.image)
+        value, normal = jax.value_and_grad(difference)(image)
+        at_center = value + jnp.vdot(normal, center - image)
+        here = _to_hyperplane(norm, image, normal, value)
+        there = _to_hyperplane(norm, center, normal, at_center)
+        near, far = (jnp.maximum(norm.length(way), 1e-8) for way in (here, there))
+        pull = jnp.minimum(near / (near + far), ALPHA)
+        moved = clip((1 - pull) * (image + ETA * here) + pull * (center + ETA * there))
+        return FabState(moved), AscentInfo(value, jnp.linalg.norm(normal.ravel()))
+
+    return Ascent(lambda image: FabState(clip(image)), step)
+
+
+def _to_hyperplane(norm: Norm, image: Image, normal: Image, residual: Scalar) -> Image:
     """The shortest d with <normal, d> = -residual and image + d in [0, 1]; or the nearest to it.
 
     Every value moves at its norm's speed until it meets a bound: d(t) = min(t * speed, room), towards the
-    plane. What is gained, sum |normal| d(t), is concave and piecewise linear in t, so Newton's method
-    climbs to the t asked for from below and is exact once it has passed the last corner before it.
+    plane. The gain, sum |normal| d(t), is concave and piecewise linear in t, so Newton's method reaches the
+    required t from below and is exact once it has passed the last corner before it.
     """
     towards = -jnp.sign(residual) * jnp.sign(normal)
     room = jnp.where(towards > 0, 1 - image, image)
@@ -45,22 +66,3 @@ def to_hyperplane(norm: Norm, image: Image, normal: Image, residual: Scalar) -> 
 
     time = jax.lax.fori_loop(0, CORNERS, newton, jnp.zeros((), image.dtype))
     return towards * jnp.minimum(time * speed, room)
-
-
-def fab(difference: Objective, margin: Objective, center: Image, norm: Norm) -> Ascent:
-    """Towards where `difference` (the target's logit minus the label's) is 0, near `center`."""
-    clip = box()
-
-    def step(state: FabState) -> tuple[FabState, AscentInfo]:
-        crossed = margin(state.image) > 0
-        image = jnp.where(crossed, center + BETA * (state.image - center), state.image)
-        value, normal = jax.value_and_grad(difference)(image)
-        at_center = value + jnp.vdot(normal, center - image)
-        here = to_hyperplane(norm, image, normal, value)
-        there = to_hyperplane(norm, center, normal, at_center)
-        near, far = (jnp.maximum(norm.length(way), 1e-8) for way in (here, there))
-        pull = jnp.minimum(near / (near + far), ALPHA)
-        moved = clip((1 - pull) * (image + ETA * here) + pull * (center + ETA * there))
-        return FabState(moved), AscentInfo(value, jnp.linalg.norm(normal.ravel()))
-
-    return Ascent(lambda image: FabState(clip(image)), step)

@@ -1,9 +1,9 @@
-"""Square Attack (Andriushchenko et al. 2020): random search with squares, never asking for a gradient.
+"""Square Attack (Andriushchenko et al. 2020): random search with squares, without a gradient.
 
     ascent = square(key, margin(classifier, label), image, LINF, epsilon=8 / 255, num_queries=5000)
 
 Each step changes one square window, and is kept where the objective rose. Windows shrink by a schedule.
-Being black-box it is the check on the others: where it wins, their gradients are masked.
+Being black-box it is the check on the others: where it alone succeeds, their gradients are masked.
 """
 
 import functools
@@ -33,118 +33,6 @@ class SquareState(NamedTuple):
     tried: Scalar
 
 
-class Moves(NamedTuple):
-    """start(draws) -> the first image; propose(draws, image, stage) -> another one.
-
-    Draws are uniform in [0, 1), as many as the move takes: one call of the generator a step.
-    """
-
-    start: Callable[[Array], Image]
-    propose: Callable[[Array, Image, Scalar], Image]
-
-
-def sides(height: int, width: int) -> list[int]:
-    """The window's side at each stage of the schedule."""
-    shares = SHARE / 2.0 ** np.arange(len(HALVINGS) + 1)
-    return [min(max(round(float(np.sqrt(s * height * width))), 1), height, width) for s in shares]
-
-
-def window(draws: Array, side: Scalar, height: int, width: int) -> tuple[Image, Scalar, Scalar]:
-    """A place for a window from two draws: its mask (h, w, 1), its first row and its first column.
-
-    It ends before the last row and column, as in the published code; the paper's goes up to them.
-    """
-    row, column = (
-        jnp.floor(draw * jnp.maximum(length - side, 1).astype(draw.dtype)).astype(side.dtype)
-        for draw, length in zip(draws, (height, width), strict=True)
-    )
-    rows, columns = jnp.arange(height)[:, None, None], jnp.arange(width)[None, :, None]
-    inside = (rows >= row) & (rows < row + side) & (columns >= column) & (columns < column + side)
-    return inside, row, column
-
-
-def signs(draws: Array) -> Array:
-    """+1 or -1, each half the time."""
-    return jnp.where(draws < 0.5, -1.0, 1.0).astype(draws.dtype)
-
-
-def linf_moves(center: Image, epsilon: float) -> Moves:
-    """Stripes of +-epsilon, then windows of one sign a channel (paper, sec. 4.1 and algorithm 2)."""
-    height, width, channels = center.shape
-    lengths, clip = jnp.array(sides(height, width)), box()
-
-    def start(draws: Array) -> Image:
-        return clip(center + epsilon * signs(draws[: width * channels]).reshape(1, width, channels))
-
-    def propose(draws: Array, image: Image, stage: Scalar) -> Image:
-        inside, _, _ = window(draws[:2], lengths[stage], height, width)
-        changed = center + epsilon * signs(draws[2 : 2 + channels])
-        return clip(jnp.where(inside, changed, image))
-
-    return Moves(start, propose)
-
-
-def bumps(height: int, width: int) -> np.ndarray:
-    """Nested rectangles around the middle, the k-th adding 1 / k^2 (paper, eq. 1)."""
-    middle, reach = (height // 2, width // 2), max(height, width) // 2 + 1
-    tails = np.cumsum(1 / np.arange(reach, 0, -1) ** 2)[::-1]
-    rows, columns = np.ogrid[:height, :width]
-    return tails[np.minimum(np.maximum(abs(rows - middle[0]), abs(columns - middle[1])), reach - 1)]
-
-
-def pattern(side: int) -> np.ndarray:
-    """A bump above its negative, of unit length: the l2 attack's update (paper, sec. 4.2)."""
-    above, below = bumps(side // 2, side), bumps(side - side // 2, side)
-    both = np.concatenate([above / np.linalg.norm(above), -below / np.linalg.norm(below)])
-    return (both / np.linalg.norm(both)).astype(np.float32)
-
-
-def unit(offset: Image) -> Image:
-    """Of l2 length 1."""
-    return offset / jnp.maximum(jnp.linalg.norm(offset.ravel()), 1e-12)
-
-
-def l2_moves(center: Image, epsilon: float) -> Moves:
-    """Tiles of patterns, then mass moved from one window to a pattern in another (paper, algorithm 3)."""
-    height, width, channels = center.shape
-    shorter = min(height, width)
-    odd = [max(side, 3) // 2 * 2 + 1 for side in sides(height, width)]
-    lengths = [min(side, (shorter - 1) // 2 * 2 + 1) for side in odd]
-    table = jnp.stack([jnp.pad(pattern(side), (0, shorter - side)) for side in lengths])
-    rest = ((0, height - shorter), (0, width - shorter))
-    clip, per_channel = box(), functools.partial(jnp.sum, axis=(0, 1), keepdims=True)
-
-    def at(offset: Image) -> Image:
-        return clip(center + epsilon * unit(offset))
-
-    def start(draws: Array) -> Image:
-        side = max(height // 5, 2)
-        shape = (height // side, width // side, channels)
-        tiles = jnp.kron(signs(draws[: math.prod(shape)]).reshape(shape), pattern(side)[..., None])
-        missing = (height - tiles.shape[0], width - tiles.shape[1])
-        margins = [(gap // 2, gap - gap // 2) for gap in missing]
-        return at(jnp.pad(tiles, (*margins, (0, 0))))
-
-    def propose(draws: Array, image: Image, stage: Scalar) -> Image:
-        side, offset = jnp.array(lengths)[stage], image - center
-        into, row, column = window(draws[:2], side, height, width)
-        out_of, _, _ = window(draws[2:4], side, height, width)
-        turned = jnp.where(draws[4] < 0.5, table[stage], table[stage].T)
-        bump = jnp.roll(jnp.pad(turned, rest), (row, column), (0, 1))[..., None]
-        old = jnp.where(into, offset, 0.0)
-        new = bump * signs(draws[5 : 5 + channels])
-        new = new + old / (1e-12 + jnp.sqrt(per_channel(old**2)))
-        spare = jnp.maximum(epsilon**2 - jnp.sum(offset**2), 0.0) / channels
-        freed = jnp.sum(jnp.where(into | out_of, offset, 0.0) ** 2)
-        new = new / (1e-12 + jnp.sqrt(per_channel(new**2))) * jnp.sqrt(spare + freed)
-        return at(jnp.where(into, new, jnp.where(out_of, 0.0, offset)))
-
-    return Moves(start, propose)
-
-
-MOVES = {L2: l2_moves, LINF: linf_moves}
-
-
 def square(
     key: Key, objective: Objective, center: Image, norm: Norm, epsilon: float, num_queries: int
 ) -> Ascent:
@@ -152,10 +40,10 @@ def square(
 
     It starts from its own image, whatever `init` is given; the draw of step t depends on (key, t) alone.
     """
-    moves = MOVES[norm](center, epsilon)
+    moves = _MOVES[norm](center, epsilon)
     thresholds = jnp.array(HALVINGS * num_queries)
 
-    def draws(step: Scalar, num: int) -> Array:
+    def draws(step: Scalar | int, num: int) -> Array:
         return jax.random.uniform(jax.random.fold_in(key, step), (num,), center.dtype)
 
     def init(image: Image) -> SquareState:
@@ -172,3 +60,115 @@ def square(
         return SquareState(image, value, state.tried + 1), info
 
     return Ascent(init, step)
+
+
+class _Moves(NamedTuple):
+    """start(draws) -> the first image; propose(draws, image, stage) -> another one.
+
+    Draws are uniform in [0, 1), as many as the move takes: one call of the generator a step.
+    """
+
+    start: Callable[[Array], Image]
+    propose: Callable[[Array, Image, Scalar], Image]
+
+
+def _sides(height: int, width: int) -> list[int]:
+    """The window's side at each stage of the schedule."""
+    shares = SHARE / 2.0 ** np.arange(len(HALVINGS) + 1)
+    return [min(max(round(float(np.sqrt(s * height * width))), 1), height, width) for s in shares]
+
+
+def _window(draws: Array, side: Scalar, height: int, width: int) -> tuple[Image, Scalar, Scalar]:
+    """A place for a window from two draws: its mask (h, w, 1), its first row and its first column.
+
+    It ends before the last row and column, as in the published code; the paper's goes up to them.
+    """
+    row, column = (
+        jnp.floor(draw * jnp.maximum(length - side, 1).astype(draw.dtype)).astype(side.dtype)
+        for draw, length in zip(draws, (height, width), strict=True)
+    )
+    rows, columns = jnp.arange(height)[:, None, None], jnp.arange(width)[None, :, None]
+    inside = (rows >= row) & (rows < row + side) & (columns >= column) & (columns < column + side)
+    return inside, row, column
+
+
+def _signs(draws: Array) -> Array:
+    """+1 or -1, each half the time."""
+    return jnp.where(draws < 0.5, -1.0, 1.0).astype(draws.dtype)
+
+
+def _linf_moves(center: Image, epsilon: float) -> _Moves:
+    """Stripes of +-epsilon, then windows of one sign a channel (paper, sec. 4.1 and algorithm 2)."""
+    height, width, channels = center.shape
+    lengths, clip = jnp.array(_sides(height, width)), box()
+
+    def start(draws: Array) -> Image:
+        return clip(center + epsilon * _signs(draws[: width * channels]).reshape(1, width, channels))
+
+    def propose(draws: Array, image: Image, stage: Scalar) -> Image:
+        inside, _, _ = _window(draws[:2], lengths[stage], height, width)
+        changed = center + epsilon * _signs(draws[2 : 2 + channels])
+        return clip(jnp.where(inside, changed, image))
+
+    return _Moves(start, propose)
+
+
+def _bumps(height: int, width: int) -> np.ndarray:
+    """Nested rectangles around the middle, the k-th adding 1 / k^2 (paper, eq. 1)."""
+    middle, reach = (height // 2, width // 2), max(height, width) // 2 + 1
+    tails = np.cumsum(1 / np.arange(reach, 0, -1) ** 2)[::-1]
+    rows, columns = np.ogrid[:height, :width]
+    return tails[np.minimum(np.maximum(abs(rows - middle[0]), abs(columns - middle[1])), reach - 1)]
+
+
+def _pattern(side: int) -> np.ndarray:
+    """A bump above its negative, of unit length: the l2 attack's update (paper, sec. 4.2)."""
+    above, below = _bumps(side // 2, side), _bumps(side - side // 2, side)
+    both = np.concatenate([above / np.linalg.norm(above), -below / np.linalg.norm(below)])
+    return (both / np.linalg.norm(both)).astype(np.float32)
+
+
+def _unit(offset: Image) -> Image:
+    """Of l2 length 1."""
+    return offset / jnp.maximum(jnp.linalg.norm(offset.ravel()), 1e-12)
+
+
+def _l2_moves(center: Image, epsilon: float) -> _Moves:
+    """Tiles of patterns, then mass moved from one window to a pattern in another (paper, algorithm 3)."""
+    height, width, channels = center.shape
+    shorter = min(height, width)
+    odd = [max(side, 3) // 2 * 2 + 1 for side in _sides(height, width)]
+    lengths = [min(side, (shorter - 1) // 2 * 2 + 1) for side in odd]
+    table = jnp.stack([jnp.pad(_pattern(side), (0, shorter - side)) for side in lengths])
+    rest = ((0, height - shorter), (0, width - shorter))
+    clip, per_channel = box(), functools.partial(jnp.sum, axis=(0, 1), keepdims=True)
+
+    def at(offset: Image) -> Image:
+        return clip(center + epsilon * _unit(offset))
+
+    def start(draws: Array) -> Image:
+        side = max(height // 5, 2)
+        shape = (height // side, width // side, channels)
+        tiles = jnp.kron(_signs(draws[: math.prod(shape)]).reshape(shape), _pattern(side)[..., None])
+        missing = (height - tiles.shape[0], width - tiles.shape[1])
+        margins = [(gap // 2, gap - gap // 2) for gap in missing]
+        return at(jnp.pad(tiles, (*margins, (0, 0))))
+
+    def propose(draws: Array, image: Image, stage: Scalar) -> Image:
+        side, offset = jnp.array(lengths)[stage], image - center
+        into, row, column = _window(draws[:2], side, height, width)
+        out_of, _, _ = _window(draws[2:4], side, height, width)
+        turned = jnp.where(draws[4] < 0.5, table[stage], table[stage].T)
+        bump = jnp.roll(jnp.pad(turned, rest), jnp.stack([row, column]), (0, 1))[..., None]
+        old = jnp.where(into, offset, 0.0)
+        new = bump * _signs(draws[5 : 5 + channels])
+        new = new + old / (1e-12 + jnp.sqrt(per_channel(old**2)))
+        spare = jnp.maximum(epsilon**2 - jnp.sum(offset**2), 0.0) / channels
+        freed = jnp.sum(jnp.where(into | out_of, offset, 0.0) ** 2)
+        new = new / (1e-12 + jnp.sqrt(per_channel(new**2))) * jnp.sqrt(spare + freed)
+        return at(jnp.where(into, new, jnp.where(out_of, 0.0, offset)))
+
+    return _Moves(start, propose)
+
+
+_MOVES = {L2: _l2_moves, LINF: _linf_moves}

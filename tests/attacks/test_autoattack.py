@@ -76,8 +76,8 @@ def weakest(norm):
 
 @every_attack
 @every_norm
-def test_an_attack_wins_just_beyond_the_boundary_and_not_before_it(name, norm):
-    """A linear network's boundary is at a known distance: 3 % short of it none wins, 12 % past it all."""
+def test_an_attack_succeeds_just_beyond_the_boundary_and_not_before_it(name, norm):
+    """A linear network's boundary is at a known distance: none succeeds 3 % short of it, all 12 % past it."""
     index, distance = weakest(norm)
     for factor, expected in ((0.97, False), (1.12, True)):
         threat = Threat(norm, factor * distance)
@@ -89,7 +89,7 @@ def test_an_attack_wins_just_beyond_the_boundary_and_not_before_it(name, norm):
 
 
 @every_norm
-def test_square_wins_without_a_gradient_and_never_short_of_the_boundary(norm):
+def test_square_succeeds_without_a_gradient_and_never_short_of_the_boundary(norm):
     _, distance = weakest(norm)
     attack = functools.partial(autoattack.square_attack, num_queries=300)
     for factor, expected in ((0.97, False), (6.0, True)):
@@ -131,7 +131,7 @@ def test_the_way_to_a_hyperplane_is_in_the_box_and_reaches_it_where_the_box_does
     rng = np.random.default_rng(seed)
     image = np.clip(rng.random((5, 4, 3)) + shift, 0, 1).astype(np.float32)
     normal = rng.normal(size=image.shape).astype(np.float32) * (rng.random(image.shape) < 0.7)
-    way = np.asarray(jax.jit(fab.to_hyperplane, static_argnums=0)(norm, image, normal, np.float32(residual)))
+    way = np.asarray(jax.jit(fab._to_hyperplane, static_argnums=0)(norm, image, normal, np.float32(residual)))
     assert (image + way).min() >= -1e-6 and (image + way).max() <= 1 + 1e-6
     corner = np.where(-residual * normal > 0, 1 - image, image)
     reach = float(np.sum(np.abs(normal) * corner))
@@ -141,7 +141,7 @@ def test_the_way_to_a_hyperplane_is_in_the_box_and_reaches_it_where_the_box_does
 @every_norm
 def test_the_way_to_a_hyperplane_is_the_shortest(norm):
     normal = WEIGHTS[0]
-    way = fab.to_hyperplane(norm, MIDDLE, normal, np.float32(1.5))
+    way = fab._to_hyperplane(norm, MIDDLE, normal, np.float32(1.5))
     dual = np.linalg.norm(normal) if norm == L2 else np.abs(normal).sum()
     assert_allclose(LENGTHS[norm](way), 1.5 / dual, rtol=1e-4)
     assert_allclose(np.vdot(normal, way), -1.5, rtol=1e-4)
@@ -169,7 +169,7 @@ def states_of(norm, key, num_steps):
 
 
 @every_norm
-def test_square_stays_in_the_threat_and_never_falls(norm):
+def test_square_stays_in_the_threat_and_its_value_never_decreases(norm):
     states = MOVES[norm](jax.random.key(1), 40)
     images = np.asarray(states.image)
     assert images.min() >= 0 and images.max() <= 1
@@ -179,7 +179,7 @@ def test_square_stays_in_the_threat_and_never_falls(norm):
 
 def test_square_changes_one_window_of_the_scheduled_side_at_a_time():
     images = np.asarray(MOVES[LINF](jax.random.key(1), 40).image)
-    sides = square.sides(12, 12)
+    sides = square._sides(12, 12)
     stages = [int(np.sum(t > square.HALVINGS * 40)) for t in range(40)]
     for before, after, stage in zip(images[:-1], images[1:], stages[1:], strict=True):
         rows, columns, _ = np.nonzero(before != after)
@@ -189,20 +189,20 @@ def test_square_changes_one_window_of_the_scheduled_side_at_a_time():
 
 def test_the_windows_shrink_as_published():
     """The share starts at 0.8 and has been halved nine times at the end."""
-    assert square.sides(32, 32) == [29, 20, 14, 10, 7, 5, 4, 3, 2, 1]
+    assert square._sides(32, 32) == [29, 20, 14, 10, 7, 5, 4, 3, 2, 1]
 
 
 @pytest.mark.parametrize(("side", "last"), [(3, 4), (7, 0), (8, 0)])
 def test_windows_end_before_the_last_column_as_published_unless_they_fill_the_image(side, last):
     draws = np.float32([0.0, np.nextafter(np.float32(1), np.float32(0))])
-    inside, row, column = square.window(draws, jnp.int32(side), 8, 8)
+    inside, row, column = square._window(draws, jnp.int32(side), 8, 8)
     assert (int(row), int(column)) == (0, last)
     assert inside[:side, last : last + side].all() and inside.sum() == side**2
 
 
 @pytest.mark.parametrize("side", [2, 3, 5, 9])
 def test_a_pattern_is_a_unit_bump_above_its_negative(side):
-    pattern = square.pattern(side)
+    pattern = square._pattern(side)
     assert_allclose(np.linalg.norm(pattern), 1, rtol=1e-6)
     assert (pattern[: side // 2] > 0).all() and (pattern[side // 2 :] < 0).all()
 

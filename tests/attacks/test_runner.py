@@ -45,7 +45,7 @@ PGD = autoattack.pgd(THREAT, STEPS)
 ATTACKS = {
     "late": PGD._replace(attempt=late(PGD.attempt), num_tries=4),
     "restarts": autoattack.pgd(THREAT, STEPS, restarts=3),
-    "targets": autoattack.auto_pgd_targeted(THREAT, STEPS.num_steps, num_targets=2),
+    "targets": autoattack.auto_pgd_targeted(THREAT, 6, num_targets=2),
     "queries": autoattack.square_attack(THREAT, 22),
 }
 every_attack = pytest.mark.parametrize("name", ATTACKS)
