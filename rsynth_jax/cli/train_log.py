@@ -1,94 +1,117 @@
-"""What a training run says while it runs: a progress bar, JSON lines, and a stop before it diverges.
+"""The log of a training run: JSON lines, a progress bar, and a stop before weights diverge.
 
-    watch = Watch(log, bar, plan, step=0)
-    watch.step(state, step, metrics, batch)      # after every step; speaks at some
-    watch.epoch(state, step, metrics)            # at an epoch's end: judges the averaged weights
-
-Only programs import this module.
+with train_log(path, run, test, step=0) as log:
+    log.step(state, step, metrics, batch)      # after every step; logs some
+    log.epoch(state, step, metrics)            # at an epoch's end: evaluates the averaged weights
 """
 
+import contextlib
+import functools
 import json
-from collections.abc import Callable
-from typing import Any, NamedTuple, TextIO
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TextIO
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 from rich.progress import Progress
 
-from rsynth_jax.attacks import evaluation
-from rsynth_jax.cli import run as console
-from rsynth_jax.data import loader as datasets
+from rsynth_jax import models
+from rsynth_jax.attacks import autoattack, evaluation
+from rsynth_jax.attacks.autoattack import Attack
+from rsynth_jax.attacks.threats import Steps, Threat
+from rsynth_jax.cli.run import Clock, progress_bar
+from rsynth_jax.data.loader import Arrays
+from rsynth_jax.training import build
+from rsynth_jax.training.classifier import accuracy
+from rsynth_jax.training.run import Run
+from rsynth_jax.training.state import State
 
 LOG_EVERY = 20  # steps
-NOW = (
+PGD_STEPS = 10  # of the attack on the test images
+_NOW = (
     "loss {loss:.3f}  clean {clean_accuracy:.1%}  adversarial {adversarial_accuracy:.1%}  "
-    "{game}{images_per_second:.0f} images/s"
+    "{dual}{images_per_second:.0f} images/s"
 )
-GAME = "T {num_steps:.0f}  AUC {auc:.2f}  energy {real_energy:.1f} / {fake_energy:.1f}  "
-JUDGED = "epoch {epoch}/{epochs}: clean {test_clean:.1%}, PGD {test_adversarial:.1%}"
+_DUAL = "T {num_steps:.0f}  AUC {auc:.2f}  energy {real_energy:.1f} / {fake_energy:.1f}  "
+_EPOCH = "epoch {epoch}/{epochs}: clean {test_clean:.1%}, PGD {test_adversarial:.1%}"
 
 
-class Plan(NamedTuple):
-    """What is watched.
+class TrainLog:
+    """The JSON lines and the progress bar of a training run."""
 
-    Attributes:
-      epochs, epoch: how many, and steps in one.
-      batch_size: images a step.
-      rate: the learning rate of a step.
-      test: images to judge on.
-      judge: (variables, key, images, labels) -> Right.
-      look: (variables, images) -> logits.
-    """
+    def __init__(self, file: TextIO, bar: Progress, run: Run, test: Arrays, step: int):
+        self._file = file
+        self._bar = bar
+        self._run = run
+        self._model = models.create(run.config)
+        self._test = test
+        self._rate: Callable[[int], Any] = build.schedule(run.recipe, run.steps_per_epoch)
+        self._clock = Clock()
+        total = run.num_epochs * run.steps_per_epoch
+        self._task = bar.add_task("training", total=total, completed=step, now="")
 
-    epochs: int
-    epoch: int
-    batch_size: int
-    rate: optax.Schedule
-    test: datasets.Arrays
-    judge: Callable
-    look: Callable
-
-
-def sound(loss: float, weights: Any, step: int) -> None:
-    """Raise ValueError for a loss or weights that are not finite, before anything is made of them."""
-    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((loss, weights))):
-        raise ValueError(f"loss {loss} or a weight is not finite at step {step}: lower --learning-rate")
-
-
-class Watch:
-    """The log and the progress bar of a run."""
-
-    def __init__(self, log: TextIO, bar: Progress, plan: Plan, step: int):
-        self.log, self.bar, self.plan, self.clock = log, bar, plan, console.Clock()
-        self.task = bar.add_task("training", total=plan.epochs * plan.epoch, completed=step, now="")
-
-    def step(self, state, step: int, metrics: NamedTuple, batch: datasets.Arrays) -> None:
-        """Every `LOG_EVERY` steps: one line of the log, one look at the bar."""
+    def step(self, state: State, step: int, metrics: Any, batch: tuple[Any, Any]) -> None:
+        """Log every `LOG_EVERY`-th step. Raises ValueError for a loss that is not finite."""
         if step % LOG_EVERY:
             return
-        clean = evaluation.correct(self.plan.look(state.variables, batch[0]), batch[1])
-        seconds = self.clock.lap()
-        record = {"step": step, "epoch": step / self.plan.epoch, "clean_accuracy": float(jnp.mean(clean))}
-        record |= {name: float(value) for name, value in metrics._asdict().items()}
-        record |= {"learning_rate": float(self.plan.rate(step))}
-        record |= {"images_per_second": LOG_EVERY * self.plan.batch_size / seconds}
-        sound(record["loss"], (), step)
-        print(json.dumps(record), file=self.log)
-        game = GAME.format(**record) if "auc" in record else ""
-        self.bar.update(self.task, completed=step, now=NOW.format(game=game, **record))
-
-    def epoch(self, state, step: int, metrics: NamedTuple) -> None:
-        """At an epoch's end: judge the averaged weights on the test images."""
-        sound(float(metrics.loss), state.ema, step)
-        clock, (images, labels) = console.Clock(), self.plan.test
-        right = self.plan.judge(state.ema, jax.random.key(0), images, labels)
-        record = {"step": step, "epoch": step // self.plan.epoch, "test_num": len(labels)}
-        record |= {
-            "test_clean": float(right.clean.mean()),
-            "test_adversarial": float(right.adversarial.mean()),
+        images, labels = batch
+        logits = evaluation.logits_program(self._model)(state.variables, images)
+        values = {name: float(value) for name, value in metrics._asdict().items()}
+        _check_finite(step, values["loss"])
+        record = {
+            "step": step,
+            "epoch": step / self._run.steps_per_epoch,
+            "clean_accuracy": float(accuracy(logits, labels)),
+            **values,
+            "learning_rate": float(self._rate(step)),
+            "images_per_second": LOG_EVERY * self._run.recipe.batch_size / self._clock.lap(),
         }
-        print(json.dumps(record), file=self.log)
-        self.bar.console.print(JUDGED.format(epochs=self.plan.epochs, **record))
-        self.clock.pause(clock.lap())
+        self._write(record)
+        dual = _DUAL.format(**record) if "auc" in record else ""
+        self._bar.update(self._task, completed=step, now=_NOW.format(dual=dual, **record))
+
+    def epoch(self, state: State, step: int, metrics: Any) -> None:
+        """Log the accuracies of the averaged weights on the test images, clean and under PGD.
+
+        Raises:
+          ValueError: the loss or a weight is not finite.
+        """
+        _check_finite(step, float(metrics.loss), state.ema)
+        clock = Clock()
+        images, labels = self._test
+        threat = build.threat(self._run.recipe)
+        found = evaluation.evaluate(
+            self._model, state.ema, images, labels, threat, [_pgd(threat)], key=jax.random.key(0)
+        )
+        record = {
+            "step": step,
+            "epoch": step // self._run.steps_per_epoch,
+            "test_num": len(labels),
+            "test_clean": float(found.clean.mean()),
+            "test_adversarial": float(found.robust.mean()),
+        }
+        self._write(record)
+        self._bar.console.print(_EPOCH.format(epochs=self._run.num_epochs, **record))
+        self._clock.pause(clock.lap())
+
+    def _write(self, record: dict[str, Any]) -> None:
+        print(json.dumps(record), file=self._file)
+
+
+@contextlib.contextmanager
+def train_log(path: Path, run: Run, test: Arrays, step: int) -> Iterator[TrainLog]:
+    """Append to the log of a run that has done `step` steps, and show its progress."""
+    with open(path, "a", buffering=1) as file, progress_bar("{task.fields[now]}") as bar:
+        yield TrainLog(file, bar, run, test, step)
+
+
+@functools.cache
+def _pgd(threat: Threat) -> Attack:
+    """The attack on the test images; one object, so that it is compiled once."""
+    return autoattack.pgd(threat, Steps(2.5 * threat.epsilon / PGD_STEPS, PGD_STEPS))
+
+
+def _check_finite(step: int, loss: float, weights: Any = ()) -> None:
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((loss, weights))):
+        raise ValueError(f"loss {loss} or a weight is not finite at step {step}: lower --learning-rate")

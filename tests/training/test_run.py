@@ -6,7 +6,7 @@ import numpy as np
 from numpy.testing import assert_array_equal
 
 from rsynth_jax import sharding
-from rsynth_jax.training.loop import fit
+from rsynth_jax.training.run import fit
 from rsynth_jax.training.state import Trainer, TrainState
 
 KEY = jax.random.key(0)

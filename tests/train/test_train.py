@@ -22,15 +22,17 @@ from tiny import refused
 from rsynth_jax import models
 from rsynth_jax.attacks.threats import Steps, Threat
 from rsynth_jax.cli import run as console
-from rsynth_jax.cli import train_log as watching
-from rsynth_jax.storage import releases as checkpoints
-from rsynth_jax.storage import train_states
+from rsynth_jax.cli import train_log
+from rsynth_jax.data import loader
+from rsynth_jax.storage import releases, train_states
 from rsynth_jax.synthesis.norms import L2
-from rsynth_jax.training.recipes import RECIPES, Recipe
+from rsynth_jax.training import run as runs
+from rsynth_jax.training.recipes import RECIPES, Recipe, flat, replace
 from train import train
 
-ROOT = Path(__file__).parents[1]
-RECIPE = Recipe(
+ROOT = Path(__file__).parents[2]
+RECIPE = replace(
+    Recipe(),
     architecture="tiny",
     num_steps=1,
     epochs=2,
@@ -46,8 +48,8 @@ STEPS = 4  # of the two epochs of 32 images
 class Interrupted:
     """Like a signal that arrives in step `step`."""
 
-    def __init__(self, step: int = sys.maxsize):
-        self.left = step
+    def __init__(self, step: int = sys.maxsize - 1):
+        self.left = step + 1
 
     @property
     def signal(self):
@@ -57,17 +59,20 @@ class Interrupted:
 
 @pytest.fixture(scope="module", autouse=True)
 def cheap():
-    """One short judgement, every step logged, signals left alone, and one compilation for each recipe."""
-    prepare = train.prepare
-    programs = functools.cache(
-        lambda recipe, data: prepare(train.Options(data=data, judge=8, settings=recipe))
-    )
+    """A short attack on the test images, every step logged, signals left alone, one program a recipe."""
+    prepare, prepared_runs = runs.prepare, {}
+
+    def once(recipe, *data):
+        if recipe not in prepared_runs:
+            prepared_runs[recipe] = prepare(recipe, *data)
+        return prepared_runs[recipe]
+
     with tiny.network(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(watching, "LOG_EVERY", 1)
-        patch.setattr(train, "JUDGE_STEPS", 1)
+        patch.setattr(train_log, "LOG_EVERY", 1)
+        patch.setattr(train_log, "PGD_STEPS", 1)
         patch.setattr(console, "Interrupted", Interrupted)
-        patch.setattr(train, "prepare", lambda o: programs(o.settings, o.data)._replace(options=o))
-        patch.setattr(train, "prepare_afresh", prepare, raising=False)
+        patch.setattr(runs, "prepare", once)
+        patch.setattr(runs, "prepare_afresh", prepare, raising=False)
         yield
 
 
@@ -84,15 +89,15 @@ def straight(tmp_path_factory, data) -> Path:
     return out
 
 
-@functools.cache
-def like(data: str, recipe: Recipe):
-    """Some state of such a run."""
-    run = train.prepare(train.Options(data=data, settings=recipe))
-    return run.devices.replicate(run.trainer.init(train.beginning(run, jax.random.key(0))))
+def prepared(data: str, recipe: Recipe) -> runs.Run:
+    """Such a run, before its first step."""
+    dataset, _ = train.read(train.Options(data=data))
+    images, labels = loader.in_memory(dataset)
+    return runs.prepare(recipe, images, labels, dataset.class_names, len(dataset))
 
 
 def final_state(out: Path, data: str, recipe: Recipe = RECIPE):
-    return train_states.restore_state(out, like(data, recipe))
+    return train_states.restore_state(out, runs.start(prepared(data, recipe)))
 
 
 def log(out: Path) -> list[dict]:
@@ -118,24 +123,23 @@ def test_a_run_stopped_at_any_step_and_resumed_is_the_straight_run_bit_for_bit(
         strict=True,
     ):
         assert_array_equal(one, other)
-    released = (run / checkpoints.RELEASE for run in (options.out, straight))
+    released = (run / releases.RELEASE for run in (options.out, straight))
     assert next(released).read_bytes() == next(released).read_bytes()
     steps = [record["step"] for record in log(options.out) if "loss" in record]
     assert steps == list(range(1, STEPS + 1))
 
 
 def test_the_same_command_compiled_afresh_releases_the_same_bytes(tmp_path, monkeypatch, data, straight):
-    monkeypatch.setattr(train, "prepare", train.prepare_afresh)
+    monkeypatch.setattr(runs, "prepare", runs.prepare_afresh)
     assert train.train(train.Options(data=data, judge=8, out=tmp_path / "run", settings=RECIPE)) == 0
-    released = (run / checkpoints.RELEASE for run in (tmp_path / "run", straight))
+    released = (run / releases.RELEASE for run in (tmp_path / "run", straight))
     assert next(released).read_bytes() == next(released).read_bytes()
 
 
 def test_another_seed_releases_another_classifier(tmp_path, data, straight):
     out = tmp_path / "run"
-    run = train.prepare(train.Options(data=data, out=out, settings=RECIPE))
-    train.fit(run._replace(recipe=RECIPE._replace(seed=1)), Interrupted())
-    kernels = (checkpoints.load(str(run)).variables["params"]["Dense_0"]["kernel"] for run in (out, straight))
+    assert train.train(train.Options(data=data, out=out, settings=replace(RECIPE, seed=1))) == 0
+    kernels = (releases.load(str(run)).variables["params"]["Dense_0"]["kernel"] for run in (out, straight))
     assert np.abs(next(kernels) - next(kernels)).max() > 1e-3
 
 
@@ -159,11 +163,11 @@ def test_the_log_has_the_loss_the_accuracies_and_the_speed_of_steps_and_the_judg
 def test_the_curves_are_a_png_and_the_recipe_is_json(straight):
     with Pillow.open(straight / "curves.png") as picture:
         assert picture.format == "PNG" and min(picture.size) > 100
-    assert json.loads((straight / "recipe.json").read_text()) == json.loads(json.dumps(RECIPE._asdict()))
+    assert json.loads((straight / "recipe.json").read_text()) == json.loads(json.dumps(flat(RECIPE)))
 
 
 def test_the_release_says_how_it_was_made(straight, data):
-    released = checkpoints.load(str(straight))
+    released = releases.load(str(straight))
     assert released.class_names == ("cat", "dog") and released.image_shape == tiny.SHAPE
     assert released.threat == Threat(L2, 0.5) and released.steps == Steps(0.1, 1)
     assert released.recipe["steps"] == STEPS and released.recipe["data"] == data
@@ -172,7 +176,7 @@ def test_the_release_says_how_it_was_made(straight, data):
 
 def test_the_release_is_the_averaged_weights(straight, data):
     ema = final_state(straight, data).ema["params"]["Dense_0"]["kernel"]
-    released = checkpoints.load(str(straight)).variables["params"]["Dense_0"]["kernel"]
+    released = releases.load(str(straight)).variables["params"]["Dense_0"]["kernel"]
     assert_array_equal(released, np.asarray(ema).astype(jnp.bfloat16).astype(np.float32))
 
 
@@ -186,10 +190,10 @@ def test_the_release_is_the_averaged_weights(straight, data):
     ids=lambda settings: settings["method"],
 )
 def test_every_method_norm_optimizer_and_schedule_trains_with_a_finite_loss(tmp_path, data, settings):
-    recipe = RECIPE._replace(epochs=1, **settings)
+    recipe = replace(RECIPE, epochs=1, **settings)
     assert train.train(train.Options(data=data, out=tmp_path / "run", settings=recipe)) == 0
     assert all(np.isfinite(record["loss"]) for record in log(tmp_path / "run") if "loss" in record)
-    weights = jax.tree.leaves(checkpoints.load(str(tmp_path / "run")).variables)
+    weights = jax.tree.leaves(releases.load(str(tmp_path / "run")).variables)
     assert all(np.isfinite(leaf).all() for leaf in weights)
 
 
@@ -197,12 +201,12 @@ def test_every_method_norm_optimizer_and_schedule_trains_with_a_finite_loss(tmp_
 def test_a_loss_that_is_not_finite_stops_the_run_and_no_such_weights_are_released(
     tmp_path, monkeypatch, data, log_every
 ):
-    monkeypatch.setattr(watching, "LOG_EVERY", log_every)
-    recipe = RECIPE._replace(method="natural", learning_rate=1e30)
+    monkeypatch.setattr(train_log, "LOG_EVERY", log_every)
+    recipe = replace(RECIPE, method="natural", learning_rate=1e30)
     with refused(match="learning.rate"):
         train.train(train.Options(data=data, out=tmp_path / "run", settings=recipe))
-    if (tmp_path / "run" / checkpoints.RELEASE).exists():
-        weights = jax.tree.leaves(checkpoints.load(str(tmp_path / "run")).variables)
+    if (tmp_path / "run" / releases.RELEASE).exists():
+        weights = jax.tree.leaves(releases.load(str(tmp_path / "run")).variables)
         assert all(np.isfinite(leaf).all() for leaf in weights)
 
 
@@ -226,7 +230,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones_and_nothing_is_written(
 ):
     wrong = next(iter(settings.values()))
     with refused(match=f"{wrong}.*{known}"):
-        train.train(train.Options(data=data, out=tmp_path / "run", settings=RECIPE._replace(**settings)))
+        train.train(train.Options(data=data, out=tmp_path / "run", settings=replace(RECIPE, **settings)))
     assert not (tmp_path / "run").exists()
 
 
@@ -251,7 +255,7 @@ NOT_NEGATIVE = [
     + [("seed_share", 95)],
 )
 def test_a_number_that_makes_no_sense_is_refused_by_name(tmp_path, name, value):
-    recipe = RECIPE._replace(**{name: value})
+    recipe = replace(RECIPE, **{name: value})
     with refused(match=f"{name.replace('_', '.')} is {value}"):
         train.check(train.Options(out=tmp_path / "run", settings=recipe))
 
@@ -265,12 +269,12 @@ def test_a_judgement_on_no_images_is_refused_by_name(tmp_path, value):
 @pytest.mark.parametrize("settings", [{"mean": (0.1, 0.2)}, {"std": (0.0,)}, {"std": (float("nan"),)}])
 def test_a_normalisation_that_does_not_fit_the_images_is_refused(tmp_path, data, settings):
     with refused(match=next(iter(settings))):
-        train.train(train.Options(data=data, out=tmp_path / "run", settings=RECIPE._replace(**settings)))
+        train.train(train.Options(data=data, out=tmp_path / "run", settings=replace(RECIPE, **settings)))
     assert not (tmp_path / "run").exists()
 
 
 def test_sensible_numbers_pass(tmp_path):
-    train.check(train.Options(out=tmp_path / "run", settings=RECIPE._replace(epsilon=0.0, momentum=0.0)))
+    train.check(train.Options(out=tmp_path / "run", settings=replace(RECIPE, epsilon=0.0, momentum=0.0)))
 
 
 def test_a_folder_that_holds_a_run_is_refused(straight, data):
@@ -292,7 +296,7 @@ def test_nothing_to_resume_is_refused_and_nothing_is_written(tmp_path, data):
 
 def test_a_run_resumed_with_another_optimizer_is_refused_and_left_as_it_was(straight, data):
     before = {path: path.read_bytes() for path in straight.glob("*.*")}
-    options = train.Options(data=data, out=straight, resume=True, settings=RECIPE._replace(optimizer="adamw"))
+    options = train.Options(data=data, out=straight, resume=True, settings=replace(RECIPE, optimizer="adamw"))
     with refused(match="does not fit this recipe"):
         train.train(options)
     assert {path: path.read_bytes() for path in straight.glob("*.*")} == before
@@ -300,7 +304,7 @@ def test_a_run_resumed_with_another_optimizer_is_refused_and_left_as_it_was(stra
 
 def test_more_images_in_a_batch_than_there_are_is_refused(tmp_path, data):
     with refused(match="32 training images do not fill a batch of 64"):
-        train.train(train.Options(data=data, out=tmp_path / "run", settings=RECIPE._replace(batch_size=64)))
+        train.train(train.Options(data=data, out=tmp_path / "run", settings=replace(RECIPE, batch_size=64)))
     assert not (tmp_path / "run").exists()
 
 
@@ -319,8 +323,8 @@ def test_splits_of_other_classes_are_refused(tmp_path):
 
 @pytest.mark.parametrize("flags", [["--recipe", "cifar10"], ["--recipe=cifar10"]], ids=" ".join)
 def test_the_flags_stand_over_the_recipe_they_name(flags):
-    options = train.parse(train.Options, [*flags, "--epochs", "3"])
-    assert options.recipe == "cifar10" and options.settings == RECIPES["cifar10"]._replace(epochs=3)
+    options = train.parse_flags(train.Options, [*flags, "--epochs", "3"])
+    assert options.recipe == "cifar10" and options.settings == replace(RECIPES["cifar10"], epochs=3)
 
 
 @pytest.fixture(scope="module")
@@ -336,31 +340,32 @@ DUAL = ["--recipe", "dual", "--epochs", "2", "--batch-size", "16", "--auc-thresh
 
 def test_dual_training_goes_on_from_a_classifier_and_resumes_bit_for_bit(tmp_path, monkeypatch, data, robust):
     flags = [*DUAL, "--data", data, "--start", robust]
-    options = train.parse(train.Options, [*flags, "--out", str(tmp_path / "straight")])
+    options = train.parse_flags(train.Options, [*flags, "--out", str(tmp_path / "straight")])
     assert train.train(options) == 0
     monkeypatch.setattr(console, "Interrupted", functools.partial(Interrupted, 1))
     halves = dataclasses.replace(options, out=tmp_path / "halves")
     assert train.train(halves) == 128 + signal.SIGTERM
     monkeypatch.setattr(console, "Interrupted", Interrupted)
     assert train.train(dataclasses.replace(halves, resume=True)) == 0
-    files = [checkpoints.load(str(tmp_path / out)).variables for out in ("straight", "halves")]
+    files = [releases.load(str(tmp_path / out)).variables for out in ("straight", "halves")]
     assert all(a.tobytes() == b.tobytes() for a, b in zip(*map(jax.tree.leaves, files), strict=True))
     logged = (tmp_path / "straight/log.jsonl").read_text().splitlines()
     last = [record for record in map(json.loads, logged) if "num_steps" in record][-1]
-    assert checkpoints.load(str(tmp_path / "straight")).recipe["fake_steps"] == last["num_steps"]
+    assert releases.load(str(tmp_path / "straight")).recipe["fake_steps"] == last["num_steps"]
 
 
 def test_dual_training_keeps_the_network_and_the_threat_of_its_start(data, robust):
-    settings = train.parse(train.Options, [*DUAL, "--data", data, "--start", robust]).settings
-    start = checkpoints.load(robust)
-    assert (settings.architecture, settings.mean) == (start.config.architecture, start.config.mean)
-    assert (settings.norm, settings.epsilon) == (start.threat.norm.name, start.threat.epsilon)
-    assert settings.num_steps == start.steps.num_steps
+    settings = train.parse_flags(train.Options, [*DUAL, "--data", data, "--start", robust]).settings
+    start = releases.load(robust)
+    assert settings.network.architecture == start.config.architecture
+    assert settings.network.mean == start.config.mean
+    assert (settings.attack.norm, settings.attack.epsilon) == (start.threat.norm.name, start.threat.epsilon)
+    assert settings.attack.num_steps == start.steps.num_steps
     assert settings.method == "dual" and settings.batch_size == 16
 
 
 def test_dual_training_without_a_start_is_refused(tmp_path, data):
-    options = train.parse(train.Options, [*DUAL, "--data", data, "--out", str(tmp_path / "run")])
+    options = train.parse_flags(train.Options, [*DUAL, "--data", data, "--out", str(tmp_path / "run")])
     with refused(match="give it with --start"):
         train.train(options)
     assert list(tmp_path.iterdir()) == []
@@ -368,8 +373,9 @@ def test_dual_training_without_a_start_is_refused(tmp_path, data):
 
 def started(data: str, start: str, out: Path, *flags: str):
     """The weights with which training begins."""
-    options = train.parse(train.Options, ["--data", data, "--start", start, "--out", str(out), *flags])
-    return train.beginning(train.prepare(options), jax.random.key(0))
+    options = train.parse_flags(train.Options, ["--data", data, "--start", start, "--out", str(out), *flags])
+    run = prepared(data, options.settings)
+    return runs.start(run, releases.load(start)).variables
 
 
 @pytest.mark.parametrize("names", [("cat", "dog"), ("horse", "zebra", "emu")], ids=len)
@@ -377,7 +383,7 @@ def test_training_goes_on_from_a_classifier_with_a_new_last_layer_for_other_clas
     path = str(tmp_path / "c.safetensors")
     tiny.release(path, names)
     begun = started(data, path, tmp_path / "run", "--batch-size", "16")
-    params, own = begun["params"], checkpoints.load(path).variables["params"]
+    params, own = begun["params"], releases.load(path).variables["params"]
     last, own_last = params.pop(models.LAST), own.pop(models.LAST)
     jax.tree.map(assert_array_equal, params, own)
     assert last["kernel"].shape[-1] == 2
@@ -385,33 +391,43 @@ def test_training_goes_on_from_a_classifier_with_a_new_last_layer_for_other_clas
 
 
 def test_a_recipe_that_goes_on_has_its_own_threat(robust):
-    settings = train.parse(train.Options, ["--recipe", "horse2zebra-64", "--start", robust]).settings
-    kept = {"architecture": "tiny", "mean": settings.mean, "std": (0.2,)}
-    assert settings == RECIPES["horse2zebra-64"]._replace(**kept) and settings.mean == (0.4, 0.5, 0.6)
+    settings = train.parse_flags(train.Options, ["--recipe", "horse2zebra-64", "--start", robust]).settings
+    kept = {"architecture": "tiny", "mean": settings.network.mean, "std": (0.2,)}
+    assert settings == replace(RECIPES["horse2zebra-64"], **kept)
+    assert settings.network.mean == (0.4, 0.5, 0.6)
 
 
 def test_a_start_of_another_network_or_for_dual_of_other_classes_is_refused(tmp_path, data, robust):
     with refused(match="another network"):
         started(data, robust, tmp_path / "run", "--architecture", "resnet8", "--batch-size", "16")
     tiny.release(tmp_path / "c.safetensors", ("horse", "zebra"))
-    with refused(match="knows other classes"):
+    with refused(match="has other classes"):
         started(data, str(tmp_path / "c.safetensors"), tmp_path / "run", *DUAL)
 
 
 def test_an_unknown_recipe_is_refused_with_the_known_ones():
     with refused(match="no recipe named 'cifar'.*cifar10-cpu.*dual, cifar10, restricted-imagenet"):
-        train.parse(train.Options, ["--recipe", "cifar"])
+        train.parse_flags(train.Options, ["--recipe", "cifar"])
 
 
 def test_the_default_settings_are_those_of_the_default_recipe():
-    assert train.parse(train.Options, []) == train.Options()
+    assert train.parse_flags(train.Options, []) == train.Options()
     assert train.Options().settings == RECIPES[train.Options().recipe]
 
 
-def command(data: str, out: Path, *flags: str) -> subprocess.Popen:
-    small = ["--method", "natural", "--batch-size", "16", "--epochs", "100000", "--judge", "8"]
+SMALL = ["--method", "natural", "--batch-size", "16", "--epochs", "100000", "--judge", "8"]
+TINY = f"""import sys
+sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
+import tiny
+from train import train
+with tiny.network():
+    train.main()
+"""
+
+
+def start_command(program: list[str], data: str, out: Path, *flags: str) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-m", "train.train", "--data", data, "--out", str(out), *small, *flags],
+        [sys.executable, *program, "--data", data, "--out", str(out), *SMALL, *flags],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -420,7 +436,7 @@ def command(data: str, out: Path, *flags: str) -> subprocess.Popen:
 
 
 def test_a_bad_flag_ends_the_command_with_status_2_one_line_and_no_file(tmp_path, data):
-    process = command(data, tmp_path / "run", "--learning-rate", "nan")
+    process = start_command(["-m", "train.train"], data, tmp_path / "run", "--learning-rate", "nan")
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 2 and output == ""
     assert errors.count("\n") == 1 and errors.startswith("rsynth-train: learning_rate is nan")
@@ -428,10 +444,10 @@ def test_a_bad_flag_ends_the_command_with_status_2_one_line_and_no_file(tmp_path
 
 
 def test_sigterm_saves_says_how_to_continue_and_ends_with_status_143(tmp_path, data):
-    process = command(data, tmp_path / "run")
+    process = start_command(["-c", TINY], data, tmp_path / "run", "--architecture", "tiny")
     try:
         deadline = time.monotonic() + 300
-        while not (tmp_path / "run/log.jsonl").exists():  # from here on the signal is caught
+        while not (tmp_path / "run/log.jsonl").exists() or not log(tmp_path / "run"):
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.1)
         os.kill(process.pid, signal.SIGTERM)
@@ -440,6 +456,16 @@ def test_sigterm_saves_says_how_to_continue_and_ends_with_status_143(tmp_path, d
         process.kill()
     assert process.returncode == 143 and "Traceback" not in errors
     assert f"continue with --resume --out {tmp_path / 'run'}" in output
-    recipe = RECIPES["cifar10-cpu"]._replace(method="natural", batch_size=16, epochs=100_000)
-    state = final_state(tmp_path / "run", data, recipe)
+    values = {"architecture": "tiny", "method": "natural", "batch_size": 16, "epochs": 100_000}
+    state = final_state(tmp_path / "run", data, replace(RECIPES["cifar10-cpu"], **values))
     assert f"stopped after step {int(state.step)}" in output and int(state.step) > 0
+
+
+def test_help_imports_no_jax():
+    code = (
+        "import sys; from train import train\n"
+        "try: train.parse_flags(train.Options, ['--help'])\n"
+        "except SystemExit: print({'jax', 'flax', 'optax', 'matplotlib'} & sys.modules.keys())"
+    )
+    output = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True)
+    assert output.endswith("set()\n") and "--learning-rate" in output and "--fake-noise" in output

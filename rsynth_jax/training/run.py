@@ -1,0 +1,160 @@
+"""A training run: everything that a recipe and a data set determine, and the loop.
+
+run = prepare(recipe, images, labels, class_names, num_images=50_000)
+state = fit(run.trainer, start(run), batches, key=run.key, devices=run.devices)
+releases.save("classifier.safetensors", release(run, state))
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import numpy as np
+
+from rsynth_jax import models, sharding
+from rsynth_jax.sharding import Devices
+from rsynth_jax.storage.releases import Release
+from rsynth_jax.synthesis import class_gaussians
+from rsynth_jax.synthesis.class_gaussians import ClassGaussians
+from rsynth_jax.training import build
+from rsynth_jax.training.build import Shape
+from rsynth_jax.training.recipes import Recipe, flat
+from rsynth_jax.training.state import State, Trainer
+from rsynth_jax.types import Bytes, Key
+
+S = TypeVar("S", bound=State)
+
+
+class Run(NamedTuple):
+    """What a training run never changes.
+
+    Attributes:
+      recipe: with its number of epochs.
+      config: of the network.
+      class_names: label i is class_names[i].
+      image_shape: (height, width, channels).
+      steps_per_epoch: batches in one pass over the training images.
+      gaussians: the class Gaussians of the training images.
+      trainer: of the recipe.
+      devices: over which a batch is split.
+    """
+
+    recipe: Recipe
+    config: models.Config
+    class_names: tuple[str, ...]
+    image_shape: Shape
+    steps_per_epoch: int
+    gaussians: ClassGaussians
+    trainer: Trainer[Any]
+    devices: Devices
+
+    @property
+    def num_epochs(self) -> int:
+        """Passes over the training images."""
+        return self.recipe.epochs or 0
+
+    @property
+    def keys(self) -> tuple[Key, Key]:
+        """Of the initial weights, and of the steps."""
+        init_key, step_key = jax.random.split(jax.random.key(self.recipe.seed))
+        return init_key, step_key
+
+
+def prepare(
+    recipe: Recipe, images: Bytes, labels: np.ndarray, class_names: Sequence[str], num_images: int
+) -> Run:
+    """Fit the class Gaussians and build the trainer.
+
+    Args:
+      recipe: whose values are valid.
+      images: uint8 (n, h, w, c), training images of every class, to fit the Gaussians to.
+      labels: (n,), their classes.
+      class_names: label i is class_names[i].
+      num_images: in one epoch.
+
+    Raises:
+      ValueError: the images do not fill a batch, or do not fit the recipe's Gaussians.
+    """
+    if num_images < recipe.batch_size:
+        raise ValueError(f"{num_images} training images do not fill a batch of {recipe.batch_size}")
+    epoch = num_images // recipe.batch_size
+    recipe = build.with_epochs(recipe, epoch)
+    config = build.config(recipe, len(class_names))
+    values = recipe.gaussians
+    gaussians = class_gaussians.fit(images, labels, len(class_names), values.seed_factor, values.seed_share)
+    shape = images.shape[1:]
+    return Run(
+        recipe=recipe,
+        config=config,
+        class_names=tuple(class_names),
+        image_shape=shape,
+        steps_per_epoch=epoch,
+        gaussians=gaussians,
+        trainer=build.trainer(recipe, models.create(config), epoch, gaussians, shape),
+        devices=sharding.over_devices(recipe.batch_size),
+    )
+
+
+def start(run: Run, release: Release | None = None) -> Any:
+    """Return the state before the first step, on the devices.
+
+    Args:
+      run: the training run.
+      release: whose weights to start from; None: drawn ones.
+
+    Raises:
+      ValueError: the release does not fit the run, as in `build.initial_variables`.
+    """
+    init_key, _ = run.keys
+    variables = build.initial_variables(run.recipe, init_key, run.class_names, run.image_shape, release)
+    return run.trainer.place(run.devices, run.trainer.init(variables))
+
+
+def release(run: Run, state: State, **facts: Any) -> Release:
+    """Return the averaged weights as a classifier, its recipe with these facts and the trainer's outcome."""
+    return Release(
+        config=run.config._replace(dtype="float32"),
+        variables=state.ema,
+        class_gaussians=run.gaussians,
+        class_names=run.class_names,
+        image_shape=run.image_shape,
+        threat=build.threat(run.recipe),
+        steps=build.steps(run.recipe),
+        recipe=facts | {"steps": int(state.step)} | run.trainer.outcome(state) | flat(run.recipe),
+    )
+
+
+def _ignore(state: Any, step: int, metrics: Any, batch: Any) -> None:
+    """Do nothing after a step."""
+
+
+def fit(
+    trainer: Trainer[S],
+    state: S,
+    batches: Iterable[tuple[Any, Any]],
+    *,
+    key: Key,
+    devices: Devices,
+    callback: Callable[[S, int, Any, tuple[Any, Any]], None] = _ignore,
+) -> S:
+    """Train on every batch in turn.
+
+    The step from t to t + 1 uses `fold_in(key, t)`, so a run that continues from a stored state with the
+    batches that are left equals one without a pause, bit for bit.
+
+    Args:
+      trainer: as `build.trainer` makes it.
+      state: placed on the devices; its buffers are taken over.
+      batches: (images uint8 (n, h, w, c), labels int32 (n,)) of each step, from the state's own step on.
+      key: of the augmentation and the attacks.
+      devices: over which to split each batch.
+      callback: called with the state, its step, the metrics and the batch after every step.
+
+    Returns:
+      The state after the last batch.
+    """
+    first = int(state.step)
+    for step, batch in enumerate(map(devices.split, batches), start=first):
+        state, metrics = trainer.step(state, jax.random.fold_in(key, step), *batch)
+        callback(state, step + 1, metrics, batch)
+    return state
