@@ -1,4 +1,4 @@
-"""docs/new-constraints.md keeps its word: its code runs as it stands, and each constraint holds."""
+"""The code of docs/new-constraints.md runs as written, and each constraint holds."""
 
 import ast
 import re
@@ -15,7 +15,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from rsynth_jax import images, models
 from rsynth_jax.models.layers import Outputs
-from rsynth_jax.storage import releases as checkpoints
+from rsynth_jax.storage import releases
 from rsynth_jax.synthesis import projections
 from rsynth_jax.types import Classifier
 
@@ -43,10 +43,10 @@ def page(tmp_path_factory) -> Iterator[dict]:
     """The page's names after its blocks, run on a small network with two images a row and two steps."""
     names = {}
     config = models.Config("glance", 10)
-    release = checkpoints.load("cifar10-robust")._replace(config=config, variables={})
+    release = releases.load("cifar10-robust")._replace(config=config, variables={})
     with (
         jax.numpy_dtype_promotion("standard"),
-        mock.patch.object(checkpoints, "load", {"cifar10-robust": release}.get),
+        mock.patch.object(releases, "load", {"cifar10-robust": release}.get),
         mock.patch.dict(models.ARCHITECTURES, {"glance": lambda **config: Glance()}),
     ):
         exec(BLOCKS[0], names)
@@ -58,7 +58,7 @@ def page(tmp_path_factory) -> Iterator[dict]:
 
 
 def seam(tiles) -> float:
-    """The mean jump from a tile to the next over that between neighbours within."""
+    """The mean difference across a seam over that between neighbours inside a tile."""
     tiles = np.asarray(tiles)
     rims = [np.abs(np.take(tiles, 0, axis) - np.take(tiles, -1, axis)).mean() for axis in (1, 2)]
     return sum(rims) / sum(np.abs(np.diff(tiles, axis=axis)).mean() for axis in (1, 2))
