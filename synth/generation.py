@@ -75,21 +75,20 @@ def generate(options: Options) -> int:
     from rsynth_jax.synthesis.parameterization import PARAMETERIZATIONS
 
     o = options
-    settings: dict[str, Any] = {
-        "objective": class_objective(o.objective),
-        "schedule": checks.named("schedule", o.schedule, samplers.SCHEDULES),
-        "parameterization": checks.named("parameterization", o.parameterization, PARAMETERIZATIONS),
-    }
+    objective = class_objective(o.objective)
+    schedule = checks.named("schedule", o.schedule, samplers.SCHEDULES)
+    coordinates = checks.named("parameterization", o.parameterization, PARAMETERIZATIONS)
     o.output.check_writable()
     release = releases.load(o.classifier)
     names = [release.class_names[label] for label in samplers.labels_of(release, o.classes)]
     steps = samplers.default_steps(release) if o.steps is None else o.steps
+    settings: dict[str, Any] = {"objective": objective, "schedule": schedule, "parameterization": coordinates}
     settings |= {"num_steps": steps, "seed": o.seed, "temperature": o.temperature, "momentum": o.momentum}
     with monitor(o.num * len(names), steps, o.output.animated) as watched:
-        settings |= o.ascent.settings | watched.run
-        samples = samplers.generate(release, o.classes, o.num, **settings)
+        samples = samplers.generate(release, o.classes, o.num, **settings, **o.ascent.settings, **watched.run)
     described = [{"class": name, "index": i} for name in names for i in range(o.num)]
-    numbers: dict[str, Any] = climb_numbers(samples, described) | {"seconds": watched.seconds}
+    numbers = climb_numbers(samples, described)
+    numbers["seconds"] = watched.seconds
     title = title_of(f"{o.objective}, {o.schedule}", steps, o.ascent, release)
 
     def page(step: int, images: np.ndarray) -> Page:
