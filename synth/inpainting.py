@@ -10,24 +10,14 @@ from typing import Annotated
 import numpy as np
 from tyro.conf import arg
 
-from rsynth_jax.cli.options import (
-    AscentFlags,
-    ClassifierName,
-    ClassName,
-    InputFlags,
-    ObjectiveName,
-    OutputFlags,
-    SystemFlags,
-    class_objective,
-    read,
-)
-from rsynth_jax.cli.report import edits, largest_change, report, title_of
-from rsynth_jax.cli.run import monitor, run
-from rsynth_jax.data import image_files
+from rsynth_jax.cli.edit import EditFlags, edit, read_mask
+from rsynth_jax.cli.options import AscentFlags, ObjectiveName, OutputFlags
+from rsynth_jax.cli.report import largest_change
+from rsynth_jax.cli.run import run
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(EditFlags):
     """rsynth-inpaint: a hole in an image filled, so that the whole looks like its class.
 
     The hole is where --mask is white, cropped and resized as the images are, the same for all, or the square
@@ -40,46 +30,31 @@ class Options:
     steps of 0.1.
     """
 
-    input: InputFlags
-    classifier: ClassifierName = "cifar10"
-    label: ClassName = None
     mask: Annotated[Path | None, arg(metavar="FILE")] = None
     """An image of the hole: white where pixels are missing. By default a square, a quarter of the area."""
     objective: ObjectiveName = "logit"
     ascent: AscentFlags = AscentFlags(radius=1.5, steps=40, step_size=0.1)
     output: OutputFlags = OutputFlags(out=Path("inpainted.png"))
-    system: SystemFlags = SystemFlags()
 
 
 def inpaint(options: Options) -> int:
     """Inpaint and report."""
     from rsynth_jax.sampling import samplers
-    from rsynth_jax.storage import releases
 
-    o = options
-    objective = class_objective(o.objective)
-    o.output.check_writable()
-    release = releases.load(o.classifier)
-    given = read(o.input, release, o.label)
-    side = given.images.shape[1]
-    missing = samplers.central_square(side) if o.mask is None else read_hole(o.mask, side)
-    with monitor(len(given.images), o.ascent.steps, o.output.animated) as watched:
-        settings = o.ascent.settings | watched.run
-        samples = samplers.inpaint(
-            release, given.images, missing, given.labels, objective=objective, **settings
-        )
-    errors = largest_change(given.images, samples.images, missing == 0)
-    title = title_of(o.objective, o.ascent.steps, o.ascent, release)
-    return report(o.output, edits(release, given, samples, watched, title, {"known_error": errors}))
+    def sampler(release, given, **settings):
+        side = given.images.shape[1]
+        missing = samplers.central_square(side) if options.mask is None else read_hole(options.mask, side)
+        samples = samplers.inpaint(release, given.images, missing, given.labels, **settings)
+        return samples, {"known_error": largest_change(given.images, samples.images, missing == 0)}
+
+    return edit(options, sampler)
 
 
 def read_hole(file: Path, side: int) -> np.ndarray:
     """Read a mask, float32 (side, side, 1). Raises ValueError if nothing or everything is missing."""
-    missing = image_files.read_mask(file, side)
+    missing = read_mask(file, side, "the hole")
     if missing.all():
         raise ValueError(f"{file} has no known pixel: black is known")
-    if not missing.any():
-        raise ValueError(f"{file} has no hole: white is the hole")
     return missing
 
 

@@ -179,25 +179,31 @@ class Inputs(NamedTuple):
     skipped: tuple[str, ...]
 
 
-def read(flags: InputFlags, release: "Release", label: str | None = None) -> Inputs:
+def read(flags: InputFlags, release: "Release", label: str | None = None, factor: int = 1) -> Inputs:
     """Read the images that a classifier is to edit, at the classifier's side unless the flags give another.
 
     Args:
       flags: the images.
       release: the classifier.
       label: the class for all of them; by default the labels of an .npz.
+      factor: read the images `factor` times smaller, and repeat each pixel as a block.
 
     Raises:
       ValueError: if no image can be read, or the classifier takes no images of their size.
     """
     from rsynth_jax.sampling.embedding import channel_repeats
+    from rsynth_jax.sampling.samplers import enlarged
 
-    size = flags.image_size or release.image_shape[0]
+    side = release.image_shape[0]
+    if flags.image_size is None and side % factor:
+        raise ValueError(f"factor is {factor}: it does not divide the classifier's {side} pixels")
+    size = flags.image_size or side // factor
     dataset = sources.load(flags.images, flags.split, flags.data_dir, size).first(flags.num)
     pictures = sources.read_all(dataset)
-    channel_repeats(release.model, release.variables, pictures.images.shape[1:])
+    images = enlarged(pictures.images, factor)
+    channel_repeats(release.model, release.variables, images.shape[1:])
     labels = sources.labels_for(dataset, release.class_names) if label is None else label
-    return Inputs(pictures.images, pictures.names, labels, pictures.skipped)
+    return Inputs(images, pictures.names, labels, pictures.skipped)
 
 
 def class_objective(name: str) -> "ClassObjective":

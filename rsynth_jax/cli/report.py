@@ -1,6 +1,6 @@
 """Report what an image program made: files, numbers, one closing line.
 
-result = edits(release, given, samples, watched.frames, way, {"known_error": errors})
+result = edits(release, given, samples, watched, title, {"known_error": errors})
 return report(options.output, result)
 """
 
@@ -56,8 +56,9 @@ class Title(NamedTuple):
     step_size: float
 
     def after(self, step: int) -> str:
-        """Describe the images after so many steps."""
-        return f"{self.name}, {step} of {self.steps} steps of {self.step_size:g}"
+        """Describe the images after so many steps; each stroke of several takes `steps`."""
+        done = (step - 1) % self.steps + 1 if step else 0
+        return f"{self.name}, {done} of {self.steps} steps of {self.step_size:g}"
 
 
 def title_of(name: str, steps: int, flags: LengthFlags, release: "Release") -> Title:
@@ -121,7 +122,7 @@ def edits(
       given: the images, of the size of the results.
       samples: the results and their labels.
       watched: the frames and the seconds.
-      way: for the titles.
+      title: of the sheet.
       extra: more numbers of each image, (n,) each.
     """
     numbers = edit_numbers(release, given, samples, extra)

@@ -338,6 +338,7 @@ def paint(
     release: Release,
     images: Bytes,
     strokes: Sequence[Stroke],
+    labels: Label = None,
     *,
     radius: float = 3.0,
     num_steps: int = 40,
@@ -349,10 +350,13 @@ def paint(
     Args:
       images: where the first stroke starts; each stroke starts where the one before it ended.
       strokes: what to paint where, in this order.
+      labels: the labels of the samples where no stroke has a class; otherwise it is that of the last one.
       run: the callback counts steps over all strokes.
     """
     if not strokes:
         raise ValueError("no strokes: give one or more")
+    classes = [stroke.number for stroke in strokes if stroke.objective is not objectives.activation]
+    labels = _labels(release, images, classes[-1] if classes else labels, run)
     painted = images
     for index, stroke in enumerate(strokes):
         climb = _steepest(tasks.paint, release, step_size, objective=stroke.objective, radius=radius)
@@ -361,7 +365,7 @@ def paint(
         counted = run | {"callback": _counting_from(index * num_steps, run.get("callback"))}
         painted = _sample(release, climb, inputs, num_steps, counted).images
     summary = runner.summarize(release.model, release.variables, images, painted, _batch_size(run))
-    return Samples(painted, images, summary)
+    return Samples(painted, images, summary, labels)
 
 
 def _counting_from(first: int, callback: Callback | None) -> Callback | None:

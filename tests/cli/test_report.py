@@ -12,16 +12,8 @@ from PIL import Image as Pillow
 from tiny import NAMES, refused
 
 from rsynth_jax.cli import report, sheets
-from rsynth_jax.cli.options import (
-    AscentFlags,
-    ClassName,
-    InputFlags,
-    OutputFlags,
-    class_objective,
-    read,
-    unit_number,
-)
-from rsynth_jax.cli.run import monitor
+from rsynth_jax.cli.edit import EditFlags, edit
+from rsynth_jax.cli.options import AscentFlags, ClassName, InputFlags, OutputFlags, read, unit_number
 from rsynth_jax.sampling import samplers
 from rsynth_jax.storage import releases
 
@@ -30,14 +22,11 @@ pytestmark = pytest.mark.usefixtures("networks")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(EditFlags):
     """Flags of a program that edits."""
 
-    input: InputFlags
     label: ClassName = "dog"
-    objective: str = "log-prob"
     ascent: AscentFlags = AscentFlags(radius=10.0, steps=4, step_size=0.4, batch_size=3)
-    output: OutputFlags
 
 
 @pytest.fixture(scope="module")
@@ -56,24 +45,15 @@ def work(
     """The numbers of a run in four steps, three images at a time, unless told otherwise."""
     inputs, output, ascent = (changed.pop(name, {}) for name in ("input", "output", "ascent"))
     files = {"out": out / "s.png", "npz": out / "t.npz", "json": out / "n.json"} | output
-    options = Options(
-        input=InputFlags(images=str(folder / images), **inputs), output=OutputFlags(**files), **changed
-    )
+    flags = {"input": InputFlags(images=str(folder / images), **inputs), "output": OutputFlags(**files)}
+    options = Options(classifier=str(folder / "c.safetensors"), **flags, **changed)
     options = dataclasses.replace(options, ascent=dataclasses.replace(options.ascent, **ascent))
-    assert edit(folder, options, extra or {}) == status
+    assert edit(options, lambda *given, **settings: (sketch(*given, **settings), extra or {})) == status
     return json.loads((out / "n.json").read_text())
 
 
-def edit(folder: Path, options: Options, extra: dict[str, np.ndarray]) -> int:
-    o = options
-    objective = class_objective(o.objective)
-    release = releases.load(str(folder / "c.safetensors"))
-    given = read(o.input, release, o.label)
-    with monitor(len(given.images), o.ascent.steps, o.output.animated) as watched:
-        settings = o.ascent.settings | watched.run
-        samples = samplers.sketch(release, given.images, given.labels, objective=objective, **settings)
-    title = report.title_of(o.objective, o.ascent.steps, o.ascent, release)
-    return report.report(o.output, report.edits(release, given, samples, watched, title, extra))
+def sketch(release, given, **settings):
+    return samplers.sketch(release, given.images, given.labels, **settings)
 
 
 def arrays(out: Path) -> dict[str, np.ndarray]:

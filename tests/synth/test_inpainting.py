@@ -57,7 +57,7 @@ def test_every_known_byte_is_as_it_was(folder, tmp_path, mask, hole):
 @pytest.mark.parametrize(
     ("mask", "said"),
     [
-        ("none.png", "has no hole: white is the hole"),
+        ("none.png", "is black: white is the hole"),
         ("all.png", "has no known pixel"),
         ("nowhere.png", "cannot read the image .*nowhere.png"),
     ],

@@ -10,12 +10,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image as Pillow
 from tiny import NAMES, refused
 
-from rsynth_jax import models
-from rsynth_jax.sampling import runner as expedition
-from rsynth_jax.storage import releases as checkpoints
-from rsynth_jax.synthesis import ascent
-from rsynth_jax.synthesis.norms import L2
-from rsynth_jax.types import Classifier
+from rsynth_jax.cli import sheets
+from rsynth_jax.cli.parse import parse
+from rsynth_jax.sampling import embedding
+from rsynth_jax.storage import releases
 from synth import refinement
 from synth.refinement import Options
 
@@ -31,38 +29,23 @@ def folder(tmp_path_factory) -> Path:
     return tiny.bench(tmp_path_factory.mktemp("refinement"), plain={"images": IMAGES}, labelled=labelled)
 
 
-def refine(folder: Path, out: Path, given: str = "labelled.npz", **changed) -> dict:
+def refine(folder: Path, out: Path, given: str = "labelled.npz", status: int = 0, **changed) -> dict:
     """The arrays of a run in two steps, three images at a time, unless told otherwise."""
     asked = {"classifier": str(folder / "c.safetensors"), "steps": 2, "step_size": 0.2, "batch_size": 3}
-    options = Options(str(folder / given), out=out / "r.npz", **asked | changed)
-    assert refinement.refine(options) == 0
+    asked |= {"images": str(folder / given), "out": out / "r.npz"} | changed
+    assert refinement.refine(tiny.options(Options, **asked)) == status
     with np.load(out / "r.npz", allow_pickle=False) as file:
         return dict(file)
-
-
-# ---- the task
-
-
-@pytest.mark.parametrize(("radius", "moved"), [(10.0, 0.3), (0.25, 0.25)])
-def test_a_linear_logit_is_climbed_along_its_weights_up_to_the_radius(radius, moved):
-    weights = np.random.default_rng(0).normal(size=(3, 48)).astype(np.float32)
-    linear = Classifier(logits=lambda image: weights @ image.ravel(), features=lambda image: image.ravel())
-    center = np.full((4, 4, 3), 0.5, np.float32)
-    start, objective, stay = refinement.refinement(linear, center, 1, radius=radius)
-    climb = ascent.projected_gradient_ascent(objective, stay, ascent.steepest(L2, 0.1))
-    image, _ = ascent.run(climb, start, 3)
-    way = weights[1].reshape(center.shape) / np.linalg.norm(weights[1])
-    assert_allclose(image, center + moved * way, atol=1e-5)
 
 
 # ---- what is refined towards what
 
 
-def test_labels_are_those_asked_for_else_the_file_s_else_what_the_classifier_sees(folder, tmp_path):
-    release = checkpoints.load(str(folder / "c.safetensors"))
-    seen = expedition.seen(models.create(release.config), release.variables, IMAGES, 5)
+def test_labels_are_those_asked_for_else_the_file_s_else_the_predicted_ones(folder, tmp_path):
+    release = releases.load(str(folder / "c.safetensors"))
+    predicted = embedding.predict(release.model, release.variables, IMAGES, 5)
     assert refine(folder, tmp_path)["labels"].tolist() == LABELS
-    assert refine(folder, tmp_path, "plain.npz")["labels"].tolist() == seen.tolist()
+    assert refine(folder, tmp_path, "plain.npz")["labels"].tolist() == predicted.tolist()
     assert refine(folder, tmp_path, label="cat")["labels"].tolist() == [1] * 5
 
 
@@ -99,9 +82,9 @@ def test_the_arrays_name_their_classes_and_the_sheet_shows_the_first_images(fold
     monkeypatch.setattr(refinement, "COLUMNS", 3)
     found = refine(folder, tmp_path, sheet=tmp_path / "s.png")
     assert found["class_names"].tolist() == list(NAMES) and found["images"].dtype == np.uint8
-    both = np.concatenate([IMAGES[:3], found["images"][:3]])
-    title = "logit, 2 steps of 0.1, l2 radius 0.5"
-    expected = refinement.pictures.sheet(both, 3, ["given", "refined"], title)
+    title = "logit, 2 steps of 0.1, l2 radius 0.5"  # 0.2 and 1 at 32 pixels
+    cells = np.stack([IMAGES[:3], found["images"][:3]])
+    expected = sheets.draw(sheets.Page(cells, ["given", "refined"], title))
     with Pillow.open(tmp_path / "s.png") as picture:
         assert_array_equal(picture, expected)
 
@@ -143,6 +126,6 @@ def test_a_mistake_is_refused_in_one_line_and_nothing_is_written(folder, tmp_pat
 
 
 def test_the_flags_are_named_as_the_readme_has_them():
-    asked = refinement.console.parse(Options, ["a.npz", "--class", "cat", "--out", "b.npz"])
-    assert asked == Options("a.npz", label="cat", out=Path("b.npz"))
-    assert refinement.console.parse(Options, ["a.npz"]) == Options("a.npz")
+    asked = parse(Options, ["a.npz", "--class", "cat", "--out", "b.npz"])
+    assert asked == tiny.options(Options, images="a.npz", label="cat", out=Path("b.npz"))
+    assert parse(Options, ["a.npz"]) == tiny.options(Options, images="a.npz")
