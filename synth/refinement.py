@@ -5,7 +5,7 @@ rsynth-refine generated.npz --out refined.npz --sheet refined.png
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from tyro.conf import arg
@@ -61,16 +61,20 @@ def refine(options: Options) -> int:
     given = read(o.input, release, o.label)
     with monitor(len(given.images), o.ascent.steps) as watched:
         samples = samplers.refine(release, given.images, given.labels, **o.ascent.settings | watched.run)
+    scale = release.image_shape[0] / samplers.SIDE
+    sheet = before_and_after(given.images, samples.images, o.ascent, scale)
     arrays = image_arrays(release, samples)
     described = [{"class": release.class_names[label]} for label in arrays["labels"]]
-    numbers: dict[str, Any] = climb_numbers(samples, described) | {"seconds": watched.seconds}
+    numbers = climb_numbers(samples, described)
+    numbers["seconds"] = watched.seconds
     result = Result(
-        before_and_after(given.images, samples.images, o.ascent, release.image_shape[0] / samplers.SIDE),
+        sheet,
         numbers,
         f"{len(samples.images)} images refined in {watched.seconds:.1f} s; "
         f"mean log p {numbers['log_prob_start']:.2f} -> {numbers['log_prob']:.2f}, "
         f"l2 moved {numbers['l2_moved']:.2f}",
         arrays,
+        frames=[sheet],
         skipped=given.skipped,
     )
     write(result, sheet=o.sheet, npz=o.out, json=o.json)

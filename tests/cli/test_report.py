@@ -146,6 +146,12 @@ def test_the_json_holds_every_number_printed(folder, tmp_path, capsys):
     assert [image["known_error"] for image in n["images"]] == [0, 1, 2, 3, 4]
 
 
+def test_a_title_counts_the_steps_of_each_stroke():
+    title = report.Title("logit", 40, 0.1)
+    titles = [title.after(step) for step in (0, 2, 40, 42, 80)]
+    assert titles == [f"logit, {step} of 40 steps of 0.1" for step in (0, 2, 40, 2, 40)]
+
+
 def test_the_largest_change_is_measured_on_the_mask():
     given = np.full((2, 4, 4, 3), 100, np.uint8)
     result = given.copy()

@@ -69,8 +69,9 @@ def test_an_image_does_not_depend_on_those_beside_it(folder, tmp_path):
 
 def test_a_folder_of_photographs_is_brought_to_the_classifier_s_size(folder, tmp_path):
     Pillow.fromarray(IMAGES[0].repeat(3, 0).repeat(2, 1)).save(tmp_path / "photo.png")
+    (tmp_path / "damaged.png").write_bytes(b"no picture")
     own = {"classifier": str(folder / "c.safetensors")}
-    assert refine(tmp_path, tmp_path, "", **own)["images"].shape == (1, *tiny.SHAPE)
+    assert refine(tmp_path, tmp_path, "", status=1, **own)["images"].shape == (1, *tiny.SHAPE)
     with refused(match="takes no images of 24 x 24 x 3"):
         refine(tmp_path, tmp_path, "photo.png", image_size=24, **own)
 
