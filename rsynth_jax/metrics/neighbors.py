@@ -3,11 +3,10 @@
 precision, recall = precision_recall(generated, real)
 density, coverage = density_coverage(generated, real)
 
-Intervals are those of a mean over the images judged, with the balls as given.
+Intervals are those of a mean over images, with the balls fixed.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 
@@ -15,23 +14,49 @@ from rsynth_jax import checks
 from rsynth_jax.metrics.estimates import Estimate, mean, share
 
 ENTRIES = 1 << 23  # distances in memory at a time
-SAME = 1e-5  # rows whose squared distance is this share of their squares are the same image
+_SAME = 1e-5  # rows whose squared distance is below this share of their squares are the same image
 
 
-class Hits(NamedTuple):
-    """For each point the number of balls it is in, and for each ball the number of points in it."""
+def precision_recall(generated: np.ndarray, real: np.ndarray, k: int = 3) -> tuple[Estimate, Estimate]:
+    """Estimate the share of generated images in a real one's ball, and of real ones in a generated one's.
 
-    balls: np.ndarray
-    points: np.ndarray
-
-
-def squared_distances(points: np.ndarray, centers: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """|x - y|^2 of some rows and all centers at a time, in single precision.
-
-    |x|^2 + |y|^2 - 2 x.y loses what x and y have in common, so both are first moved to have the centers'
-    mean at 0; what is left below `SAME` is rounding, and 0.
+    Improved precision and recall, Kynkäänniemi et al. 2019, with their k. Needs k + 1 images of each.
     """
-    middle = centers.mean(axis=0, dtype=np.float64)
+    checks.features("precision and recall", k + 1, generated, real)
+    precise, _ = _count_hits(generated, real, _squared_radii(real, k))
+    recalled, _ = _count_hits(real, generated, _squared_radii(generated, k))
+    return share(precise > 0), share(recalled > 0)
+
+
+def density_coverage(generated: np.ndarray, real: np.ndarray, k: int = 5) -> tuple[Estimate, Estimate]:
+    """Estimate the mean number of real balls around a generated image, over k; and the share that hold any.
+
+    Naeem et al. 2020, with their k. Both use balls around real images alone, which outliers among the
+    generated ones cannot inflate; density may exceed 1. Needs k + 1 real images and 2 generated ones.
+    """
+    checks.features("density and coverage", k + 1, real)
+    checks.features("density and coverage", 2, generated, real)
+    balls, points = _count_hits(generated, real, _squared_radii(real, k))
+    return mean(balls / k, lowest=0.0), share(points > 0)
+
+
+def nearest(queries: np.ndarray, keys: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Find the k keys nearest to each query, nearest first: their indices (n, k) and distances (n, k)."""
+    checks.features("a nearest image", 1, queries)
+    checks.features(f"{k} nearest images", k, keys)
+    checks.same_width(queries, keys)
+    found = []
+    for _, distances in _squared_distances(queries, keys):
+        few = np.argpartition(distances, k - 1, axis=1)[:, :k]
+        order = np.argsort(np.take_along_axis(distances, few, axis=1), axis=1, kind="stable")
+        found.append(np.take_along_axis(few, order, axis=1))
+    indices = np.concatenate(found)
+    return indices, np.linalg.norm(queries[:, None].astype(np.float64) - keys[indices], axis=2)
+
+
+def _squared_distances(points: np.ndarray, centers: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """|x - y|^2 of some rows and all centers at a time, in single precision."""
+    middle = centers.mean(axis=0, dtype=np.float64)  # |x|^2 + |y|^2 - 2 x.y loses what x and y have in common
     y = (centers - middle).astype(np.float32)
     y_squares = np.sum(y**2, axis=1)
     size = max(1, ENTRIES // len(y))
@@ -40,63 +65,25 @@ def squared_distances(points: np.ndarray, centers: np.ndarray) -> Iterator[tuple
         x = (points[rows] - middle).astype(np.float32)
         squares = np.sum(x**2, axis=1)[:, None] + y_squares
         distances = squares - 2 * (x @ y.T)
-        yield rows, np.where(distances > SAME * squares, distances, 0)
+        yield rows, np.where(distances > _SAME * squares, distances, 0)
 
 
-def radii(features: np.ndarray, k: int) -> np.ndarray:
-    """The squared distance (n,) from each row to its k-th nearest other row.
-
-    Rounded up by one part in 10^5, so that a copy of that neighbour is inside.
-    """
+def _squared_radii(features: np.ndarray, k: int) -> np.ndarray:
+    """The squared distance (n,) to the k-th nearest other row, rounded up so that a copy of it is inside."""
     found = np.empty(len(features), np.float32)
-    for rows, distances in squared_distances(features, features):
+    for rows, distances in _squared_distances(features, features):
         distances[np.arange(len(distances)), np.arange(rows.start, rows.start + len(distances))] = np.inf
         found[rows] = np.partition(distances, k - 1, axis=1)[:, k - 1]
     return found * np.float32(1 + 1e-5)
 
 
-def hits(points: np.ndarray, centers: np.ndarray, squared_radii: np.ndarray) -> Hits:
-    """Which points lie in which balls, counted both ways."""
+def _count_hits(
+    points: np.ndarray, centers: np.ndarray, squared_radii: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """For each point the number of balls it is in, and for each ball the number of points in it."""
     balls, inside = np.empty(len(points), int), np.zeros(len(centers), int)
-    for rows, distances in squared_distances(points, centers):
+    for rows, distances in _squared_distances(points, centers):
         within = distances <= squared_radii
         balls[rows] = within.sum(axis=1)
         inside += within.sum(axis=0)
-    return Hits(balls, inside)
-
-
-def precision_recall(generated: np.ndarray, real: np.ndarray, k: int = 3) -> tuple[Estimate, Estimate]:
-    """The share of generated images in a real one's ball, and of real ones in a generated one's.
-
-    Improved precision and recall, Kynkäänniemi et al. 2019, with their k. Needs k + 1 images of each.
-    """
-    checks.features("precision and recall", k + 1, generated, real)
-    precise = hits(generated, real, radii(real, k)).balls
-    recalled = hits(real, generated, radii(generated, k)).balls
-    return share(precise > 0), share(recalled > 0)
-
-
-def density_coverage(generated: np.ndarray, real: np.ndarray, k: int = 5) -> tuple[Estimate, Estimate]:
-    """How many real balls hold a generated image, over k; the share of real balls that hold any.
-
-    Naeem et al. 2020, with their k. Both use balls around real images alone, which outliers among the
-    generated ones cannot inflate; density may exceed 1. Needs k + 1 real images and 2 generated ones.
-    """
-    checks.features("density and coverage", k + 1, real)
-    checks.features("density and coverage", 2, generated, real)
-    found = hits(generated, real, radii(real, k))
-    return mean(found.balls / k, lowest=0.0), share(found.points > 0)
-
-
-def nearest(queries: np.ndarray, keys: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k keys nearest to each query, nearest first: their indices (n, k) and distances (n, k)."""
-    checks.features("a nearest image", 1, queries)
-    checks.features(f"{k} nearest images", k, keys)
-    checks.same_width(queries, keys)
-    found = []
-    for _, distances in squared_distances(queries, keys):
-        few = np.argpartition(distances, k - 1, axis=1)[:, :k]
-        order = np.argsort(np.take_along_axis(distances, few, axis=1), axis=1, kind="stable")
-        found.append(np.take_along_axis(few, order, axis=1))
-    indices = np.concatenate(found)
-    return indices, np.linalg.norm(queries[:, None].astype(np.float64) - keys[indices], axis=2)
+    return balls, inside

@@ -1,11 +1,4 @@
-"""How far one image is from another that should be the same; `vmap` is the batch.
-
-    decibels = psnr(image, reference)
-    similarity = ssim(image, reference)
-    distance = lpips(maps_of_image, maps_of_reference, heads)
-
-Images (h, w, c) have values in [0, 1].
-"""
+"""Similarity of an image (h, w, c), values in [0, 1], and a reference; `vmap` is the batch."""
 
 import functools
 from collections.abc import Sequence
@@ -14,34 +7,25 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from rsynth_jax.types import Image, Scalar
+from rsynth_jax.types import Image, Map, Scalar
 
 WINDOW, SIGMA = 11, 1.5  # Wang et al. 2004, section III-B
 C1, C2 = 0.01**2, 0.03**2
 
 
 def psnr(image: Image, reference: Image) -> Scalar:
-    """The peak signal-to-noise ratio -10 log10 of the mean squared error, in dB; infinite for equals."""
+    """Compute -10 log10 of the mean squared error, in dB; infinite for equal images."""
     return -10 * jnp.log10(jnp.mean((image - reference) ** 2))
 
 
-def gaussian(size: int) -> np.ndarray:
-    """The matrix (size - 10, size) whose product is the Gaussian mean at every place the window fits."""
-    weights = np.exp(-0.5 * ((np.arange(WINDOW) - WINDOW // 2) / SIGMA) ** 2)
-    matrix = np.zeros((size - WINDOW + 1, size))
-    for row in range(len(matrix)):
-        matrix[row, row : row + WINDOW] = weights / weights.sum()
-    return matrix
-
-
 def ssim(image: Image, reference: Image) -> Scalar:
-    """Structural similarity (Wang et al. 2004), at most 1, over all channels and places the window fits.
+    """Compute the structural similarity (Wang et al. 2004), at most 1, over channels and window positions.
 
     The window is Gaussian, 11 pixels wide, sigma 1.5. Raises ValueError for a side below 11 pixels.
     """
     if min(image.shape[:2]) < WINDOW:
         raise ValueError(f"SSIM needs {WINDOW} pixels a side, not {image.shape[0]} x {image.shape[1]}")
-    down, across = (jnp.asarray(gaussian(side), image.dtype) for side in image.shape[:2])
+    down, across = (jnp.asarray(_gaussian(side), image.dtype) for side in image.shape[:2])
 
     def blur(x):
         return jnp.einsum("ih,hwc,jw->ijc", down, x, across, precision="highest")
@@ -55,19 +39,24 @@ def ssim(image: Image, reference: Image) -> Scalar:
     return jnp.mean(luminance * (2 * both + C2) / (var_x + var_y + C2))
 
 
-def unit(features: Float[Array, "h w c"]) -> Float[Array, "h w c"]:
-    """Every position's channels scaled to length 1; the 1e-10 is the published code's."""
-    return features / (jnp.sqrt(jnp.sum(features**2, axis=-1, keepdims=True)) + 1e-10)
-
-
-def lpips(
-    maps: Sequence[Float[Array, "h w c"]],
-    others: Sequence[Float[Array, "h w c"]],
-    heads: Sequence[Float[Array, " c"]],
-) -> Scalar:
-    """The learned perceptual distance (Zhang et al. 2018, eq. 1) of two images' feature maps.
+def lpips(maps: Sequence[Map], others: Sequence[Map], heads: Sequence[Float[Array, " c"]]) -> Scalar:
+    """Compute the learned perceptual distance (Zhang et al. 2018, eq. 1) of two images' feature maps.
 
     A sum over layers of the mean over positions of head . (unit(map) - unit(other))^2.
     """
     layers = zip(maps, others, heads, strict=True)
-    return functools.reduce(jnp.add, (jnp.mean((unit(a) - unit(b)) ** 2 @ head) for a, b, head in layers))
+    return functools.reduce(jnp.add, (jnp.mean((_unit(a) - _unit(b)) ** 2 @ head) for a, b, head in layers))
+
+
+def _gaussian(size: int) -> np.ndarray:
+    """The matrix (size - 10, size) whose product is the Gaussian mean at every window position."""
+    weights = np.exp(-0.5 * ((np.arange(WINDOW) - WINDOW // 2) / SIGMA) ** 2)
+    matrix = np.zeros((size - WINDOW + 1, size))
+    for row in range(len(matrix)):
+        matrix[row, row : row + WINDOW] = weights / weights.sum()
+    return matrix
+
+
+def _unit(features: Map) -> Map:
+    """Every position's channels scaled to length 1; the 1e-10 is the published code's."""
+    return features / (jnp.sqrt(jnp.sum(features**2, axis=-1, keepdims=True)) + 1e-10)

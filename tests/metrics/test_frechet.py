@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from tiny import refused
 
-from rsynth_jax.metrics.frechet import frechet, frechet_estimate, root
-from rsynth_jax.metrics.moments import Moments, covariance, merge, moments
+from rsynth_jax.metrics.frechet import Moments, _root, covariance, frechet, frechet_estimate, merge, moments
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -109,7 +108,7 @@ def test_the_distance_is_symmetric_and_blind_to_rotation_also_where_singular(see
 @given(seed=seeds, num=st.integers(2, 12), width=st.integers(1, 8))
 def test_a_root_has_no_column_for_a_flat_direction(seed, num, width):
     of = moments(spread(np.random.default_rng(seed), num, width))
-    half = root(of)
+    half = _root(of)
     assert half.shape == (width, np.linalg.matrix_rank(of.scatter, tol=1e-12 * np.trace(of.scatter)))
     assert_allclose(half @ half.T, covariance(of), atol=1e-9 * np.trace(covariance(of)))
 
