@@ -335,11 +335,12 @@ def robust(tmp_path_factory, data) -> str:
     return str(path)
 
 
+SHORT = ["--fake-stride", "1", "--most-fake-steps", "8"]
 DUAL = ["--recipe", "dual", "--epochs", "2", "--batch-size", "16", "--auc-threshold", "0.01"]
 
 
 def test_dual_training_goes_on_from_a_classifier_and_resumes_bit_for_bit(tmp_path, monkeypatch, data, robust):
-    flags = [*DUAL, "--data", data, "--start", robust]
+    flags = [*DUAL, "--data", data, "--start", robust, "--num-steps", "1", *SHORT]
     options = train.parse_flags(train.Options, [*flags, "--out", str(tmp_path / "straight")])
     assert train.train(options) == 0
     monkeypatch.setattr(console, "Interrupted", functools.partial(Interrupted, 1))
