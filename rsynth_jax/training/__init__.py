@@ -1,1 +1,1 @@
-"""Recipes, losses and train steps."""
+"""Training: recipes, the functions they name, the train steps of classifiers, and the loop."""

@@ -4,7 +4,6 @@ trainer = build.trainer(recipe, model, steps_per_epoch, class_gaussians, (32, 32
 state, metrics = trainer.step(trainer.init(variables), key, images, labels)
 """
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -21,28 +20,16 @@ from rsynth_jax.storage.releases import Release
 from rsynth_jax.synthesis.class_gaussians import ClassGaussians
 from rsynth_jax.synthesis.norms import NORMS
 from rsynth_jax.training import classifier, dual, losses
-from rsynth_jax.training.classifier import Augment
+from rsynth_jax.training.classifier import Augment, Setup
 from rsynth_jax.training.losses import RobustLoss
-from rsynth_jax.training.recipes import GaussianValues, Recipe, replace
+from rsynth_jax.training.recipes import GaussianValues, Recipe, flat, replace
 from rsynth_jax.training.state import Trainer
 from rsynth_jax.types import Image, Key, Variables
 
 Shape = tuple[int, int, int]
 
 
-def _classifier_trainer(
-    recipe: Recipe, gaussians: ClassGaussians, shape: Shape
-) -> Callable[..., Trainer[Any]]:
-    """Training that needs no class Gaussians."""
-    return classifier.make_trainer
-
-
-def _dual_trainer(recipe: Recipe, gaussians: ClassGaussians, shape: Shape) -> Callable[..., Trainer[Any]]:
-    """Dual training with fakes that start at the class Gaussians."""
-    batch_shape = (recipe.batch_size, *shape)
-    return functools.partial(
-        dual.make_trainer, values=recipe.dual, gaussians=gaussians, batch_shape=batch_shape
-    )
+MakeTrainer = Callable[[Setup, Recipe, ClassGaussians, Shape], Trainer[Any]]
 
 
 class Method(NamedTuple):
@@ -51,32 +38,28 @@ class Method(NamedTuple):
     Attributes:
       adversary: recipe -> the adversary that changes the training images.
       loss: recipe -> the loss of clean and adversarial logits.
-      make_trainer: (recipe, class_gaussians, image_shape) -> the function that makes a trainer of model,
-        optimizer, adversary, loss, augmentation and decay.
+      make_trainer: (setup, recipe, class_gaussians, image_shape) -> trainer.
       continues: whether it starts from a robust classifier of the same classes, whose threat model and
         class Gaussians it keeps.
     """
 
     adversary: Callable[[Recipe], Adversary]
     loss: Callable[[Recipe], RobustLoss]
-    make_trainer: Callable[[Recipe, ClassGaussians, Shape], Callable[..., Trainer[Any]]] = _classifier_trainer
+    make_trainer: MakeTrainer = lambda setup, *_: classifier.make_trainer(setup)
     continues: bool = False
 
 
-_PGD = Method(
-    adversary=lambda r: adversaries.pgd(threat(r), steps(r)),
-    loss=lambda r: losses.pgd(r.label_smoothing),
-)
+def _dual_trainer(setup: Setup, recipe: Recipe, gaussians: ClassGaussians, shape: Shape) -> Trainer[Any]:
+    return dual.make_trainer(setup, recipe.dual, gaussians, (recipe.batch_size, *shape))
+
+
+_PGD = Method(lambda r: adversaries.pgd(threat(r), steps(r)), lambda r: losses.pgd(r.label_smoothing))
 
 METHODS = {
-    "natural": Method(
-        adversary=lambda r: adversaries.identity(),
-        loss=lambda r: losses.natural(r.label_smoothing),
-    ),
+    "natural": Method(lambda r: adversaries.identity(), lambda r: losses.natural(r.label_smoothing)),
     "pgd": _PGD,
     "trades": Method(
-        adversary=lambda r: adversaries.trades(threat(r), steps(r)),
-        loss=lambda r: losses.trades(r.beta, r.label_smoothing),
+        lambda r: adversaries.trades(threat(r), steps(r)), lambda r: losses.trades(r.beta, r.label_smoothing)
     ),
     "dual": _PGD._replace(make_trainer=_dual_trainer, continues=True),
 }
@@ -99,46 +82,37 @@ OPTIMIZERS = {
 }
 
 
+_TABLES = {"method": METHODS, "schedule": SCHEDULES, "optimizer": OPTIMIZERS, "norm": NORMS}
+
+_RANGES = {
+    checks.positive: (
+        *("least_steps", "batch_size", "num_steps", "step_size", "learning_rate", "seed_factor"),
+        *("fake_temperature", "fake_step_size", "fake_stride"),
+    ),
+    checks.not_negative: ("epsilon", "beta", "weight_decay", "contrast", "crop_padding", "seed"),
+    checks.below_one: ("momentum", "label_smoothing", "ema_decay", "fake_noise"),
+    checks.share: ("seed_share", "auc_threshold"),
+}
+
+
 def validate(recipe: Recipe) -> None:
     """Check every value.
 
     Raises:
       ValueError: in one line, for the first value that makes no sense.
     """
-    r, o, gaussians = recipe, recipe.optimizer, recipe.gaussians
-    checks.positive(least_steps=r.least_steps, batch_size=r.batch_size, learning_rate=o.learning_rate)
-    checks.given(checks.positive, epochs=r.epochs)
-    checks.positive(seed_factor=gaussians.seed_factor)
-    checks.share(seed_share=gaussians.seed_share)
-    checks.not_negative(beta=r.beta, weight_decay=o.weight_decay, seed=r.seed, crop_padding=r.crop_padding)
-    checks.below_one(momentum=o.momentum, label_smoothing=r.label_smoothing, ema_decay=o.ema_decay)
-    checks.named("method", r.method, METHODS)
-    checks.named("schedule", o.schedule, SCHEDULES)
-    checks.named("optimizer", o.optimizer, OPTIMIZERS)
-    checks.positive(**{f"std {i}": value for i, value in enumerate(r.network.std)})
-    _validate_attack(recipe)
-    _validate_dual(recipe)
-    models.create(config(recipe, num_classes=1))
-
-
-def _validate_attack(recipe: Recipe) -> None:
-    """Check the training adversary."""
-    attack = recipe.attack
-    checks.positive(num_steps=attack.num_steps, step_size=attack.step_size)
-    checks.not_negative(epsilon=attack.epsilon)
-    checks.named("norm", attack.norm, NORMS)
-
-
-def _validate_dual(recipe: Recipe) -> None:
-    """Check the values of dual training."""
-    d, stride = recipe.dual, recipe.dual.fake_stride
-    checks.positive(fake_temperature=d.fake_temperature, fake_step_size=d.fake_step_size, fake_stride=stride)
-    checks.not_negative(contrast=d.contrast)
-    checks.share(auc_threshold=d.auc_threshold)
-    checks.below_one(fake_noise=d.fake_noise)
-    if not stride <= d.most_fake_steps <= stride * recipe.batch_size:
+    values = flat(recipe)
+    for check, names in _RANGES.items():
+        check(**{name: values[name] for name in names})
+    for kind, table in _TABLES.items():
+        checks.named(kind, values[kind], table)
+    checks.given(checks.positive, epochs=recipe.epochs)
+    checks.positive(**{f"std {i}": value for i, value in enumerate(recipe.network.std)})
+    stride = recipe.dual.fake_stride
+    if not stride <= recipe.dual.most_fake_steps <= stride * recipe.batch_size:
         span = f"{stride} ... {stride * recipe.batch_size}, fake_stride to batch_size as many"
-        raise ValueError(f"most_fake_steps is {d.most_fake_steps}: give {span}")
+        raise ValueError(f"most_fake_steps is {recipe.dual.most_fake_steps}: give {span}")
+    models.create(config(recipe, num_classes=1))
 
 
 def with_epochs(recipe: Recipe, steps_per_epoch: int) -> Recipe:
@@ -250,11 +224,12 @@ def trainer(
       image_shape: (height, width, channels).
     """
     way = method(recipe)
-    return way.make_trainer(recipe, class_gaussians, image_shape)(
-        model,
-        optimizer(recipe, steps_per_epoch),
-        way.adversary(recipe),
-        way.loss(recipe),
-        augment(recipe),
-        recipe.optimizer.ema_decay,
+    setup = Setup(
+        model=model,
+        optimizer=optimizer(recipe, steps_per_epoch),
+        adversary=way.adversary(recipe),
+        loss=way.loss(recipe),
+        augment=augment(recipe),
+        ema_decay=recipe.optimizer.ema_decay,
     )
+    return way.make_trainer(setup, recipe, class_gaussians, image_shape)

@@ -1,6 +1,6 @@
 """Training of a classifier on clean or adversarial images: one pure step for every method.
 
-    step = jax.jit(make_train_step(model, optimizer, adversary, loss, augment, ema_decay=0.999))
+    step = jax.jit(make_train_step(Setup(model, optimizer, adversary, loss, augment, ema_decay=0.999)))
     state, metrics = step(init_state(optimizer, variables), key, images, labels)
 
 A method is a pair (adversary, loss); `rsynth_jax.training.build` has the pairs by name.
@@ -26,6 +26,26 @@ Augment = Callable[[Key, Image], Image]
 Perturb = Callable[..., tuple[Images, Images]]
 
 
+class Setup(NamedTuple):
+    """The parts of a step of training.
+
+    Attributes:
+      model: the network.
+      optimizer: of its params.
+      adversary: changes the training images.
+      loss: of the clean and the adversarial logits.
+      augment: (key, image) -> image, before the adversary.
+      ema_decay: per step, of the average of the variables.
+    """
+
+    model: nn.Module
+    optimizer: optax.GradientTransformation
+    adversary: Adversary
+    loss: RobustLoss
+    augment: Augment
+    ema_decay: float
+
+
 class Metrics(NamedTuple):
     """Metrics of one batch: the loss, and the accuracy on its adversarial images (training mode)."""
 
@@ -38,7 +58,7 @@ def accuracy(logits: BatchLogits, labels: Labels) -> Scalar:
     return jnp.mean(jnp.argmax(logits, axis=-1) == labels, dtype=jnp.float32)
 
 
-def make_perturb(model: nn.Module, adversary: Adversary, augment: Augment) -> Perturb:
+def make_perturb(setup: Setup) -> Perturb:
     """Make (variables, key, images uint8, labels) -> (augmented images, adversarial images).
 
     The adversary sees batch norm in evaluation mode; every image has a key of its own.
@@ -46,8 +66,8 @@ def make_perturb(model: nn.Module, adversary: Adversary, augment: Augment) -> Pe
 
     def perturb_one(variables, key, image, label):
         augment_key, attack_key = jax.random.split(key)
-        clean = augment(augment_key, decode(image))
-        return clean, adversary(attack_key, bind(model, variables), clean, label)
+        clean = setup.augment(augment_key, decode(image))
+        return clean, setup.adversary(attack_key, bind(setup.model, variables), clean, label)
 
     def perturb(variables: Variables, key: Key, images, labels) -> tuple[Images, Images]:
         keys = jax.random.split(key, len(images))
@@ -56,26 +76,19 @@ def make_perturb(model: nn.Module, adversary: Adversary, augment: Augment) -> Pe
     return perturb
 
 
-def make_train_step(
-    model: nn.Module,
-    optimizer: optax.GradientTransformation,
-    adversary: Adversary,
-    loss: RobustLoss,
-    augment: Augment,
-    ema_decay: float,
-) -> Callable[..., tuple[TrainState, Metrics]]:
+def make_train_step(setup: Setup) -> Callable[..., tuple[TrainState, Metrics]]:
     """Make (state, key, images uint8 (n, h, w, c), labels (n,)) -> (state, metrics).
 
     The running statistics are those of the adversarial images, in every method; so a loss that does not
     read the clean logits does not pay for them.
     """
-    perturb = make_perturb(model, adversary, augment)
+    perturb = make_perturb(setup)
 
     def batch_loss(params, batch_stats, clean, adversarial, labels):
         variables = {"params": params, "batch_stats": batch_stats}
-        clean_outputs, _ = model.apply(variables, clean, mutable=["batch_stats"])
-        outputs, updates = model.apply(variables, adversarial, mutable=["batch_stats"])
-        value = loss(clean_outputs.logits, outputs.logits, labels)
+        clean_outputs, _ = setup.model.apply(variables, clean, mutable=["batch_stats"])
+        outputs, updates = setup.model.apply(variables, adversarial, mutable=["batch_stats"])
+        value = setup.loss(clean_outputs.logits, outputs.logits, labels)
         return value, (updates["batch_stats"], accuracy(outputs.logits, labels))
 
     def train_step(state: TrainState, key: Key, images, labels) -> tuple[TrainState, Metrics]:
@@ -84,25 +97,17 @@ def make_train_step(
         (value, (batch_stats, correct)), grads = jax.value_and_grad(batch_loss, has_aux=True)(
             params, batch_stats, *jax.lax.stop_gradient(batch), labels
         )
-        decay = warmed_up(ema_decay, state.step)
-        return update(optimizer, state, grads, batch_stats, decay), Metrics(value, correct)
+        decay = warmed_up(setup.ema_decay, state.step)
+        return update(setup.optimizer, state, grads, batch_stats, decay), Metrics(value, correct)
 
     return train_step
 
 
-def make_trainer(
-    model: nn.Module,
-    optimizer: optax.GradientTransformation,
-    adversary: Adversary,
-    loss: RobustLoss,
-    augment: Augment,
-    ema_decay: float,
-) -> Trainer[TrainState]:
-    """Make the trainer whose step is `make_train_step`'s; arguments as there."""
-    step = make_train_step(model, optimizer, adversary, loss, augment, ema_decay)
+def make_trainer(setup: Setup) -> Trainer[TrainState]:
+    """Make the trainer whose step is `make_train_step`'s."""
     return Trainer(
-        init=functools.partial(init_state, optimizer),
-        step=jax.jit(step, donate_argnums=0),
+        init=functools.partial(init_state, setup.optimizer),
+        step=jax.jit(make_train_step(setup), donate_argnums=0),
         place=lambda devices, state: devices.replicate(state),
         outcome=lambda state: {},
     )

@@ -1,6 +1,6 @@
 """Dual adversarial training: a robust classifier learns to separate real images from its own samples.
 
-    step = jax.jit(make_dual_step(model, optimizer, adversary, loss, augment, ema_decay, values))
+    step = jax.jit(make_dual_step(setup, values))
     state, metrics = step(class_gaussians, state, key, images, labels)
 
 L = loss(f(x), f(x'), y) + contrast * (mean softplus(-E(x')) + mean softplus(E(fake))), with E the log-sum-exp
@@ -24,7 +24,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rsynth_jax.attacks.adversaries import Adversary
 from rsynth_jax.metrics.ranking import auc
 from rsynth_jax.models import bind
 from rsynth_jax.synthesis import ascent, class_gaussians, objectives
@@ -33,8 +32,7 @@ from rsynth_jax.synthesis.norms import L2
 from rsynth_jax.synthesis.projections import box
 from rsynth_jax.training import losses
 from rsynth_jax.training import state as states
-from rsynth_jax.training.classifier import Augment, accuracy, make_perturb
-from rsynth_jax.training.losses import RobustLoss
+from rsynth_jax.training.classifier import Setup, accuracy, make_perturb
 from rsynth_jax.training.recipes import DualValues
 from rsynth_jax.training.state import Trainer, TrainState
 from rsynth_jax.types import Images, Key, Labels, Scalar, Variables
@@ -157,28 +155,20 @@ def make_fakes(model: nn.Module, values: DualValues) -> Callable[..., Fakes]:
     return advance
 
 
-def make_dual_step(
-    model: nn.Module,
-    optimizer: optax.GradientTransformation,
-    adversary: Adversary,
-    loss: RobustLoss,
-    augment: Augment,
-    ema_decay: float,
-    values: DualValues,
-) -> Callable[..., tuple[DualState, DualMetrics]]:
+def make_dual_step(setup: Setup, values: DualValues) -> Callable[..., tuple[DualState, DualMetrics]]:
     """Make (class_gaussians, state, key, images uint8 (n, h, w, c), labels (n,)) -> (state, metrics)."""
-    perturb = make_perturb(model, adversary, augment)
-    advance = make_fakes(model, values)
+    perturb = make_perturb(setup)
+    advance = make_fakes(setup.model, values)
 
     def batch_loss(params, batch_stats, clean, adversarial, fakes, labels):
         def logits(images):
-            outputs: Any = model.apply({"params": params, "batch_stats": batch_stats}, images)
+            outputs: Any = setup.model.apply({"params": params, "batch_stats": batch_stats}, images)
             return outputs.logits
 
         attacked = logits(adversarial)
         real = jax.nn.logsumexp(attacked, axis=-1)
         fake = jax.nn.logsumexp(logits(fakes), axis=-1)
-        value = loss(logits(clean), attacked, labels) + values.contrast * losses.contrast(real, fake)
+        value = setup.loss(logits(clean), attacked, labels) + values.contrast * losses.contrast(real, fake)
         return value, (accuracy(attacked, labels), real, fake)
 
     def dual_step(gaussians: ClassGaussians, state: DualState, key: Key, images, labels):
@@ -190,7 +180,7 @@ def make_dual_step(
         (value, (correct, real, fake)), grads = jax.value_and_grad(batch_loss, has_aux=True)(
             params, batch_stats, *jax.lax.stop_gradient(batch), labels
         )
-        train = states.update(optimizer, state.train, grads, batch_stats, ema_decay)
+        train = states.update(setup.optimizer, state.train, grads, batch_stats, setup.ema_decay)
         separated = auc(real, fake, finished)
         num_steps, aucs = lengthened(values, state.num_steps, jnp.append(state.aucs[1:], separated))
         metrics = DualMetrics(value, correct, separated, jnp.mean(real), jnp.mean(fake), state.num_steps)
@@ -200,23 +190,12 @@ def make_dual_step(
 
 
 def make_trainer(
-    model: nn.Module,
-    optimizer: optax.GradientTransformation,
-    adversary: Adversary,
-    loss: RobustLoss,
-    augment: Augment,
-    ema_decay: float,
-    *,
-    values: DualValues,
-    gaussians: ClassGaussians,
-    batch_shape: tuple[int, ...],
+    setup: Setup, values: DualValues, gaussians: ClassGaussians, batch_shape: tuple[int, ...]
 ) -> Trainer[DualState]:
-    """Make the trainer whose step is `make_dual_step`'s, for batches (n, h, w, c); arguments as there."""
-    step = make_dual_step(model, optimizer, adversary, loss, augment, ema_decay, values)
-    step = jax.jit(step, donate_argnums=1)
-
+    """Make the trainer whose step is `make_dual_step`'s, for batches (n, h, w, c)."""
+    step = jax.jit(make_dual_step(setup, values), donate_argnums=1)
     return Trainer(
-        init=functools.partial(init_state, optimizer, values, batch_shape),
+        init=functools.partial(init_state, setup.optimizer, values, batch_shape),
         step=functools.partial(step, class_gaussians.with_temperature(gaussians, values.fake_temperature)),
         place=lambda devices, state: devices.replicate(state)._replace(fakes=devices.split(state.fakes)),
         outcome=lambda state: {"fake_steps": int(state.num_steps)},

@@ -124,10 +124,6 @@ def release(run: Run, state: State, **facts: Any) -> Release:
     )
 
 
-def _ignore(state: Any, step: int, metrics: Any, batch: Any) -> None:
-    """Do nothing after a step."""
-
-
 def fit(
     trainer: Trainer[S],
     state: S,
@@ -135,7 +131,7 @@ def fit(
     *,
     key: Key,
     devices: Devices,
-    callback: Callable[[S, int, Any, tuple[Any, Any]], None] = _ignore,
+    callback: Callable[[S, int, Any, tuple[Any, Any]], None] | None = None,
 ) -> S:
     """Train on every batch in turn.
 
@@ -156,5 +152,6 @@ def fit(
     first = int(state.step)
     for step, batch in enumerate(map(devices.split, batches), start=first):
         state, metrics = trainer.step(state, jax.random.fold_in(key, step), *batch)
-        callback(state, step + 1, metrics, batch)
+        if callback is not None:
+            callback(state, step + 1, metrics, batch)
     return state

@@ -13,7 +13,7 @@ from rsynth_jax.attacks import adversaries
 from rsynth_jax.attacks.threats import Steps, Threat
 from rsynth_jax.synthesis.norms import L2
 from rsynth_jax.training import losses
-from rsynth_jax.training.classifier import accuracy, make_train_step
+from rsynth_jax.training.classifier import Setup, accuracy, make_train_step
 from rsynth_jax.training.state import TrainState, init_state
 
 RNG = np.random.default_rng(7)
@@ -25,7 +25,7 @@ OPTIMIZER = optax.sgd(0.05, momentum=0.9)
 
 
 def make_step(model, adversary, loss):
-    return jax.jit(make_train_step(model, OPTIMIZER, adversary, loss, lambda key, image: image, 0.9))
+    return jax.jit(make_train_step(Setup(model, OPTIMIZER, adversary, loss, lambda key, image: image, 0.9)))
 
 
 def negative(key, classifier, image, label):

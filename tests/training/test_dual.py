@@ -21,6 +21,7 @@ from rsynth_jax.synthesis.class_gaussians import ClassGaussians
 from rsynth_jax.synthesis.norms import L2
 from rsynth_jax.synthesis.projections import box
 from rsynth_jax.training import dual, losses
+from rsynth_jax.training.classifier import Setup
 from rsynth_jax.training.recipes import DualValues
 
 RNG = np.random.default_rng(0)
@@ -54,9 +55,8 @@ def shallow():
 @functools.cache
 def make_step(model, values=VALUES):
     adversary = adversaries.pgd(Threat(L2, 0.5), Steps(0.5, 1))
-    return jax.jit(
-        dual.make_dual_step(model, OPTIMIZER, adversary, losses.pgd(), lambda key, x: x, 0.9, values)
-    )
+    setup = Setup(model, OPTIMIZER, adversary, losses.pgd(), lambda key, image: image, 0.9)
+    return jax.jit(dual.make_dual_step(setup, values))
 
 
 def begun(variables):
