@@ -112,8 +112,8 @@ class Monitor:
         """Note that a batch of images has taken `step` steps."""
         before = max((seen for seen in self._steps if seen < step), default=step)
         self._steps.add(step)
-        self._bar = self._bar or self._started(len(images))
-        self._bar.update(self._bar.task_ids[0], advance=step - before)
+        self._bar = self._bar or self._started()
+        self._bar.update(self._bar.task_ids[0], advance=(step - before) * len(images))
         if self._keep:
             self._frames.setdefault(step, []).append(images)
 
@@ -130,12 +130,12 @@ class Monitor:
     @property
     def frames(self) -> list[Frame]:
         """All images, batches joined, at the start and after each chunk of steps; empty unless kept."""
-        return [Frame(step, np.concatenate(parts)[: self._num]) for step, parts in self._frames.items()]
+        return [Frame(step, np.concatenate(parts)) for step, parts in self._frames.items()]
 
-    def _started(self, batch_size: int) -> "Progress":
+    def _started(self) -> "Progress":
         bar = progress_bar()
         bar.start()
-        bar.add_task("climbing", total=-(-self._num // batch_size) * self._num_steps)
+        bar.add_task("climbing", total=self._num * self._num_steps)
         return bar
 
 

@@ -19,6 +19,7 @@ from rsynth_jax.images import decode
 from rsynth_jax.models.layers import Outputs
 from rsynth_jax.types import Bytes
 
+Track = Callable[[Iterable], Iterable]  # wraps a loop, as a progress bar does
 Images = Sequence[np.ndarray] | np.ndarray  # uint8 (h, w, c) each
 
 
@@ -29,9 +30,7 @@ class Embedding(NamedTuple):
     logits: Float[np.ndarray, "n k"]
 
 
-def in_batches(
-    images: Images, batch_size: int, track: Callable[[range], Iterable[int]] = iter
-) -> Iterator[Bytes]:
+def in_batches(images: Images, batch_size: int, track: Track = iter) -> Iterator[Bytes]:
     """Decode the images in order, `batch_size` at a time and then the rest.
 
     Args:
@@ -113,10 +112,12 @@ def embed(model: nn.Module, variables: Any, batches: Iterable[Bytes], batch_size
     return found
 
 
-def embed_images(model: nn.Module, variables: Any, images: Images, batch_size: int) -> Embedding:
-    """Apply `model` to images uint8 (n, h, w, c), in batches no larger than there are images."""
+def embed_images(
+    model: nn.Module, variables: Any, images: Images, batch_size: int, track: Track = iter
+) -> Embedding:
+    """Apply `model` to images uint8 (h, w, c) each, in batches no larger than there are images."""
     batch_size = min(batch_size, len(images))
-    return embed(model, variables, in_batches(images, batch_size), batch_size)
+    return embed(model, variables, in_batches(images, batch_size, track), batch_size)
 
 
 def predict(model: nn.Module, variables: Any, images: Images, batch_size: int) -> Int[np.ndarray, " n"]:

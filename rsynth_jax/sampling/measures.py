@@ -1,28 +1,29 @@
-"""Measure images by the outputs of a network: scores of a set against another, energies, detection.
+"""Measure images and units by the outputs of a network: scores of a set against another, energies, weights.
 
 scores = score(extractor, generated, real)
 print(scores["fd"].value, scores["fd"].low, scores["fd"].high)
 """
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from rsynth_jax import checks
 from rsynth_jax.metrics import frechet, inception_score, kernel, neighbors, ranking
 from rsynth_jax.metrics.estimates import Estimate
 from rsynth_jax.sampling import embedding
-from rsynth_jax.sampling.embedding import Embedding, Images
+from rsynth_jax.sampling.embedding import Embedding, Images, Track
+from rsynth_jax.storage import files
 from rsynth_jax.storage.extractors import Extractor
 
 FEWEST = 6  # images that can be scored: a fifth neighbour, and the image itself
 SCORES = ("fd", "kid_x1000", "inception_score", "precision", "recall", "density", "coverage")
-
-Track = Callable[[Iterable], Iterable]  # wraps a loop, as a progress bar does
 
 
 def score(
@@ -71,6 +72,46 @@ def compare(
     return {name: found[name] for name in SCORES}
 
 
+def real_features(
+    extractor: Extractor,
+    images: Images,
+    path: Path | None = None,
+    *,
+    batch_size: int = 50,
+    track: Track = iter,
+) -> Float[np.ndarray, "n d"]:
+    """Compute the features of real images, or read them from the file that an earlier call wrote.
+
+    Args:
+      extractor: the network.
+      images: uint8 (h, w, c) each.
+      path: an .npz for this network and these images, written where there is none.
+      batch_size: images computed together.
+      track: wraps the loop over the batches.
+
+    Raises:
+      ValueError: the file cannot be read, or is that of another network or of other images.
+    """
+    batch_size = min(batch_size, len(images))
+    total = hashlib.sha256()
+    batches = embedding.hashed(embedding.in_batches(images, batch_size, track), total)
+    if path is None or not path.exists():
+        features = embedding.embed(extractor.model, extractor.variables, batches, batch_size).features
+        if path is not None:
+            digests = {"images": np.array(total.hexdigest()), "network": np.array(extractor.digest)}
+            files.write_arrays(path, {"features": features} | digests)
+        return features
+    stored = files.read_arrays(path, "features", "images", "network")
+    if str(stored["network"]) != extractor.digest:
+        raise ValueError(f"{path} holds features of another network than {extractor.name}: give another FILE")
+    for _ in batches:
+        pass
+    if str(stored["images"]) != total.hexdigest():
+        raise ValueError(f"{path} holds features of other images: give another FILE")
+    checks.features("a comparison", len(images), stored["features"])
+    return stored["features"]
+
+
 def _thousandfold(estimate: Estimate) -> Estimate:
     return Estimate(1000 * estimate.value, 1000 * estimate.low, 1000 * estimate.high)
 
@@ -79,9 +120,7 @@ def energies(
     model: nn.Module, variables: Any, images: Images, *, batch_size: int = 100, track: Track = iter
 ) -> Float[np.ndarray, " n"]:
     """Measure the log-sum-exp of each image's logits: log p(image) + const of an energy-based classifier."""
-    batch_size = min(batch_size, len(images))
-    batches = embedding.in_batches(images, batch_size, track)
-    logits = embedding.embed(model, variables, batches, batch_size).logits
+    logits = embedding.embed_images(model, variables, images, batch_size, track).logits
     most = logits.max(axis=1)
     return most + np.log(np.exp(logits - most[:, None]).sum(axis=1))
 
@@ -99,3 +138,24 @@ def detect(model: nn.Module, variables: Any, inside: Images, outside: Images) ->
       The AUROC (1: always, 0.5: no difference) with its 95 % interval by DeLong's variance.
     """
     return ranking.auroc(energies(model, variables, inside), energies(model, variables, outside))
+
+
+def units_by_effect(
+    weights: Float[np.ndarray, "d k"], deviations: Float[np.ndarray, " d"] | float = 1.0
+) -> Int[np.ndarray, " d"]:
+    """Sort the units of the penultimate layer by how much they move the logits, the most first.
+
+    Args:
+      weights: with which the logits read the units, see `models.readout`.
+      deviations: of the units over real images.
+
+    Returns:
+      The numbers of the units, by decreasing |weights[unit]| * deviation.
+    """
+    return np.argsort(-np.linalg.norm(weights, axis=1) * deviations, kind="stable")
+
+
+def readers(weights: Float[np.ndarray, " k"], class_names: Sequence[str]) -> dict[str, float]:
+    """Name the weights with which the classes read a unit, the largest first."""
+    order = np.argsort(-weights, kind="stable")
+    return {str(class_names[label]): float(weights[label]) for label in order}

@@ -428,6 +428,8 @@ class Inversion(NamedTuple):
       predicted: the class predicted for each result.
       tried: the distances of all starts of an image, (n, starts).
       chosen: which start was kept, (n,).
+      predicted_given: the class predicted for each given image; None of an interpolation.
+      labels: the class whose Gaussian the starts are draws of; None of an interpolation.
     """
 
     images: Bytes
@@ -437,6 +439,8 @@ class Inversion(NamedTuple):
     predicted: Int[np.ndarray, " n"]
     tried: Float[np.ndarray, "n starts"]
     chosen: Int[np.ndarray, " n"]
+    predicted_given: Int[np.ndarray, " n"] | None = None
+    labels: Int[np.ndarray, " n"] | None = None
 
 
 def invert(
@@ -464,16 +468,28 @@ def invert(
       smoothness_weight: weight of the total variation.
       step_size: of the first step; it falls to 0 like a cosine.
     """
-    labels = _labels(release, images, labels, run)
+    _check_images(images)
+    given = embedding.embed_images(release.model, release.variables, images, _batch_size(run))
+    predicted = given.logits.argmax(axis=1).astype(np.int32)
+    labels = _labels(release, images, predicted if labels is None else labels, run)
     numbers = np.stack(np.divmod(np.arange(len(images) * starts), starts), axis=1)
     draws = _draws(release.class_gaussians, seed, labels[numbers[:, 0]], numbers, images.shape[1:])
-    wanted = _features(release, images, run).repeat(starts, axis=0)
+    wanted = given.features.repeat(starts, axis=0)
     found = _invert(release, draws, wanted, smoothness_weight, radius, num_steps, step_size, run)
     tried = found.distance.reshape(-1, starts)
     chosen = tried.argmin(axis=1)
     kept = np.arange(len(images)) * starts + chosen
-    columns = (found.images, found.starts, found.distance_start, found.distance, found.predicted)
-    return Inversion(*(column[kept] for column in columns), tried=tried, chosen=chosen)
+    return Inversion(
+        images=found.images[kept],
+        starts=found.starts[kept],
+        distance_start=found.distance_start[kept],
+        distance=found.distance[kept],
+        predicted=found.predicted[kept],
+        tried=tried,
+        chosen=chosen,
+        predicted_given=predicted,
+        labels=labels,
+    )
 
 
 def interpolate(
@@ -495,14 +511,20 @@ def interpolate(
 
     Args:
       images: (n, h, w, c).
-      others: (n, h, w, c).
+      others: (n, h, w, c), or one for all, (1, h, w, c).
       frames: of each pair, both ends among them; 2 or more.
       smoothness_weight: weight of the total variation.
       step_size: of the first step; it falls to 0 like a cosine.
 
     Returns:
       An inversion of n * frames rows, pair after pair.
+
+    Raises:
+      ValueError: there are neither one nor n others.
     """
+    if len(others) not in (1, len(images)):
+        raise ValueError(f"{len(others)} images to go to from {len(images)}: give one, or as many")
+    others = others.repeat(len(images) // len(others), axis=0)
     pairs = np.arange(len(images)).repeat(frames)
     times = np.tile(np.linspace(0, 1, frames, dtype=np.float32), len(images))
 
@@ -645,9 +667,13 @@ def labels_of(release: Release, classes: str | int | Sequence[str | int]) -> lis
     return [models.label_of(name, release.class_names) for name in names]
 
 
-def _labels(release: Release, images: Bytes, labels: Label, run: Run) -> Int[np.ndarray, " n"]:
+def _check_images(images: Bytes) -> None:
     if images.ndim != 4 or images.dtype != np.uint8:
         raise ValueError(f"images must be uint8 (n, h, w, c), not {images.dtype} {images.shape}")
+
+
+def _labels(release: Release, images: Bytes, labels: Label, run: Run) -> Int[np.ndarray, " n"]:
+    _check_images(images)
     if labels is None:
         return _predict(release, images, run)
     if isinstance(labels, str | int):

@@ -180,6 +180,26 @@ def test_inversion_keeps_the_nearest_of_its_starts(release):
     assert np.abs(np.int16(fewer.images) - found.images[:2]).max() <= 1
 
 
+def test_a_start_of_an_inversion_depends_on_class_seed_image_and_draw_alone(release):
+    found = samplers.invert(release, IMAGES, "cat", starts=2, seed=1, num_steps=0)
+    key = jax.random.key(1)
+    for i, start in enumerate(found.starts):
+        own = jax.random.fold_in(jax.random.fold_in(key, i), found.chosen[i])
+        drawn = class_gaussians.sample(own, release.class_gaussians, 1, tiny.SHAPE)
+        assert np.abs(start / 255 - np.clip(drawn, 0, 1)).max() <= 1 / 255
+    assert_array_equal(found.labels, [1, 1, 1])
+    predicted = embedding.predict(release.model, release.variables, IMAGES, 3)
+    assert_array_equal(found.predicted_given, predicted)
+
+
+def test_one_image_to_go_to_serves_for_all(release):
+    one = samplers.interpolate(release, IMAGES, IMAGES[:1], frames=2, num_steps=1)
+    same = samplers.interpolate(release, IMAGES, IMAGES[[0, 0, 0]], frames=2, num_steps=1)
+    assert_array_equal(one.images, same.images)
+    with refused(match="2 images to go to from 3"):
+        samplers.interpolate(release, IMAGES, IMAGES[:2])
+
+
 def test_the_ends_of_an_interpolation_are_the_images_themselves(release):
     found = samplers.interpolate(release, IMAGES, IMAGES[::-1], frames=3, num_steps=4)
     frames = found.images.reshape(3, 3, *tiny.SHAPE)
