@@ -8,27 +8,19 @@ import functools
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
-from rich.progress import Progress
 from tyro.conf import Positional, arg
 
 from rsynth_jax import checks
-from rsynth_jax.cli import run as console
-from rsynth_jax.cli import sheets as pictures
-from rsynth_jax.data import image_files as photos
-from rsynth_jax.data import sources as data
-from rsynth_jax.data import unlabelled
-from rsynth_jax.metrics import frechet, inception_score, kernel, neighbors
-from rsynth_jax.metrics.estimates import Estimate
-from rsynth_jax.sampling import embedding
-from rsynth_jax.sampling.embedding import Embedding
-from rsynth_jax.storage import extractors, files
-from rsynth_jax.storage.extractors import Extractor
+from rsynth_jax.cli import sheets
+from rsynth_jax.cli.options import BatchSize, DataFlags, JsonFile, Seed, Split, SystemFlags
+from rsynth_jax.cli.run import progress_bar, run
+from rsynth_jax.data import image_files, sources
+from rsynth_jax.storage import files
 
-LEAST = 6  # images: a fifth neighbour, and the image itself
-SHOWN = 5  # real images beside a generated one
+NEAREST = 5  # real images beside a generated one
 LABELS = {
     "fd": "FD",
     "kid_x1000": "KID x 1000",
@@ -40,7 +32,7 @@ LABELS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
     """rsynth-score: how close generated images are to real ones.
 
@@ -52,155 +44,106 @@ class Options:
     """
 
     generated: Positional[Annotated[str, arg(metavar="A")]]
-    """The images to judge."""
+    """The images to score."""
     real: Positional[Annotated[str, arg(metavar="B")]]
-    """The images they should be like; of another size, if need be."""
-    split_a: Annotated[str | None, arg(metavar="SPLIT")] = None
-    """Which of A: train, test, train[:50%] ...; by default test of TFDS, all of a folder or an .npz."""
+    """The images to compare with; they may be of another size."""
+    split_a: Split = None
     split_b: Annotated[str | None, arg(metavar="SPLIT")] = None
-    """The same of B."""
-    data_dir: Annotated[str | None, arg(metavar="DIR")] = None
-    """Where TFDS data sets lie; TFDS's own default otherwise."""
-    image_size: Annotated[int | None, arg(metavar="PIXELS")] = None
-    """Resize the central square of every image to this side (Lanczos)."""
+    """Split of B, as of A."""
     num: Annotated[int | None, arg(metavar="N")] = None
-    """Only the first so many of A and of B."""
+    """Only the first N images of A and of B."""
     features: Annotated[str, arg(metavar="NETWORK")] = "efficientnet-lite0"
-    """Whose features: efficientnet-lite0, inception:FILE, or a classifier by name, file or training run."""
-    batch_size: int = 50
-    """Images computed together; changes the speed, and the figures by no more than rounding."""
-    seed: int = 0
-    """Of the blocks of KID and the resamples of the Inception Score."""
+    """Network: efficientnet-lite0, inception:FILE, or a classifier by name, file or training run."""
+    batch_size: BatchSize = 50
+    seed: Seed = 0
     reference: Annotated[Path | None, arg(metavar="FILE")] = None
     """An .npz that keeps B's features: written the first time, read from then on."""
     neighbors: Annotated[Path | None, arg(metavar="FILE")] = None
-    """Also write a sheet, a PNG: images of A beside those of B nearest to them. Are they copies?"""
+    """Also write a sheet, a PNG: images of A beside those of B nearest to them, to find copies."""
     num_neighbors: int = 8
-    """Its rows: the first so many of A."""
-    json: Annotated[Path | None, arg(metavar="FILE")] = None
-    """Also write every number printed."""
+    """Rows of that sheet: the first images of A."""
+    json: JsonFile = None
+    reading: DataFlags = DataFlags()
+    system: SystemFlags = SystemFlags()
 
-
-def check(options: Options) -> None:
-    """Raise ValueError for a flag that makes no sense."""
-    o = options
-    checks.positive(batch_size=o.batch_size, num_neighbors=o.num_neighbors)
-    checks.given(checks.positive, num=o.num, image_size=o.image_size)
-    checks.not_negative(seed=o.seed)
-    files.check_writable(o.reference, o.neighbors, o.json)
-
-
-def images_of(options: Options, spec: str, split: str | None) -> Sequence:
-    """The images to compare, which must be enough for every figure."""
-    images = unlabelled.load(spec, split, options.data_dir, options.image_size)
-    num = min(len(images), options.num or len(images))
-    checks.enough(f"a comparison with {spec}", LEAST, num)
-    return data.Mapped(range(num), images.__getitem__)
-
-
-def embed(options: Options, extractor: Extractor, images: Sequence, bar: Progress, name: str) -> Embedding:
-    """Features and logits of one set, under a progress bar."""
-    track = functools.partial(bar.track, description=f"features of {name}")
-    batches = embedding.in_batches(images, options.batch_size, track)
-    return embedding.embed(extractor.model, extractor.variables, batches, options.batch_size)
-
-
-def real_features(options: Options, extractor: Extractor, images: Sequence, bar: Progress) -> np.ndarray:
-    """B's features: computed, or from the reference where there is one, which is written where there is none.
-
-    A reference holds for one network and one set of images: others raise ValueError.
-    """
-    path = options.reference
-    if path is not None and path.exists():
-        return referred(options, extractor, images, bar)
-    embedded = embed(options, extractor, images, bar, "B")
-    if path is not None:
-        digests = {"images": np.array(embedded.digest), "network": np.array(extractor.digest)}
-        files.write_arrays(path, {"features": embedded.features} | digests)
-    return embedded.features
-
-
-def referred(options: Options, extractor: Extractor, images: Sequence, bar: Progress) -> np.ndarray:
-    """The features in the reference, once it is known to be B's and the network's."""
-    path = options.reference
-    stored = files.read_arrays(path, "features", "images", "network")
-    if str(stored["network"]) != extractor.digest:
-        raise ValueError(f"{path} holds features of another network than {extractor.name}: give another FILE")
-    track = functools.partial(bar.track, description="checking B")
-    if str(stored["images"]) != embedding.digest(embedding.in_batches(images, options.batch_size, track)):
-        raise ValueError(f"{path} holds features of other images than {options.real}'s: give another FILE")
-    checks.features("a comparison", len(images), stored["features"])
-    return stored["features"]
-
-
-def measures(generated: Embedding, real: np.ndarray, seed: int) -> dict:
-    """What computes each figure, by the names of `LABELS`."""
-    a, rng = generated.features, functools.partial(np.random.default_rng, seed)
-    return {
-        ("fd",): lambda: [frechet.frechet_estimate(a, real)],
-        ("kid_x1000",): lambda: [Estimate(*(1000 * end for end in kernel.kid(a, real, rng())))],
-        ("inception_score",): lambda: [inception_score.inception_score(generated.logits, rng())],
-        ("precision", "recall"): lambda: neighbors.precision_recall(a, real),
-        ("density", "coverage"): lambda: neighbors.density_coverage(a, real),
-    }
-
-
-def compare(generated: Embedding, real: np.ndarray, seed: int, bar: Progress) -> dict[str, Estimate]:
-    """Every figure, under a progress bar."""
-    found = {}
-    for names, measure in bar.track(measures(generated, real, seed).items(), description="comparing"):
-        found |= zip(names, measure(), strict=True)
-    return {name: found[name] for name in LABELS}
-
-
-def write_neighbors(
-    options: Options, images: Sequence, reals: Sequence, a: np.ndarray, b: np.ndarray
-) -> dict:
-    """The sheet, a row for an image of A and those of B nearest to it in features. Returns what it shows.
-
-    How close a copy would be is told by the distances between real images.
-    """
-    indices, distances = neighbors.nearest(a[: options.num_neighbors], b, SHOWN)
-    usual = float(np.median(np.sqrt(neighbors.radii(b, 1))))
-    side = min(images[0].shape[:2])
-    rows = [[images[i], *(reals[j] for j in row)] for i, row in enumerate(indices)]
-    cells = np.stack([photos.square_bytes(image, side) for row in rows for image in row])
-    names = [f"{i}: {row[0]:.3g}" for i, row in enumerate(distances)]
-    title = f"A, then the {SHOWN} of B nearest; distance to the first (between neighbours in B: {usual:.3g})"
-    pictures.write_sheet(options.neighbors, cells, 1 + SHOWN, names, title)
-    return {"indices": indices.tolist(), "distances": distances.tolist(), "median_within_b": usual}
+    def __post_init__(self) -> None:
+        checks.positive(batch_size=self.batch_size, num_neighbors=self.num_neighbors)
+        checks.given(checks.positive, num=self.num)
+        checks.not_negative(seed=self.seed)
 
 
 def score(options: Options) -> int:
-    """Load, embed, compare, report."""
-    check(options)
-    extractor, began = extractors.load(options.features), time.perf_counter()
-    images = images_of(options, options.generated, options.split_a)
-    reals = images_of(options, options.real, options.split_b)
-    with console.bar() as bar:
-        generated = embed(options, extractor, images, bar, "A")
-        real = real_features(options, extractor, reals, bar)
-        figures = compare(generated, real, options.seed, bar)
-    numbers = {"a": options.generated, "split_a": options.split_a, "num_a": len(images)}
-    numbers |= {"b": options.real, "split_b": options.split_b, "num_b": len(reals)}
-    numbers |= {"network": extractor.name, "network_digest": extractor.digest, "seed": options.seed}
-    numbers |= {name: estimate._asdict() for name, estimate in figures.items()}
-    if options.neighbors:
-        numbers["neighbors"] = write_neighbors(options, images, reals, generated.features, real)
+    """Score, print and write."""
+    from rsynth_jax.sampling import embedding, measures
+    from rsynth_jax.storage import extractors
+
+    o = options
+    files.check_writable(o.reference, o.neighbors, o.json)
+    network = extractors.load(o.features)
+    began = time.perf_counter()
+    images = read(o, o.generated, o.split_a)
+    reals = read(o, o.real, o.split_b)
+    with progress_bar() as bar:
+        tracks = [functools.partial(bar.track, description=f"features of {name}") for name in "AB"]
+        generated = embedding.embed_images(network.model, network.variables, images, o.batch_size, tracks[0])
+        real = measures.real_features(network, reals, o.reference, batch_size=o.batch_size, track=tracks[1])
+        track = functools.partial(bar.track, description="comparing")
+        scores = measures.compare(generated, real, seed=o.seed, track=track)
+    numbers: dict[str, Any] = {"a": o.generated, "split_a": o.split_a, "num_a": len(images)}
+    numbers |= {"b": o.real, "split_b": o.split_b, "num_b": len(reals)}
+    numbers |= {"network": network.name, "network_digest": network.digest, "seed": o.seed}
+    numbers |= {name: estimate._asdict() for name, estimate in scores.items()}
+    if o.neighbors:
+        numbers["neighbors"] = write_neighbors(
+            o.neighbors, images, reals, generated.features[: o.num_neighbors], real
+        )
     numbers["seconds"] = time.perf_counter() - began
-    console.report(options.json, numbers)
-    for name, (value, low, high) in figures.items():
+    if o.json:
+        files.write_json(o.json, numbers)
+    for name, (value, low, high) in scores.items():
         print(f"{LABELS[name]:<16} {value:>9.4g}   [{low:.4g}, {high:.4g}]")
     print(
-        f"{options.generated}: {len(images)} images against {len(reals)} of {options.real}, "
-        f"by {extractor.name}, in {numbers['seconds']:.1f} s"
+        f"{o.generated}: {len(images)} images against {len(reals)} of {o.real}, "
+        f"by {network.name}, in {numbers['seconds']:.1f} s"
     )
     return 0
 
 
+def read(options: Options, place: str, split: str | None) -> Sequence[np.ndarray]:
+    """Open a set of images. Raises ValueError if there are too few."""
+    from rsynth_jax.sampling import measures
+
+    flags = options.reading
+    images = sources.load(place, split, flags.data_dir, flags.image_size).first(options.num).images
+    checks.enough(f"a comparison with {place}", measures.FEWEST, len(images))
+    return images
+
+
+def write_neighbors(
+    path: Path, images: Sequence[np.ndarray], reals: Sequence[np.ndarray], a: np.ndarray, b: np.ndarray
+) -> dict[str, Any]:
+    """Write a sheet with a row for each image: itself, then the nearest real ones by the features a and b.
+
+    Returns what it shows, and the median distance between nearest neighbors among the real images.
+    """
+    from rsynth_jax.metrics import neighbors
+
+    indices, distances = neighbors.nearest(a, b, NEAREST)
+    within = float(np.median(np.sqrt(neighbors.radii(b, 1))))
+    side = min(images[0].shape[:2])
+    rows = [[images[i], *(reals[j] for j in row)] for i, row in enumerate(indices)]
+    cells = np.stack([[image_files.square_bytes(image, side) for image in row] for row in rows])
+    names = [f"{i}: {row[0]:.3g}" for i, row in enumerate(distances)]
+    title = (
+        f"A, then the {NEAREST} of B nearest; distance to the first (between neighbours in B: {within:.3g})"
+    )
+    sheets.write_sheet(path, sheets.Page(cells, names, title))
+    return {"indices": indices.tolist(), "distances": distances.tolist(), "median_within_b": within}
+
+
 def main() -> None:
-    """The command."""
-    console.run(Options, score)
+    """Run the command."""
+    run(Options, score)
 
 
 if __name__ == "__main__":

@@ -1,185 +1,167 @@
-"""rsynth-evaluate: how often a classifier is right, on clean images and under attack.
+"""rsynth-evaluate: accuracy of a classifier, on clean images and under attack.
 
 rsynth-evaluate --classifier cifar10 --data tfds:cifar10 --data-dir DIR --attack autoattack
 """
 
 import dataclasses
-import functools
-import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-import jax
-import numpy as np
 from tyro.conf import arg
 
-from rsynth_jax import checks, models
-from rsynth_jax.attacks import autoattack as attempts
-from rsynth_jax.attacks import evaluation
-from rsynth_jax.attacks import runner as siege
-from rsynth_jax.attacks.threats import Steps, Threat
-from rsynth_jax.cli import run as console
-from rsynth_jax.data import loader as datasets
-from rsynth_jax.data import sources as data
+from rsynth_jax import checks
+from rsynth_jax.cli.options import BatchSize, ClassifierName, DataFlags, JsonFile, Seed, SystemFlags
+from rsynth_jax.cli.run import progress_bar, run
+from rsynth_jax.data import loader, sources
 from rsynth_jax.metrics import estimates
 from rsynth_jax.storage import files
-from rsynth_jax.storage import releases as checkpoints
-from rsynth_jax.synthesis.norms import NORMS
 
-ATTACKS = {
-    "pgd": lambda o, threat, s, classes: (attempts.pgd(threat, s, attempts.LOSSES[o.loss], o.restarts),),
-    "apgd": lambda o, threat, s, classes: (
-        attempts.auto_pgd(threat, s.num_steps, attempts.LOSSES[o.loss], o.restarts),
-    ),
-    "apgd-t": lambda o, threat, s, classes: (attempts.auto_pgd_targeted(threat, s.num_steps, classes - 1),),
-    "fab-t": lambda o, threat, s, classes: (attempts.fab_targeted(threat, s.num_steps, classes - 1),),
-    "square": lambda o, threat, s, classes: (attempts.square_attack(threat, s.num_steps, o.restarts),),
-    "autoattack": lambda o, threat, s, classes: attempts.standard(threat, classes),
-}
-STEPS = {"pgd": 20, "square": attempts.QUERIES}  # else AutoAttack's
+if TYPE_CHECKING:
+    from rsynth_jax.attacks.autoattack import Attack
+    from rsynth_jax.attacks.threats import Steps, Threat
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """rsynth-evaluate: how often a classifier is right, on clean images and under attack.
+    """rsynth-evaluate: accuracy of a classifier, on clean images and under attack.
 
-    The threat is the classifier's own unless told otherwise. autoattack is the standard combination of Croce
-    and Hein (2020): APGD-CE, APGD-T, FAB-T and Square, each on what the ones before it left standing, with
-    their steps, targets and queries. An image counts as lost once any attempt finds an image within the
-    threat that is misclassified. The interval is Wilson's, 95 %.
+    The threat model is the classifier's own by default. autoattack is the standard combination of Croce and
+    Hein (2020): APGD-CE, APGD-T, FAB-T and Square, each on the images that are still classified correctly,
+    with their steps, targets and queries. An image counts as lost once any attempt finds an image within the
+    threat model that is misclassified. The interval is Wilson's, 95 %.
     """
 
-    classifier: str = "cifar10"
-    """A bundled classifier by name, a .safetensors file, or a training run."""
+    classifier: ClassifierName = "cifar10"
     data: Annotated[str, arg(metavar="KIND:PLACE")] = "tfds:cifar10"
     """tfds:NAME, folder:PATH (one folder a class) or npz:FILE."""
-    data_dir: Annotated[str | None, arg(metavar="DIR")] = None
-    """Where TFDS data sets lie; TFDS's own default otherwise."""
-    image_size: Annotated[int | None, arg(metavar="PIXELS")] = None
-    """Resize the central square of every image to this side (Lanczos)."""
     split: str = "test"
-    """Which images; all is a folder or file without splits."""
+    """Split of the data; all is a folder or file without splits."""
     num: int = 1000
-    """How many, from the first on."""
+    """Only the first N images."""
     attack: str = "pgd"
     """pgd, apgd, apgd-t, fab-t, square or autoattack."""
     norm: Annotated[str | None, arg(metavar="NORM")] = None
-    """Of the attack: l2 or linf; the classifier's own by default."""
+    """Norm of the threat model: l2 or linf; the classifier's own by default."""
     epsilon: Annotated[float | None, arg(metavar="RADIUS")] = None
-    """Its radius, in pixel values of [0, 1]; the classifier's own by default."""
+    """Radius of the threat model, in pixel values of [0, 1]; the classifier's own by default."""
     loss: str = "ce"
-    """What pgd and apgd climb: ce, margin or dlr."""
+    """Loss of pgd and apgd: ce, margin or dlr."""
     steps: Annotated[int | None, arg(metavar="STEPS")] = None
-    """Steps of an attempt: 20 for pgd, 5000 queries for square, else 100."""
+    """Number of steps of an attempt: 20 for pgd, 5000 queries for square, else 100."""
     step_size: Annotated[float | None, arg(metavar="LENGTH")] = None
     """Length of a step of pgd; 4 epsilon / steps by default (0.1 for 20 steps at epsilon 0.5)."""
     restarts: int = 1
-    """Random starts of pgd, apgd and square for each image; it must withstand all of them."""
-    batch_size: int = siege.BATCH_SIZE
-    """Attempts under way together."""
-    seed: int = 0
-    """Of the random starts."""
-    json: Annotated[Path | None, arg(metavar="FILE")] = None
-    """Also write every number printed."""
+    """Random starts of pgd, apgd and square for each image, which must withstand all of them."""
+    batch_size: BatchSize = 100
+    seed: Seed = 0
+    json: JsonFile = None
+    reading: DataFlags = DataFlags()
+    system: SystemFlags = SystemFlags()
 
-
-def threat(options: Options, own: Threat) -> tuple[Threat, Steps]:
-    """The attack's threat and steps: the flags, else the classifier's own."""
-    norm = own.norm.name if options.norm is None else options.norm
-    epsilon = own.epsilon if options.epsilon is None else options.epsilon
-    steps = STEPS.get(options.attack, attempts.STEPS) if options.steps is None else options.steps
-    checks.positive(steps=steps)
-    step_size = 4 * epsilon / steps if options.step_size is None else options.step_size
-    norm = checks.named("norm", norm, NORMS)
-    checks.not_negative(epsilon=epsilon, step_size=step_size)
-    return Threat(norm, epsilon), Steps(step_size, steps)
-
-
-def check(options: Options) -> None:
-    """Raise ValueError for a flag that makes no sense."""
-    checks.positive(num=options.num, restarts=options.restarts, batch_size=options.batch_size)
-    checks.not_negative(seed=options.seed)
-    checks.named("attack", options.attack, ATTACKS)
-    checks.named("loss", options.loss, attempts.LOSSES)
-    if options.attack == "autoattack" and options.steps is not None:
-        raise ValueError("autoattack has steps of its own: leave out --steps, or name one of its attacks")
-    files.check_writable(options.json)
-
-
-def compatible(release: checkpoints.Release, dataset: datasets.Dataset) -> None:
-    """Raise ValueError unless the data set has the classifier's classes, in its order."""
-    if dataset.class_names != release.class_names:
-        has, needs = ", ".join(dataset.class_names), ", ".join(release.class_names)
-        raise ValueError(f"the data set's classes ({has}) are not the classifier's ({needs})")
+    def __post_init__(self) -> None:
+        checks.positive(num=self.num, restarts=self.restarts, batch_size=self.batch_size)
+        checks.given(checks.positive, steps=self.steps)
+        checks.given(checks.not_negative, epsilon=self.epsilon, step_size=self.step_size)
+        checks.not_negative(seed=self.seed)
+        if self.attack == "autoattack" and self.steps is not None:
+            raise ValueError("autoattack has steps of its own: leave out --steps, or name one of its attacks")
 
 
 def evaluate(options: Options) -> int:
-    """Load, attack, count."""
-    check(options)
-    release = checkpoints.load(options.classifier)
-    against, steps = threat(options, release.threat)
-    dataset = data.load(options.data, options.split, options.data_dir, options.image_size)
-    compatible(release, dataset)
-    images, labels = datasets.head(dataset, options.num)
-    with console.bar("{task.fields[now]}") as bar:
-        rows = list(judged(options, release, against, steps, images, labels, bar))
-    numbers = {"num": len(labels), "attack": options.attack, "loss": options.loss}
-    numbers |= {"restarts": options.restarts, "seed": options.seed, "norm": against.norm.name}
-    numbers |= {"epsilon": against.epsilon} | steps._asdict() | {"rows": rows}
+    """Evaluate and report."""
+    import jax
+
+    from rsynth_jax.attacks import evaluation
+    from rsynth_jax.storage import releases
+
+    o = options
+    files.check_writable(o.json)
+    release = releases.load(o.classifier)
+    threat, steps = threat_of(o, release.threat)
+    attacks = attacks_of(o, threat, steps, len(release.class_names))
+    images, labels = read(o, release.class_names)
+    with progress_bar("{task.fields[remaining]}") as bar:
+        tasks: dict[Attack, Any] = {}
+
+        def show(attack: "Attack", ended: int, total: int, remaining: int) -> None:
+            if attack not in tasks:
+                tasks[attack] = bar.add_task(attack.name, remaining="")
+            bar.update(tasks[attack], completed=ended, total=total, remaining=f"{remaining} remaining")
+
+        settings = {"key": jax.random.key(o.seed), "batch_size": o.batch_size, "callback": show}
+        found = evaluation.evaluate(
+            release.model, release.variables, images, labels, threat, attacks, **settings
+        )
+    names = ["clean", *(attack.name for attack in attacks)]
+    shares = [estimates.share(each) for each in (found.clean, *found.remaining)]
+    rows = [
+        {"after": name, "accuracy": share.value, "interval": [share.low, share.high], "seconds": seconds}
+        for name, share, seconds in zip(names, shares, found.seconds, strict=True)
+    ]
+    numbers: dict[str, Any] = {"num": len(labels), "attack": o.attack, "loss": o.loss, "restarts": o.restarts}
+    numbers |= {"seed": o.seed, "norm": threat.norm.name, "epsilon": threat.epsilon} | steps._asdict()
+    numbers["rows"] = rows
     for name, row in (("clean", rows[0]), ("adversarial", rows[-1])):
         numbers |= {name: row["accuracy"], f"{name}_interval": row["interval"]}
-    console.report(options.json, numbers)
-    print(table(options, against, rows, len(labels)))
+    if o.json:
+        files.write_json(o.json, numbers)
+    texts = [f"{share.value:.1%} [{share.low:.1%}, {share.high:.1%}]" for share in shares]
+    if len(attacks) > 1:
+        for name, text, seconds in zip(names, texts, found.seconds, strict=True):
+            print(f"{name:10s} {text:24s} {seconds:7.1f} s")
+    name = "AutoAttack" if len(attacks) > 1 else names[-1]
+    print(
+        f"{o.classifier} on {len(labels)} images: clean {texts[0]}, "
+        f"{name} {threat.norm.name} {threat.epsilon:g} {texts[-1]}"
+    )
     return 0
 
 
-def judged(options: Options, release, against: Threat, steps: Steps, images, labels, bar) -> Iterator[dict]:
-    """A row for the clean images, then one for each attack: what stands, and the seconds it took."""
-    model, key, began = models.create(release.config), jax.random.key(options.seed), time.perf_counter()
-    logits = jax.jit(evaluation.make_logits(model))
-    victims = evaluation.seen(logits, release.variables, images, labels, options.batch_size)
-    standing = evaluation.right(victims.logits, labels)
-    yield row("clean", standing, time.perf_counter() - began)
-    for attack in ATTACKS[options.attack](options, against, steps, len(release.class_names)):
-        began, task = time.perf_counter(), bar.add_task(attack.name, total=None, now="")
-        each, report = siege.make_siege(model, against, attack), functools.partial(progress, bar, task)
-        fallen = siege.run_attack(each, release.variables, key, victims, standing, options.batch_size, report)
-        standing = standing & ~fallen.images
-        yield row(attack.name, standing, time.perf_counter() - began)
+def threat_of(options: Options, own: "Threat") -> "tuple[Threat, Steps]":
+    """Choose the threat model and the steps of an attempt: by the flags, else the classifier's own."""
+    from rsynth_jax.attacks import autoattack
+    from rsynth_jax.attacks.threats import Steps, Threat
+    from rsynth_jax.synthesis.norms import NORMS
+
+    o = options
+    norm = own.norm if o.norm is None else checks.named("norm", o.norm, NORMS)
+    epsilon = own.epsilon if o.epsilon is None else o.epsilon
+    default = {"pgd": 20, "square": autoattack.QUERIES}.get(o.attack, autoattack.STEPS)
+    num_steps = default if o.steps is None else o.steps
+    step_size = 4 * epsilon / num_steps if o.step_size is None else o.step_size
+    return Threat(norm, epsilon), Steps(step_size, num_steps)
 
 
-def progress(bar, task, over: int, total: int, standing: int) -> None:
-    """Move the bar: attempts over, and how many images still stand."""
-    bar.update(task, completed=over, total=total, now=f"{standing} standing")
+def attacks_of(options: Options, threat: "Threat", steps: "Steps", num_classes: int) -> "tuple[Attack, ...]":
+    """Look up the attacks by name. Raises ValueError for an unknown attack or loss."""
+    from rsynth_jax.attacks import autoattack
+
+    o = options
+    loss = checks.named("loss", o.loss, autoattack.LOSSES)
+    num_steps = steps.num_steps
+    attacks = {
+        "pgd": (autoattack.pgd(threat, steps, loss, o.restarts),),
+        "apgd": (autoattack.auto_pgd(threat, num_steps, loss, o.restarts),),
+        "apgd-t": (autoattack.auto_pgd_targeted(threat, num_steps, num_classes - 1),),
+        "fab-t": (autoattack.fab_targeted(threat, num_steps, num_classes - 1),),
+        "square": (autoattack.square_attack(threat, num_steps, o.restarts),),
+        "autoattack": autoattack.standard(threat, num_classes),
+    }
+    return checks.named("attack", o.attack, attacks)
 
 
-def row(name: str, standing: np.ndarray, seconds: float) -> dict:
-    """The share of images that still stand, and its interval."""
-    accuracy, *interval = estimates.share(standing)
-    return {"after": name, "accuracy": accuracy, "interval": interval, "seconds": seconds}
-
-
-def said(row: dict) -> str:
-    """A share and its interval in words."""
-    low, high = row["interval"]
-    return f"{row['accuracy']:.1%} [{low:.1%}, {high:.1%}]"
-
-
-def table(options: Options, against: Threat, rows: list[dict], num: int) -> str:
-    """What stands after each attack, where there are several; then one line."""
-    lines = [f"{row['after']:10s} {said(row):24s} {row['seconds']:7.1f} s" for row in rows] * (len(rows) > 2)
-    name = "AutoAttack" if len(rows) > 2 else rows[-1]["after"]
-    closing = (
-        f"{options.classifier} on {num} images: clean {said(rows[0])}, "
-        f"{name} {against.norm.name} {against.epsilon:g} {said(rows[-1])}"
-    )
-    return "\n".join([*lines, closing])
+def read(options: Options, class_names: tuple[str, ...]) -> loader.Arrays:
+    """Read the first images and labels. Raises ValueError unless the classes are those of the classifier."""
+    o = options
+    dataset = sources.labelled(sources.load(o.data, o.split, o.reading.data_dir, o.reading.image_size))
+    if dataset.class_names != class_names:
+        has, needs = ", ".join(dataset.class_names or ()), ", ".join(class_names)
+        raise ValueError(f"the data set's classes ({has}) are not the classifier's ({needs})")
+    return loader.in_memory(dataset.first(o.num))
 
 
 def main() -> None:
-    """The command."""
-    console.run(Options, evaluate)
+    """Run the command."""
+    run(Options, evaluate)
 
 
 if __name__ == "__main__":

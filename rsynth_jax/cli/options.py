@@ -136,18 +136,28 @@ class AscentFlags(LengthFlags):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OutputFlags:
-    """The files that a program writes."""
+class SheetFlags:
+    """The contact sheet and the numbers that a program writes."""
 
     out: Path
     """The contact sheet: a PNG, or an animation where the name ends in .gif."""
+    json: JsonFile = None
+
+    def check_writable(self) -> None:
+        """Raise ValueError if a file cannot be written."""
+        files.check_writable(self.out, self.json)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OutputFlags(SheetFlags):
+    """The files that a program writes."""
+
     each: bool = False
     """Also write every result as a PNG of its own, in a folder beside OUT that bears its name."""
     npz: Annotated[Path | None, arg(metavar="FILE")] = None
     """Also write the images as arrays: images uint8 (n, h, w, c), labels, class_names."""
     gif: Annotated[Path | None, arg(metavar="FILE")] = None
     """Also write an animation; the name must end in .gif."""
-    json: JsonFile = None
 
     def __post_init__(self) -> None:
         if self.gif is not None and not is_animation(self.gif):
@@ -160,7 +170,8 @@ class OutputFlags:
 
     def check_writable(self) -> None:
         """Raise ValueError if a file cannot be written."""
-        files.check_writable(self.out, self.npz, self.gif, self.json)
+        super().check_writable()
+        files.check_writable(self.npz, self.gif)
 
 
 class Inputs(NamedTuple):

@@ -42,7 +42,7 @@ class Result(NamedTuple):
     sheet: Page
     numbers: Mapping[str, Any]
     closing: str
-    arrays: Mapping[str, np.ndarray]
+    arrays: Mapping[str, np.ndarray] = {}
     each: Mapping[str, np.ndarray] = {}
     frames: Sequence[Page] = ()
     skipped: Sequence[str] = ()

@@ -21,7 +21,19 @@ print(*sorted(heavy & set(sys.modules)), file=sys.stderr)
 """
 
 
-@pytest.mark.parametrize("module", ["synth.generation", "synth.inpainting", "synth.sketching"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "synth.generation",
+        "synth.inpainting",
+        "synth.inversion",
+        "synth.scoring",
+        "synth.sketching",
+        "synth.visualisation",
+        "train.detect",
+        "train.evaluate",
+    ],
+)
 def test_help_imports_nothing_heavy(module):
     command = [sys.executable, "-c", HELP.format(module=module)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)

@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 import tiny
@@ -11,10 +10,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image as Pillow
 from tiny import refused
 
-from rsynth_jax.cli import options as studio
-from rsynth_jax.cli import sheets as pictures
-from rsynth_jax.sampling import runner as expedition
-from rsynth_jax.synthesis import ascent
+from rsynth_jax.cli import report
+from rsynth_jax.synthesis import ascent, tasks
 from rsynth_jax.synthesis.norms import L2
 from synth import inversion
 from synth.inversion import Options
@@ -32,9 +29,9 @@ def folder(tmp_path_factory) -> Path:
 
 def invert(folder: Path, place: Path, **changed) -> dict:
     """The numbers of a run of two starts and four steps, unless told otherwise."""
-    asked = {"classifier": str(folder / "c.safetensors"), "starts": 2, "steps": 4, "batch_size": 6}
-    asked |= {"smooth": 0.0, "out": place / "s.png", "json": place / "n.json"} | changed
-    assert inversion.invert(Options(str(folder / "a.npz"), **asked)) == 0
+    asked = {"images": str(folder / "a.npz"), "classifier": str(folder / "c.safetensors"), "starts": 2}
+    asked |= {"steps": 4, "batch_size": 6, "smooth": 0.0, "out": place / "s.png", "json": place / "n.json"}
+    assert inversion.invert(tiny.options(Options, **asked | changed)) == 0
     return json.loads((place / "n.json").read_text())
 
 
@@ -50,7 +47,7 @@ def test_the_way_is_straight_to_the_image_and_stops_at_the_radius(linear):
     """Of an orthogonal representation: an image of 48 values that is its own."""
     image, start = np.random.default_rng(1).random((2, 4, 4, 3), np.float32)
     own = linear._replace(features=lambda image: image.ravel())
-    task = inversion.inversion(own, start, image.ravel(), smooth=0.0, radius=0.5)
+    task = tasks.invert(own, start, image.ravel(), smoothness_weight=0.0, radius=0.5)
     climb = ascent.projected_gradient_ascent(task.objective, task.projection, ascent.steepest(L2, 0.2))
     towards = (image - start) / np.linalg.norm(image - start)
     image, _ = ascent.run(climb, start, 4)
@@ -76,25 +73,38 @@ def test_the_best_start_of_each_image_is_kept(default):
     assert default["share"] == np.mean([image["from"] == image["ends"] for image in default["images"]])
 
 
-def test_a_start_is_of_the_class_asked_for_and_of_seed_image_and_draw_alone(folder):
-    asked = Options(str(folder / "a.npz"), classifier=str(folder / "c.safetensors"), label="cat", starts=2)
-    subject = studio.subject(asked)
-    wanted = inversion.from_draws(asked, subject, np.float32(IMAGES.reshape(3, -1)))
-    draw = expedition.draws(jax.random.key(0), subject.release.class_gaussians, tiny.SHAPE)
-    numbers = [[0, 0], [0, 1], [1, 0], [1, 1], [2, 0], [2, 1]]
-    assert_array_equal(wanted.starts(np.arange(6)), draw(np.full(6, 1), np.array(numbers)))
-    assert_array_equal(wanted.features, IMAGES.reshape(3, -1)[[0, 0, 1, 1, 2, 2]])
+def test_a_start_is_of_the_class_and_the_seed_asked_for(folder, tmp_path):
+    cats = invert(folder, tmp_path, label="cat")["images"]
+    assert [image["class"] for image in cats] == ["cat"] * 3
+    for changed in ({"label": "dog"}, {"label": "cat", "seed": 1}):
+        other = invert(folder, tmp_path, **changed)["images"]
+        assert other[0]["distance_start"] != pytest.approx(cats[0]["distance_start"], abs=1e-4)
+
+
+def test_every_result_is_written_where_asked_for(folder, tmp_path):
+    numbers = invert(folder, tmp_path, each=True, npz=tmp_path / "t.npz", gif=tmp_path / "a.gif")
+    with np.load(tmp_path / "t.npz", allow_pickle=False) as file:
+        images = file["images"]
+        assert [tiny.NAMES[label] for label in file["labels"]] == [i["class"] for i in numbers["images"]]
+    for image, about in zip(images, numbers["images"], strict=True):
+        with Pillow.open(tmp_path / "s" / f"{about['name']}.png") as picture:
+            assert_array_equal(picture, image)
+    with Pillow.open(tmp_path / "a.gif") as picture:
+        assert picture.format == "GIF" and picture.n_frames == 3
 
 
 # ---- to another image
 
 
 def test_where_the_representation_is_the_pixels_the_way_is_their_blend(folder, tmp_path, monkeypatch):
-    shown, write = [], pictures.write_pages
-    monkeypatch.setattr(pictures, "write_pages", lambda *asked: shown.append(asked) or write(*asked))
+    shown, write = [], report.write
+    monkeypatch.setattr(
+        report, "write", lambda *asked, **files: shown.append(asked) or write(*asked, **files)
+    )
     n = invert(folder, tmp_path, to=str(folder / "b.npz"), frames=3, out=tmp_path / "m.gif", batch_size=9)
-    ((_, still, pages, _),) = shown
-    cells = still.cells.reshape(3, 2, 3, *tiny.SHAPE)
+    ((result,),) = shown
+    pages = result.frames
+    cells = result.sheet.cells.reshape(3, 2, 3, *tiny.SHAPE)
     assert_array_equal(cells[:, 0, 0], IMAGES)
     assert_array_equal(cells[:, 0, 2], np.broadcast_to(IMAGES[0, ::-1], IMAGES.shape))
     blend = (np.float32(IMAGES) + IMAGES[0, ::-1]) / 2
@@ -115,7 +125,7 @@ def test_where_the_representation_is_the_pixels_the_way_is_their_blend(folder, t
         ({"seed": -1}, "seed is -1"),
         ({"label": "unicorn"}, "no class 'unicorn'"),
         ({"gif": Path("a.png")}, "a.png is no animation"),
-        ({"to": "two.npz"}, "has 2 images, .*a.npz 3: give one, or as many"),
+        ({"to": "two.npz"}, "2 images to go to from 3: give one, or as many"),
         ({"to": "nowhere.png"}, "cannot read the image .*nowhere.png"),
     ],
 )

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,10 +14,11 @@ import tiny
 from PIL import Image as Pillow
 from tiny import NAMES, refused
 
+from rsynth_jax.sampling import embedding
 from synth import scoring
 from synth.scoring import Options
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RNG = np.random.default_rng(0)
 pytestmark = pytest.mark.usefixtures("networks")
 
@@ -27,19 +29,20 @@ def blocks(num: int, contrast: float, side: int = 16) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def options(tmp_path_factory) -> Options:
+def options(tmp_path_factory) -> dict[str, Any]:
     """Thirty images, paler than the forty they should be like and of another size."""
     folder = tmp_path_factory.mktemp("scoring")
     tiny.release(folder / "c.safetensors", NAMES)
     np.savez(folder / "a.npz", images=blocks(30, 0.9, side=12))
     np.savez(folder / "b.npz", images=blocks(40, 1.0))
     network = str(folder / "c.safetensors")
-    return Options(str(folder / "a.npz"), f"npz:{folder / 'b.npz'}", features=network, batch_size=8)
+    places = {"generated": str(folder / "a.npz"), "real": f"npz:{folder / 'b.npz'}"}
+    return places | {"features": network, "batch_size": 8}
 
 
-def score(options: Options, path: Path, **changed) -> dict:
+def score(options: dict[str, Any], path: Path, **changed) -> dict:
     """What the program writes, but for the seconds."""
-    assert scoring.score(Options(**vars(options) | {"json": path} | changed)) == 0
+    assert scoring.score(tiny.options(Options, **options | {"json": path} | changed)) == 0
     numbers = json.loads(path.read_text())
     assert numbers.pop("seconds") > 0
     return numbers
@@ -63,7 +66,7 @@ def test_the_json_holds_every_number_printed(options, tmp_path, capsys):
     for (name, label), row in zip(scoring.LABELS.items(), rows, strict=True):
         figures = [f"{numbers[name][end]:.4g}" for end in ("value", "low", "high")]
         assert row.startswith(label) and re.findall(r"-?[\d.]+(?:e[-+]\d+)?", row[16:]) == figures
-    assert "30 images against 40" in last and options.features in last
+    assert "30 images against 40" in last and options["features"] in last
 
 
 def test_every_figure_lies_in_its_interval(once):
@@ -72,7 +75,7 @@ def test_every_figure_lies_in_its_interval(once):
 
 
 def test_a_set_is_nearer_to_itself_than_to_another(options, tmp_path, once):
-    same = score(options, tmp_path / "n.json", generated=options.real)
+    same = score(options, tmp_path / "n.json", generated=options["real"])
     assert same["fd"]["value"] < 1e-6 * once["fd"]["value"]
     assert same["kid_x1000"]["value"] < once["kid_x1000"]["value"]
     assert same["precision"]["value"] == same["recall"]["value"] == same["coverage"]["value"] == 1
@@ -80,7 +83,7 @@ def test_a_set_is_nearer_to_itself_than_to_another(options, tmp_path, once):
 
 def test_num_takes_the_first_of_each(options, tmp_path):
     for kind in ("generated", "real"):
-        place = getattr(options, kind).removeprefix("npz:")
+        place = options[kind].removeprefix("npz:")
         np.savez(tmp_path / f"{kind}.npz", images=np.load(place)["images"][:10])
     cut = score(options, tmp_path / "n.json", num=10)
     paths = {kind: str(tmp_path / f"{kind}.npz") for kind in ("generated", "real")}
@@ -90,7 +93,7 @@ def test_num_takes_the_first_of_each(options, tmp_path):
 
 
 def test_folders_of_the_same_images_give_the_same_figures(options, tmp_path, once):
-    for i, image in enumerate(np.load(options.generated)["images"]):
+    for i, image in enumerate(np.load(options["generated"])["images"]):
         (tmp_path / "a").mkdir(exist_ok=True)
         Pillow.fromarray(image).save(tmp_path / "a" / f"{i:03}.png")
     numbers = score(options, tmp_path / "n.json", generated=str(tmp_path / "a"))
@@ -105,10 +108,10 @@ def test_a_reference_is_written_then_read_and_changes_no_number(options, tmp_pat
     assert score(options, tmp_path / "n.json", reference=reference) == once
     written = reference.read_bytes()
     embedded = []
-    embed = scoring.embed
-    monkeypatch.setattr(scoring, "embed", lambda *args: embedded.append(args[-1]) or embed(*args))
+    embed = embedding.embed
+    monkeypatch.setattr(embedding, "embed", lambda *args: embedded.append(args) or embed(*args))
     assert score(options, tmp_path / "n.json", reference=reference, batch_size=8) == once
-    assert embedded == ["A"] and reference.read_bytes() == written
+    assert len(embedded) == 1 and reference.read_bytes() == written
 
 
 @pytest.fixture
@@ -119,7 +122,7 @@ def reference(options, tmp_path) -> Path:
 
 def test_a_reference_of_other_images_is_refused(options, reference):
     with refused(match=r"r\.npz holds features of other images"):
-        scoring.score(Options(**vars(options) | {"reference": reference, "num": 20}))
+        scoring.score(tiny.options(Options, **options | {"reference": reference, "num": 20}))
 
 
 def test_a_reference_of_another_network_is_refused(options, reference, tmp_path):
@@ -128,7 +131,9 @@ def test_a_reference_of_another_network_is_refused(options, reference, tmp_path)
     tiny.release(tmp_path / "d.safetensors", NAMES, variables=moved)
     with refused(match=r"r\.npz holds features of another network"):
         scoring.score(
-            Options(**vars(options) | {"reference": reference, "features": str(tmp_path / "d.safetensors")})
+            tiny.options(
+                Options, **options | {"reference": reference, "features": str(tmp_path / "d.safetensors")}
+            )
         )
 
 
@@ -136,13 +141,15 @@ def test_a_reference_of_another_network_is_refused(options, reference, tmp_path)
 def test_a_damaged_reference_is_refused_and_kept(options, tmp_path, content):
     (tmp_path / "r.npz").write_bytes(content)
     with refused(match=r"cannot read .*r\.npz"):
-        scoring.score(Options(**vars(options) | {"reference": tmp_path / "r.npz"}))
+        scoring.score(tiny.options(Options, **options | {"reference": tmp_path / "r.npz"}))
     assert (tmp_path / "r.npz").read_bytes() == content
 
 
 def test_an_npz_that_is_no_reference_is_refused(options):
     with refused(match=r"b\.npz has no array features"):
-        scoring.score(Options(**vars(options) | {"reference": Path(options.real.removeprefix("npz:"))}))
+        scoring.score(
+            tiny.options(Options, **options | {"reference": Path(options["real"].removeprefix("npz:"))})
+        )
 
 
 # ---- the sheet
@@ -150,7 +157,7 @@ def test_an_npz_that_is_no_reference_is_refused(options):
 
 def test_the_sheet_shows_copies_at_distance_zero(options, tmp_path):
     sheet = tmp_path / "s.png"
-    numbers = score(options, tmp_path / "n.json", generated=options.real, neighbors=sheet, num_neighbors=3)
+    numbers = score(options, tmp_path / "n.json", generated=options["real"], neighbors=sheet, num_neighbors=3)
     shown = numbers["neighbors"]
     assert [row[0] for row in shown["indices"]] == [0, 1, 2]
     assert all(row[0] == pytest.approx(0, abs=1e-5) and row == sorted(row) for row in shown["distances"])
@@ -179,7 +186,7 @@ def test_the_sheet_shows_copies_at_distance_zero(options, tmp_path):
 def test_what_cannot_be_scored_is_refused_before_anything_is_written(options, tmp_path, changed, said):
     files = {kind: tmp_path / kind for kind in ("json", "reference", "neighbors")}
     with refused(match=said):
-        scoring.score(Options(**vars(options) | files | changed))
+        scoring.score(tiny.options(Options, **options | files | changed))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -187,7 +194,7 @@ def test_what_cannot_be_scored_is_refused_before_anything_is_written(options, tm
 def test_an_output_below_a_file_is_refused(options, tmp_path, kind):
     (tmp_path / "file").touch()
     with refused(match="cannot write .*out"):
-        scoring.score(Options(**vars(options) | {kind: tmp_path / "file" / "out"}))
+        scoring.score(tiny.options(Options, **options | {kind: tmp_path / "file" / "out"}))
 
 
 @pytest.mark.parametrize("damage", ["mixed", "corrupt"])
@@ -200,7 +207,7 @@ def test_a_bad_image_in_b_leaves_no_file(options, tmp_path, damage):
         (photos / "7.png").write_bytes((photos / "7.png").read_bytes()[:60])
     files = {kind: tmp_path / "out" / kind for kind in ("json", "reference", "neighbors")}
     with refused(match={"mixed": "mixed size", "corrupt": r"cannot read the image .*7\.png"}[damage]):
-        scoring.score(Options(**vars(options) | files | {"real": str(photos)}))
+        scoring.score(tiny.options(Options, **options | files | {"real": str(photos)}))
     assert not (tmp_path / "out").exists()
 
 

@@ -5,31 +5,35 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
 from tiny import NAMES, refused
 
+from rsynth_jax.attacks import autoattack
+from rsynth_jax.storage import releases
 from rsynth_jax.synthesis.norms import L2, LINF
 from train import evaluate
 from train.evaluate import Options
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("networks")
 
 
 @pytest.fixture(scope="module")
-def options(tmp_path_factory) -> Options:
+def options(tmp_path_factory) -> dict[str, Any]:
     """A classifier and twelve photos; two steps of attack, batches of four."""
     folder = tmp_path_factory.mktemp("evaluate")
-    tiny.release(folder / "c.safetensors", NAMES)
+    tiny.release(folder / "c.safetensors", NAMES, "linear")
     data = tiny.photos(folder / "d.npz", NAMES, test=12)
-    return Options(str(folder / "c.safetensors"), data, num=10, steps=2, batch_size=4, epsilon=2.0)
+    places = {"classifier": str(folder / "c.safetensors"), "data": data}
+    return places | {"num": 10, "steps": 2, "batch_size": 4, "epsilon": 2.0}
 
 
-def numbers(options: Options, path: Path, **changed) -> dict:
+def numbers(options: dict[str, Any], path: Path, **changed) -> dict:
     """The JSON of a run; of the seconds, only that they are there."""
-    assert evaluate.evaluate(Options(**vars(options) | {"json": path} | changed)) == 0
+    assert evaluate.evaluate(tiny.options(Options, **options | {"json": path} | changed)) == 0
     found = json.loads(path.read_text())
     assert all(row.pop("seconds") > 0 for row in found["rows"])
     return found
@@ -51,9 +55,9 @@ def test_the_json_holds_every_number_printed(options, tmp_path, capsys):
     assert printed.count("\n") == 1
 
 
-def test_autoattack_prints_what_stands_after_each_attack(options, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(evaluate.attempts, "STEPS", 2)
-    monkeypatch.setattr(evaluate.attempts, "QUERIES", 4)
+def test_autoattack_prints_the_accuracy_after_each_attack(options, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(autoattack, "STEPS", 1)
+    monkeypatch.setattr(autoattack, "QUERIES", 2)
     n = numbers(options, tmp_path / "n.json", attack="autoattack", steps=None, epsilon=0.05)
     printed = capsys.readouterr().out.splitlines()
     assert [row["after"] for row in n["rows"]] == ["clean", "APGD-CE", "APGD-T", "FAB-T", "Square"]
@@ -71,13 +75,13 @@ def test_every_attack_runs_alone(options, tmp_path, attack):
 
 def test_autoattack_takes_no_steps(options):
     with refused(match="autoattack has steps of its own"):
-        evaluate.evaluate(Options(**vars(options) | {"attack": "autoattack"}))
+        evaluate.evaluate(tiny.options(Options, **options | {"attack": "autoattack"}))
 
 
 @pytest.mark.parametrize(("flag", "known"), [("attack", "pgd, apgd"), ("loss", "ce, margin, dlr")])
 def test_an_unknown_attack_or_loss_is_refused_with_the_known_ones(options, flag, known):
     with refused(match=f"no {flag} named 'x'.*{known}"):
-        evaluate.evaluate(Options(**vars(options) | {flag: "x"}))
+        evaluate.evaluate(tiny.options(Options, **options | {flag: "x"}))
 
 
 def test_the_same_command_gives_the_same_numbers(options, tmp_path, once):
@@ -85,11 +89,11 @@ def test_the_same_command_gives_the_same_numbers(options, tmp_path, once):
 
 
 def test_the_attack_is_on_the_classifier_s_own_threat_unless_told_otherwise(options, once):
-    own = evaluate.checkpoints.load(options.classifier).threat
-    bare = Options(**vars(options) | {"epsilon": None, "steps": 20})
-    assert evaluate.threat(bare, own) == ((L2, 0.5), (pytest.approx(0.1), 20))
+    own = releases.load(options["classifier"]).threat
+    bare = tiny.options(Options, **options | {"epsilon": None, "steps": 20})
+    assert evaluate.threat_of(bare, own) == ((L2, 0.5), (pytest.approx(0.1), 20))
     told = Options(norm="linf", epsilon=0.25, step_size=0.125, steps=3)
-    assert evaluate.threat(told, own) == ((LINF, 0.25), (0.125, 3))
+    assert evaluate.threat_of(told, own) == ((LINF, 0.25), (0.125, 3))
     assert (once["norm"], once["epsilon"], once["num_steps"], once["step_size"]) == ("l2", 2.0, 2, 4.0)
 
 
@@ -114,37 +118,37 @@ def test_no_more_images_are_counted_than_there_are(options, tmp_path):
 @pytest.mark.parametrize("value", [0, -2])
 def test_a_count_that_is_not_positive_is_refused_by_name(options, name, value):
     with refused(match=f"{name.replace('_', '.')} is {value}"):
-        evaluate.evaluate(Options(**vars(options) | {name: value}))
+        evaluate.evaluate(tiny.options(Options, **options | {name: value}))
 
 
 @pytest.mark.parametrize("name", ["epsilon", "step_size"])
 @pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
 def test_a_length_that_is_negative_or_not_finite_is_refused_by_name(options, name, value):
     with refused(match=f"{name.replace('_', '.')} is {value}"):
-        evaluate.evaluate(Options(**vars(options) | {name: value}))
+        evaluate.evaluate(tiny.options(Options, **options | {name: value}))
 
 
 def test_an_unknown_norm_is_refused_with_the_known_ones(options):
     with refused(match="no norm named 'l3'.*l2, linf"):
-        evaluate.evaluate(Options(**vars(options) | {"norm": "l3"}))
+        evaluate.evaluate(tiny.options(Options, **options | {"norm": "l3"}))
 
 
 @pytest.mark.parametrize("names", [("airplane", "dog", "cat"), ("airplane", "cat"), ("a", "b", "c")])
 def test_data_of_other_classes_are_refused(options, tmp_path, names):
     data = tiny.photos(tmp_path / "d.npz", names, test=12)
     with refused(match=r"the data set's classes \(.*\) are not the classifier's \(airplane, cat, dog\)"):
-        evaluate.evaluate(Options(**vars(options) | {"data": data}))
+        evaluate.evaluate(tiny.options(Options, **options | {"data": data}))
 
 
 def test_an_unknown_split_is_refused(options):
     with refused(match="no array.*train_images"):
-        evaluate.evaluate(Options(**vars(options) | {"split": "train"}))
+        evaluate.evaluate(tiny.options(Options, **options | {"split": "train"}))
 
 
 def test_a_json_below_a_file_is_refused(options, tmp_path):
     (tmp_path / "file").touch()
     with refused(match="cannot write .*n.json"):
-        evaluate.evaluate(Options(**vars(options) | {"json": tmp_path / "file" / "n.json"}))
+        evaluate.evaluate(tiny.options(Options, **options | {"json": tmp_path / "file" / "n.json"}))
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import tiny
 from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image as Pillow
 from tiny import NAMES, refused
 
 from rsynth_jax import models
-from rsynth_jax.cli import sheets as pictures
-from rsynth_jax.storage import releases as checkpoints
-from rsynth_jax.synthesis import ascent, objectives
+from rsynth_jax.cli import sheets
+from rsynth_jax.storage import releases
+from rsynth_jax.synthesis import ascent, objectives, tasks
 from rsynth_jax.synthesis.norms import L2
 from synth import visualisation
 from synth.visualisation import Options
@@ -28,18 +29,18 @@ def folder(tmp_path_factory) -> Path:
     return tiny.bench(tmp_path_factory.mktemp("visualisation"), **sets)
 
 
-def visualise(folder: Path, out: Path, **changed) -> dict:
+def visualize(folder: Path, place: Path, **changed) -> dict:
     """The numbers of a run of two starts and two steps, unless told otherwise."""
     asked = {"classifier": str(folder / "c.safetensors"), "starts": 2, "real": 3, "steps": 2}
-    asked |= {"step_size": 0.1, "out": out / "s.png", "json": out / "n.json"} | changed
-    assert visualisation.visualise(Options(**asked)) == 0
-    return json.loads((out / "n.json").read_text())
+    asked |= {"step_size": 0.1, "out": place / "s.png", "json": place / "n.json"} | changed
+    assert visualisation.visualize(tiny.options(Options, **asked)) == 0
+    return json.loads((place / "n.json").read_text())
 
 
 def test_a_unit_that_is_a_pixel_rises_by_the_steps_alone(linear):
     start = np.full((4, 4, 3), 0.5, np.float32)
     own = linear._replace(features=lambda image: image.ravel())
-    task = visualisation.visualisation(own, start, 7, score=objectives.activation, radius=0.25)
+    task = tasks.visualize(own, start, 7, objective=objectives.activation, radius=0.25)
     climb = ascent.projected_gradient_ascent(task.objective, task.projection, ascent.steepest(L2, 0.1))
     image = np.asarray(ascent.run(climb, start, 4)[0]).ravel()
     assert_allclose(image[7], 0.75, atol=1e-5)
@@ -50,25 +51,25 @@ def test_a_unit_that_is_a_pixel_rises_by_the_steps_alone(linear):
 def whole(folder, tmp_path_factory):
     """The numbers and the sheet of two units and a class beside real images."""
     with pytest.MonkeyPatch.context() as patch:
-        sheets = []
-        patch.setattr(pictures, "write_sheet", lambda *sheet: sheets.append(sheet))
+        pages = []
+        patch.setattr(sheets, "write_sheet", lambda path, page: pages.append(page))
         asked = {"features": ("39", "0"), "classes": ("dog",), "data": str(folder / "a.npz")}
-        return visualise(folder, tmp_path_factory.mktemp("whole"), **asked), sheets[0]
+        return visualize(folder, tmp_path_factory.mktemp("whole"), **asked), pages[0]
 
 
 def test_units_then_classes_have_their_rows_and_all_rise(whole):
-    n, (_, cells, columns, row_names, _) = whole
+    n, page = whole
     assert [one["name"] for one in n["shown"]] == ["unit 39", "unit 0", "dog"]
-    assert columns == 2 + 1 + 3 and len(cells) == 3 * columns and len(row_names) == 3
+    assert page.cells.shape == (3, 2 + 1 + 3, *tiny.SHAPE) and len(page.names) == 3
     for one in n["shown"]:
         assert (np.array(one["activation"]) > one["activation_start"]).all()
-    pixels = cells.reshape(3, columns, -1)[0, :2, 39] / 255
+    pixels = page.cells.reshape(3, 6, -1)[0, :2, 39] / 255
     assert_allclose(n["shown"][0]["activation"], pixels, atol=1e-6)
 
 
 def test_beside_it_are_the_real_images_that_excite_it_most(whole):
-    n, (_, cells, columns, *_) = whole
-    cells = cells.reshape(3, columns, *tiny.SHAPE)
+    n, page = whole
+    cells = page.cells
     assert (cells[:, 2] == 255).all()
     for row, unit in enumerate((39, 0)):
         values = IMAGES.reshape(9, -1)[:, unit]
@@ -81,8 +82,8 @@ def test_beside_it_are_the_real_images_that_excite_it_most(whole):
 
 def test_a_class_is_excited_by_its_logit_and_units_name_their_readers(folder, whole):
     n, _ = whole
-    release = checkpoints.load(str(folder / "c.safetensors"))
-    logits = models.create(release.config).apply(release.variables, np.float32(IMAGES) / 255).logits[:, 2]
+    release = releases.load(str(folder / "c.safetensors"))
+    logits = release.model.apply(release.variables, np.float32(IMAGES) / 255).logits[:, 2]
     real = n["shown"][2]["real"]
     assert_allclose([one["activation"] for one in real], np.sort(logits)[::-1][:3], atol=1e-4)
     weights, _ = models.readout(release.variables)
@@ -93,24 +94,41 @@ def test_a_class_is_excited_by_its_logit_and_units_name_their_readers(folder, wh
 
 def test_the_top_units_move_the_logits_most():
     weights, deviations = np.array([[3, 4], [1, 0], [0, 2.0], [6, 8]]), np.array([1, 9, 2, 0.1])
-    assert visualisation.units(["top:3"], weights, deviations) == [1, 0, 2]
-    assert visualisation.units(["1", "top:2"], weights, 1.0) == [1, 3, 0]
+    assert visualisation.units_of(["top:3"], weights, deviations) == [1, 0, 2]
+    assert visualisation.units_of(["1", "top:2"], weights, 1.0) == [1, 3, 0]
+
+
+@pytest.mark.parametrize("name", ["fourier", "pyramid"])
+def test_other_coordinates_make_other_images_that_rise(folder, tmp_path, whole, name):
+    (one,) = visualize(folder, tmp_path, features=("39",), parameterization=name)["shown"]
+    first = whole[0]["shown"][0]
+    assert one["activation_start"] == pytest.approx(first["activation_start"], abs=1e-6)
+    assert (np.array(one["activation"]) > one["activation_start"]).all()
+    assert one["activation"] != pytest.approx(first["activation"], abs=1e-3)
 
 
 def test_without_data_only_the_painted_are_shown_and_starts_are_their_own(folder, tmp_path, whole):
-    n = visualise(folder, tmp_path, features=("39",), starts=1)
+    n = visualize(folder, tmp_path, features=("39",), starts=1)
     assert "real" not in n["shown"][0] and (tmp_path / "s.png").exists()
     assert n["shown"][0]["activation"] == whole[0]["shown"][0]["activation"][:1]
+
+
+def test_a_sheet_may_be_a_gif(folder, tmp_path):
+    visualize(folder, tmp_path, features=("39",), starts=1, out=tmp_path / "s.gif")
+    with Pillow.open(tmp_path / "s.gif") as picture:
+        assert picture.format == "GIF"
 
 
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({}, "nothing to visualise"),
+        ({}, "nothing to visualize"),
         ({"features": ("768",)}, "no feature '768': give a number from 0 to 767"),
         ({"features": ("768",), "data": "none.npz"}, "no feature '768'"),
         ({"features": ("top:0",)}, "cannot read 'top:0': write top:K, with K from 1 to 768"),
         ({"classes": ("unicorn",)}, "no class 'unicorn'"),
+        ({"features": ("1",), "parameterization": "wavelet"}, "'wavelet'.*pixel, fourier, pyramid"),
+        ({"features": ("1",), "num": 0}, "num is 0"),
         ({"features": ("1",), "starts": 0}, "starts is 0"),
         ({"features": ("1",), "real": 0}, "real is 0"),
         ({"features": ("1",), "data": "none.npz"}, "none.npz has no images"),
@@ -121,5 +139,5 @@ def test_a_mistake_is_refused_in_one_line_and_nothing_is_written(folder, tmp_pat
     if "data" in changed:
         changed = changed | {"data": str(folder / changed["data"])}
     with refused(match=said):
-        visualise(folder, tmp_path, **changed)
+        visualize(folder, tmp_path, **changed)
     assert list(tmp_path.iterdir()) == []
