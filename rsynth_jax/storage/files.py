@@ -1,15 +1,16 @@
-"""Write files atomically; read and write arrays as .npz, and JSON.
+"""Write files atomically; read and write arrays as .npz or safetensors, and JSON.
 
 check_writable(out)                            # before the work
 write_arrays(out, {"images": images})          # after it: the whole file or none
 arrays = read_arrays(out, "images", optional=("labels",))
 """
 
+import contextlib
 import io
 import json
 import os
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,12 +30,21 @@ class Tensors(NamedTuple):
     metadata: dict[str, str]
 
 
-def check_writable(*paths: Path | None) -> None:
-    """Check that `write` can write each path that is not None.
+@contextlib.contextmanager
+def errors_as(failure: str) -> Iterator[None]:
+    """Raise every error of the block as a ValueError in one line: `failure`, a colon and the reason.
 
-    Raises:
-      ValueError: if a path is a folder, or if its nearest existing parent is no folder open for writing.
+    Damaged files cause errors of many kinds: BadZipFile, struct.error, RecursionError ...
     """
+    try:
+        yield
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ValueError(f"{failure}: {reason}") from error
+
+
+def check_writable(*paths: Path | None) -> None:
+    """Raise ValueError if a path is a folder, or its nearest existing parent no folder open for writing."""
     for path in filter(None, paths):
         if Path(path).is_dir():
             raise ValueError(f"cannot write {path}: it is a folder")
@@ -44,11 +54,7 @@ def check_writable(*paths: Path | None) -> None:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a whole file or none: to a temporary file beside it, which is then renamed.
-
-    Raises:
-      ValueError: if the file cannot be written.
-    """
+    """Write a whole file, by renaming a temporary one, or none. Raises ValueError if it cannot be written."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -75,55 +81,41 @@ def write_json(path: Path, value: Any, indent: int = 2) -> None:
 
 
 def read_arrays(path: Path, *needed: str, optional: Sequence[str] = ()) -> dict[str, np.ndarray]:
-    """Read arrays of an .npz by name, without pickle.
+    """Read the `needed` arrays of an .npz, and the `optional` ones that it has, without pickle.
 
-    Args:
-      path: the file.
-      *needed: names that the file must have.
-      optional: names that are read where the file has them.
-
-    Raises:
-      ValueError: if there is no file, if a needed array is missing, or if the file is damaged.
+    Raises ValueError if there is no file, if a needed array is missing, or if the file is damaged.
     """
     if not path.is_file():
         raise ValueError(f"no file {path}: give an .npz")
-    try:
-        with zipfile.ZipFile(path):  # refuse a pickle and a single array
-            pass
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in (*needed, *(name for name in optional if name in file))}
-    except KeyError as error:
-        missing = error.args[0].split()[0]
-        raise ValueError(f"{path} has no array {missing}: name them {' and '.join(needed)}") from error
-    except Exception as error:  # damage shows in many kinds: BadZipFile, zlib.error, NotImplementedError ...
-        raise ValueError(f"cannot read {path} as an .npz of plain arrays: {error}") from error
+    with (
+        errors_as(f"cannot read {path} as an .npz of plain arrays"),
+        zipfile.ZipFile(path),  # refuses a pickle and a single array
+        np.load(path, allow_pickle=False) as file,
+    ):
+        arrays = {name: file[name] for name in (*needed, *optional) if name in file}
+    for name in needed:
+        if name not in arrays:
+            raise ValueError(f"{path} has no array {name}: name them {' and '.join(needed)}")
+    return arrays
 
 
 def write_tensors(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
     """Write a safetensors file. The same content makes the same bytes: the metadata is sorted by name."""
     content = save(dict(arrays), dict(metadata))
     length = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + length])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    header = json.loads(content[8 : 8 + length]) | {"__metadata__": dict(sorted(metadata.items()))}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     write(path, len(text).to_bytes(8, "little") + text + content[8 + length :])
 
 
 def read_tensors(path: Path) -> Tensors:
-    """Read a safetensors file as NumPy arrays, bfloat16 included.
-
-    Raises:
-      ValueError: if the file is not a whole safetensors file, or has arrays of another type.
-    """
-    try:
+    """Read a safetensors file as NumPy arrays, bfloat16 included. Raises ValueError if it is none, or cut."""
+    with errors_as(f"{path} is not a whole safetensors file"):
         content = path.read_bytes()
-        views = safetensors.deserialize(content)
         arrays = {
             name: np.frombuffer(view["data"], _DTYPES[view["dtype"]]).reshape(view["shape"])
-            for name, view in views
+            for name, view in safetensors.deserialize(content)
         }
-    except (safetensors.SafetensorError, OSError, KeyError) as error:
-        raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     return Tensors(arrays, header.get("__metadata__") or {})

@@ -63,112 +63,74 @@ class Release(NamedTuple):
 def save(path: Path, release: Release) -> None:
     """Write a release as one file, its arrays rounded to bfloat16: half the size.
 
-    The figures of a model card are those of the rounded weights.
-
-    Raises:
-      ValueError: if the file cannot be written.
+    Model cards give the figures of the rounded weights. Raises ValueError if the file cannot be written.
     """
     tree = {"variables": release.variables, "seeds": release.class_gaussians._asdict()}
-    arrays = {
-        name: np.asarray(leaf).astype(ml_dtypes.bfloat16)
-        for name, leaf in traverse_util.flatten_dict(tree, sep="/").items()
-    }
-    description = _Description(
-        config=release.config,
-        class_names=release.class_names,
-        image_shape=release.image_shape,
-        threat=_ThreatValues(release.threat.norm.name, release.threat.epsilon, *release.steps),
-        recipe=release.recipe,
-    )
-    texts = {name: json.dumps(_plain(value)) for name, value in description._asdict().items()}
-    files.write_tensors(path, arrays, {"format": _FORMAT} | texts)
+    flat = traverse_util.flatten_dict(tree, sep="/")
+    threat = {"norm": release.threat.norm.name, "epsilon": release.threat.epsilon, **release.steps._asdict()}
+    description = release._asdict() | {"config": release.config._asdict(), "threat": threat}
+    texts = {name: json.dumps(description[name]) for name in (*_KINDS, "threat")}
+    arrays = {name: np.asarray(leaf).astype(ml_dtypes.bfloat16) for name, leaf in flat.items()}
+    files.write_tensors(path, arrays, {"format": _FORMAT, **texts})
 
 
 def locate(name: str | Path) -> Path:
-    """Find the file of a bundled classifier, of a path, or inside a training run.
-
-    Raises:
-      ValueError: if there is no such file.
-    """
+    """Find the file of a bundled classifier, of a path or of a training run, or raise ValueError."""
     path = Path(name).expanduser()
     for candidate in (ZOO / f"{name}.safetensors", path / RELEASE, path):
         if os.path.isfile(candidate):  # unlike Path.is_file, False for a name that no file can have
             return candidate
     known = ", ".join(sorted(file.stem for file in ZOO.glob("*.safetensors")))
-    raise ValueError(
-        f"no classifier {str(name)!r}: give a bundled one ({known}), a .safetensors file, or a training run"
-    )
+    wanted = f"give a bundled one ({known}), a .safetensors file, or a training run"
+    raise ValueError(f"no classifier {str(name)!r}: {wanted}")
 
 
 def load(name: str | Path) -> Release:
-    """Read the release that `name` names: see `locate`.
+    """Read the release that `locate` finds.
 
-    Raises:
-      ValueError: if there is no such file, if it is truncated or of another format, if its description is
-        damaged, or if its arrays are not those of the network that it describes.
+    Raises ValueError if there is none, if its file is damaged, or if its parts do not fit each other.
     """
     path = locate(name)
-    arrays, metadata = files.read_tensors(path)
-    if metadata.get("format") != _FORMAT:
-        raise ValueError(f"{path} was not written by rsynth_jax: its format is {metadata.get('format')!r}")
-    try:
-        release = _assemble(metadata, arrays)
-        validate(release)
-    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged: {str(error).partition(chr(10))[0]}") from error
+    file = files.read_tensors(path)
+    if file.metadata.get("format") != _FORMAT:
+        raise ValueError(
+            f"{path} was not written by rsynth_jax: its format is {file.metadata.get('format')!r}"
+        )
+    with files.errors_as(f"{path} is damaged"):
+        arrays = {name: array.astype(np.float32) for name, array in file.arrays.items()}
+        tree = traverse_util.unflatten_dict(arrays, sep="/")
+        steps = json.loads(file.metadata["threat"])  # with the norm and the radius, as files have them
+        norm = checks.named("norm", steps.pop("norm"), NORMS)
+        release = Release(
+            variables=tree["variables"],
+            class_gaussians=ClassGaussians(**tree["seeds"]),
+            threat=Threat(norm, _parsed(steps.pop("epsilon"), float)),
+            steps=_parsed(steps, Steps),
+            **{name: _parsed(json.loads(file.metadata[name]), kind) for name, kind in _KINDS.items()},
+        )
+        _check_parts(release)
     return release
 
 
-def validate(release: Release) -> None:
-    """Check that the parts of a release fit each other.
+_KINDS: dict[str, Any] = {"config": models.Config, "class_names": tuple[str, ...]}
+_KINDS |= {"image_shape": tuple[int, int, int], "recipe": dict}
 
-    Raises:
-      ValueError: naming the first part that does not fit.
-    """
+
+def _check_parts(release: Release) -> None:
     config = release.config
     gaussians = release.class_gaussians
-    model = release.model
     checks.positive(num_classes=config.num_classes, side=min(release.image_shape))
     checks.positive(fake_steps=_parsed(release.recipe.get("fake_steps", 1), int))
     images = jax.ShapeDtypeStruct((1, *release.image_shape), jnp.float32)
-    expected = jax.eval_shape(lambda images: model.init(jax.random.key(0), images), images)
+    expected = jax.eval_shape(lambda images: release.model.init(jax.random.key(0), images), images)
     if jax.tree.map(jnp.shape, expected) != jax.tree.map(jnp.shape, release.variables):
-        raise ValueError(
-            f"its weights are not those of a {config.architecture} of {config.num_classes} classes"
-        )
-    lengths = {
-        "class names": {len(release.class_names)},
-        "class Gaussians": {len(gaussians.mean), len(gaussians.components)},
-    }
-    for part, found in lengths.items():
-        if found != {config.num_classes}:
-            raise ValueError(f"its {part} are not those of {config.num_classes} classes")
-    if gaussians.mean.shape[1:] != gaussians.components.shape[2:]:
-        raise ValueError("the means and the components of its class Gaussians differ in shape")
-
-
-class _ThreatValues(NamedTuple):
-    """The threat model and the steps of its attack, as a file has them."""
-
-    norm: str
-    epsilon: float
-    step_size: float
-    num_steps: int
-
-
-class _Description(NamedTuple):
-    """The JSON texts of a file."""
-
-    config: models.Config
-    class_names: tuple[str, ...]
-    image_shape: tuple[int, int, int]
-    threat: _ThreatValues
-    recipe: dict
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON has it: a NamedTuple as an object."""
-    return value._asdict() if hasattr(value, "_asdict") else value
+        named = f"{config.architecture} of {config.num_classes} classes"
+        raise ValueError(f"its weights are not those of a {named}")
+    if len(release.class_names) != config.num_classes:
+        raise ValueError(f"its class names are not those of {config.num_classes} classes")
+    num, _, *shape = gaussians.components.shape
+    if not gaussians.mean.shape == (num, *shape) == (config.num_classes, *shape):
+        raise ValueError(f"its class Gaussians do not fit {config.num_classes} classes, or each other")
 
 
 def _parsed(value: Any, kind: Any) -> Any:
@@ -184,23 +146,3 @@ def _parsed(value: Any, kind: Any) -> Any:
     if type(value) is not kind:
         raise TypeError(f"{str(value)[:40]!r} where a {kind} should be")
     return value
-
-
-def _assemble(metadata: dict[str, str], arrays: dict[str, np.ndarray]) -> Release:
-    """The release of a file's JSON and arrays."""
-    texts = {name: json.loads(metadata[name]) for name in _Description._fields}
-    description = _parsed(texts, _Description)
-    stored = description.threat
-    tree = traverse_util.unflatten_dict(
-        {name: array.astype(np.float32) for name, array in arrays.items()}, sep="/"
-    )
-    return Release(
-        config=description.config,
-        variables=tree["variables"],
-        class_gaussians=ClassGaussians(**tree["seeds"]),
-        class_names=description.class_names,
-        image_shape=description.image_shape,
-        threat=Threat(checks.named("norm", stored.norm, NORMS), stored.epsilon),
-        steps=Steps(stored.step_size, stored.num_steps),
-        recipe=description.recipe,
-    )

@@ -26,34 +26,22 @@ StateDict = dict[str, np.ndarray]
 def read_state_dict(path: str | Path) -> StateDict:
     """Read the arrays of a file by name: .npz, .safetensors, .ckpt (pickled NumPy), or else a PyTorch file.
 
-    Raises:
-      ValueError: if there is no file, if it is truncated or of another format, or if it asks for anything
-        that weights do not need.
+    Raises ValueError if there is none, if it is damaged, or if it asks for anything that weights do not need.
     """
     path = Path(path).expanduser()
     if not os.path.isfile(path):  # unlike Path.is_file, False for a name that no file can have
         raise ValueError(f"there is no file {path}")
-    try:
+    with files.errors_as(f"cannot read weights from {path}"):
         return _READERS.get(path.suffix, _read_pytorch)(path)
-    except Exception as error:  # damage shows in many kinds: BadZipFile, RecursionError, OverflowError ...
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise ValueError(f"cannot read weights from {path}: {reason}") from error
 
 
-# ---- PyTorch
-
-
-class _Storage(NamedTuple):
-    """Numbers elsewhere in the file."""
-
+class _Storage(NamedTuple):  # of PyTorch: numbers elsewhere in the file
     key: str
     dtype: np.dtype
     num: int
 
 
-class _Tensor(NamedTuple):
-    """An array as a window on a storage; offset and strides count elements."""
-
+class _Tensor(NamedTuple):  # of PyTorch: a window on a storage; offset and strides count elements
     storage: _Storage
     offset: int
     shape: tuple[int, ...]
@@ -61,7 +49,6 @@ class _Tensor(NamedTuple):
 
 
 def _storage(description: Any) -> _Storage:
-    """The storage that a persistent id describes."""
     match description:
         case ("storage", unpickler.Global(name), str(key), str(), int(num), *rest) if rest in ([], [None]):
             return _Storage(key, _DTYPES[name], num)
@@ -81,19 +68,9 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *unused: Any) -
 
 
 _MAGIC = 0x1950A86A20F9469CFC6C  # the first value of a file older than PyTorch 1.6
-_PROTOCOL = 1001  # the second
-_DTYPES = {
-    "torch FloatStorage": np.dtype("<f4"),
-    "torch DoubleStorage": np.dtype("<f8"),
-    "torch HalfStorage": np.dtype("<f2"),
-    "torch BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
-    "torch LongStorage": np.dtype("<i8"),
-    "torch IntStorage": np.dtype("<i4"),
-    "torch ShortStorage": np.dtype("<i2"),
-    "torch CharStorage": np.dtype("i1"),
-    "torch ByteStorage": np.dtype("u1"),
-    "torch BoolStorage": np.dtype("?"),
-}
+_KINDS: dict[str, Any] = {"Float": "<f4", "Double": "<f8", "Half": "<f2", "BFloat16": ml_dtypes.bfloat16}
+_KINDS |= {"Long": "<i8", "Int": "<i4", "Short": "<i2", "Char": "i1", "Byte": "u1", "Bool": "?"}
+_DTYPES = {f"torch {kind}Storage": np.dtype(code) for kind, code in _KINDS.items()}
 _BUILDERS = {
     "collections OrderedDict": dict,  # of nothing, or of its items as Python 2 wrote them
     "torch._utils _rebuild_tensor_v2": _tensor,
@@ -102,94 +79,74 @@ _BUILDERS = {
 _PYTORCH = unpickler.Vocabulary(_BUILDERS | _DTYPES, _storage, lambda value, state: value)
 
 
-def _tensors(described: Any) -> dict[str, _Tensor]:
+def _read_pytorch(path: Path) -> StateDict:
     """The tensors of a state dict, or of a checkpoint that holds one as "state_dict"."""
+    content = path.read_bytes()
+    described, stored = (_zip_parts if content.startswith(b"PK") else _legacy_parts)(content)
     state = described.get("state_dict", described)
-    found = {key: value for key, value in state.items() if type(key) is str and type(value) is _Tensor}
-    if not found:
+    tensors = {key: value for key, value in state.items() if type(key) is str and type(value) is _Tensor}
+    if not tensors:
         raise ValueError("it holds no tensors by name")
-    return found
+    arrays = {}
+    for name, window in tensors.items():
+        flat = np.frombuffer(stored(window.storage), window.storage.dtype, window.storage.num)
+        strides = [stride * flat.itemsize for stride in window.strides]
+        view = np.lib.stride_tricks.as_strided(flat[window.offset :], window.shape, strides, writeable=False)
+        arrays[name] = view.copy()
+    return arrays
 
 
-def _array(window: _Tensor, content: bytes) -> np.ndarray:
-    """The numbers of a tensor, from the bytes of its storage."""
-    flat = np.frombuffer(content, window.storage.dtype, window.storage.num)
-    strides = [stride * flat.itemsize for stride in window.strides]
-    view = np.lib.stride_tricks.as_strided(flat[window.offset :], window.shape, strides, writeable=False)
-    return view.copy()
-
-
-def _entry(archive: zipfile.ZipFile, name: str) -> bytes:
-    """An entry of the archive, which PyTorch never compresses."""
-    if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
+def _zip_parts(content: bytes) -> tuple[Any, Callable[[_Storage], bytes]]:
+    """The state of a file of PyTorch 1.6 or later, and the bytes of each storage: entries of an archive."""
+    archive = zipfile.ZipFile(io.BytesIO(content))
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
         raise ValueError("it is compressed, which PyTorch's files are not")
-    return archive.read(name)
+    folders = [name.removesuffix("data.pkl") for name in archive.namelist() if name.endswith("/data.pkl")]
+    if len(folders) != 1:
+        raise ValueError(f"it holds {len(folders)} pickles, not 1")
+    (folder,) = folders
+    if f"{folder}byteorder" in archive.namelist() and archive.read(f"{folder}byteorder") != b"little":
+        raise ValueError("its numbers are not little-endian")
+    described = unpickler.read(io.BytesIO(archive.read(f"{folder}data.pkl")), _PYTORCH)
+    return described, lambda storage: archive.read(f"{folder}data/{storage.key}")
 
 
-def _read_zip(content: bytes) -> StateDict:
-    """A file of PyTorch 1.6 or later: an archive of one pickle, and one entry for each storage."""
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        folders = [name.removesuffix("data.pkl") for name in archive.namelist() if name.endswith("/data.pkl")]
-        if len(folders) != 1:
-            raise ValueError(f"it holds {len(folders)} pickles, not 1")
-        (folder,) = folders
-        if f"{folder}byteorder" in archive.namelist() and _entry(archive, f"{folder}byteorder") != b"little":
-            raise ValueError("its numbers are not little-endian")
-        found = _tensors(unpickler.read(io.BytesIO(_entry(archive, f"{folder}data.pkl")), _PYTORCH))
-        return {
-            name: _array(window, _entry(archive, f"{folder}data/{window.storage.key}"))
-            for name, window in found.items()
-        }
+def _legacy_parts(content: bytes) -> tuple[Any, Callable[[_Storage], bytes]]:
+    """The same of an older file: five pickles, the fourth the state, then each storage with its length."""
+    storages: dict[str, _Storage] = {}
 
+    def recorded(description: Any) -> _Storage:
+        storage = _storage(description)
+        return storages.setdefault(storage.key, storage)
 
-def _read_legacy(content: bytes) -> StateDict:
-    """An older file: five pickles, the fourth of them the state dict, then each storage with its length."""
     file = io.BytesIO(content)
-    magic, protocol, system, described, keys = (unpickler.read(file, _PYTORCH) for _ in range(5))
-    if (magic, protocol, system["little_endian"]) != (_MAGIC, _PROTOCOL, True):
+    vocabulary = _PYTORCH._replace(persistent=recorded)
+    magic, protocol, system, described, keys = (unpickler.read(file, vocabulary) for _ in range(5))
+    if (magic, protocol, system["little_endian"]) != (_MAGIC, 1001, True):
         raise ValueError("it does not begin as PyTorch's files do")
-    found = _tensors(described)
-    storages = {window.storage.key: window.storage for window in found.values()}
     contents = {}
     for key in keys:
         num = int.from_bytes(file.read(8), "little")
         contents[key] = file.read(num * storages[key].dtype.itemsize)
-    return {name: _array(window, contents[window.storage.key]) for name, window in found.items()}
-
-
-def _read_pytorch(path: Path) -> StateDict:
-    """A PyTorch file of either format."""
-    content = path.read_bytes()
-    return _read_zip(content) if content.startswith(b"PK") else _read_legacy(content)
-
-
-# ---- NumPy
-
-
-class _Empty(NamedTuple):
-    """A NumPy array in a pickle, before its numbers."""
-
-
-def _dtype(code: Any, *unused: Any) -> np.dtype:
-    """A NumPy dtype of plain little-endian numbers."""
-    return {"f2": np.dtype("<f2"), "f4": np.dtype("<f4"), "f8": np.dtype("<f8"), "i8": np.dtype("<i8")}[code]
+    return described, lambda storage: contents[storage.key]
 
 
 def _with_state(value: Any, state: Any) -> Any:
     """NumPy's array with its state, (version, shape, dtype, whether in Fortran's order, bytes)."""
     match value, state:
-        case _Empty(), (1, tuple(shape), np.dtype() as dtype, bool(fortran), bytes(content)):
+        case None, (1, tuple(shape), np.dtype() as dtype, bool(fortran), bytes(content)):
             return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C").copy()
         case np.dtype(), (3, "<", *_):
             return value
     raise ValueError("it describes an array in an unknown way")
 
 
+_CODES = {code: np.dtype(f"<{code}") for code in ("f2", "f4", "f8", "i8")}
 _ARRAYS = {
-    "numpy.core.multiarray _reconstruct": lambda kind, shape, code: _Empty(),
-    "numpy._core.multiarray _reconstruct": lambda kind, shape, code: _Empty(),
+    "numpy.core.multiarray _reconstruct": lambda kind, shape, code: None,  # its state is the whole array
+    "numpy._core.multiarray _reconstruct": lambda kind, shape, code: None,
     "numpy ndarray": None,
-    "numpy dtype": _dtype,
+    "numpy dtype": lambda code, *unused: _CODES[code],
 }
 _NUMPY = unpickler.Vocabulary(_ARRAYS, _storage, _with_state)
 
@@ -204,7 +161,6 @@ def _read_ckpt(path: Path) -> StateDict:
 
 
 def _read_npz(path: Path) -> StateDict:
-    """NumPy's arrays."""
     with np.load(path, allow_pickle=False) as file:
         return dict(file)
 

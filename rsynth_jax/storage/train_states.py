@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import jax
 
+from rsynth_jax.storage import files
+
 if TYPE_CHECKING:
     from orbax.checkpoint import CheckpointManager
 
@@ -31,12 +33,7 @@ StateT = TypeVar("StateT", bound=State)
 
 
 def save_state(run: Path, state: State) -> None:
-    """Write the state of a training run under its step, unless that step is written already.
-
-    Args:
-      run: the folder of the run.
-      state: the state, placed on any devices.
-    """
+    """Write the state, on any devices, of the run in a folder under its step, unless that step is written."""
     from orbax.checkpoint import args
 
     with _manager(run) as checkpoints:
@@ -45,14 +42,9 @@ def save_state(run: Path, state: State) -> None:
 
 
 def restore_state(run: Path, like: StateT) -> StateT:
-    """Read the newest state of a training run.
+    """Read the newest state of a run, with the structure, shapes, types and placement of `like`.
 
-    Args:
-      run: the folder of the run.
-      like: a state with the structure, shapes, types and placement to restore.
-
-    Raises:
-      ValueError: if the run has no whole checkpoint, or one of another network or optimizer.
+    Raises ValueError if the run has no whole checkpoint, or one of another network or optimizer.
     """
     import orbax.checkpoint as ocp
 
@@ -62,20 +54,17 @@ def restore_state(run: Path, like: StateT) -> StateT:
         step = checkpoints.latest_step()
         if step is None:
             raise ValueError(f"nothing to resume in {run}: it has no whole checkpoint")
-        misfit = f"{run}/{FOLDER}/{step} does not fit this recipe"
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like._asdict())
-        if _shapes(checkpoints.item_metadata(step).tree) != _shapes(abstract):  # or Orbax reads half of it
-            raise ValueError(f"{misfit}: its arrays have other shapes")
-        try:
+        with files.errors_as(f"{run}/{FOLDER}/{step} does not fit this recipe"):
+            abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like._asdict())
+            if _shapes(checkpoints.item_metadata(step).tree) != _shapes(
+                abstract
+            ):  # or Orbax reads half of it
+                raise ValueError("its arrays have other shapes")
             restored = checkpoints.restore(step, args=ocp.args.StandardRestore(abstract))
-        except Exception as error:  # Orbax raises many kinds, most of them many lines long
-            first = str(error).strip().partition("\n")[0]
-            raise ValueError(f"{misfit}: {first}") from error
     return type(like)(**restored)
 
 
 def _manager(run: Path) -> "CheckpointManager":
-    """The newest two checkpoints of a training run."""
     import orbax.checkpoint as ocp
 
     options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
@@ -84,5 +73,4 @@ def _manager(run: Path) -> "CheckpointManager":
 
 
 def _shapes(tree: Any) -> list[tuple[tuple[int, ...], str]]:
-    """The sorted shapes and types of a tree's arrays."""
     return sorted((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(tree))

@@ -48,95 +48,71 @@ def read(file: BinaryIO, vocabulary: Vocabulary) -> Any:
     return machine.stack.pop()
 
 
-class _Machine(NamedTuple):
-    """The state of the interpreter."""
+_MARK = object()
 
+
+class _Machine(NamedTuple):
     stack: list
     memo: dict
     vocabulary: Vocabulary
 
+    def push(self, value: Any) -> None:
+        self.stack.append(value)
 
-_MARK = Global("mark")
+    def pop(self, count: int) -> tuple:
+        return tuple([self.stack.pop() for _ in range(count)][::-1])
 
+    def pop_to_mark(self) -> tuple:
+        popped = []
+        while (top := self.stack.pop()) is not _MARK:
+            popped.append(top)
+        return tuple(popped[::-1])
 
-def _pop(stack: list, count: int) -> list:
-    """Take the last values."""
-    return [stack.pop() for _ in range(count)][::-1]
+    def push_global(self, name: str) -> None:
+        if name not in self.vocabulary.globals:
+            raise ValueError(f"it asks for {name[:80]!r}, which no weights need")
+        self.push(Global(name))
 
+    def apply(self, function: Any, arguments: Any) -> None:
+        """Push the result of our function of that name."""
+        meaning = self.vocabulary.globals[function.name] if type(function) is Global else None
+        if not callable(meaning) or type(arguments) is not tuple:
+            raise ValueError("it applies a value that is not a function")
+        self.push(meaning(*arguments))
 
-def _pop_to_mark(stack: list) -> list:
-    """Take the values since the last mark, and the mark."""
-    popped = []
-    while (top := stack.pop()) is not _MARK:
-        popped.append(top)
-    return popped[::-1]
+    def set_items(self, items: tuple) -> None:
+        dict.update(self.stack[-1], zip(items[::2], items[1::2], strict=True))  # TypeError if it is no dict
 
-
-def _push_global(machine: _Machine, name: str) -> None:
-    """Push a global that is known."""
-    if name not in machine.vocabulary.globals:
-        raise ValueError(f"it asks for {name[:80]!r}, which no weights need")
-    machine.stack.append(Global(name))
-
-
-def _apply(machine: _Machine) -> None:
-    """Replace a global and its arguments by the result of our function of that name."""
-    function, arguments = _pop(machine.stack, 2)
-    meaning = machine.vocabulary.globals[function.name] if type(function) is Global else None
-    if not callable(meaning) or type(arguments) is not tuple:
-        raise ValueError("it applies a value that is not a function")
-    machine.stack.append(meaning(*arguments))
-
-
-def _build(machine: _Machine) -> None:
-    """Replace a value and its state by the value with that state."""
-    value, state = _pop(machine.stack, 2)
-    machine.stack.append(machine.vocabulary.with_state(value, state))
-
-
-def _set_items(machine: _Machine, items: list) -> None:
-    """Put alternating keys and values into the dictionary below them."""
-    if type(machine.stack[-1]) is not dict:
-        raise ValueError("it sets an item of a value that is not a dictionary")
-    machine.stack[-1].update(zip(items[::2], items[1::2], strict=True))
-
-
-def _append(machine: _Machine, items: list) -> None:
-    """Append to the list below."""
-    if type(machine.stack[-1]) is not list:
-        raise ValueError("it appends to a value that is not a list")
-    machine.stack[-1].extend(items)
+    def extend(self, items: tuple) -> None:
+        list.extend(self.stack[-1], items)  # TypeError if it is no list
 
 
 _LITERALS = ("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINBYTES", "SHORT_BINBYTES")
 _STRINGS = ("BINUNICODE", "SHORT_BINUNICODE", "BINSTRING", "SHORT_BINSTRING")  # the last two: Python 2's
 _OPCODES: dict[str, Callable[[_Machine, Any], None]] = {
-    "PROTO": lambda m, _: None,
-    "FRAME": lambda m, _: None,
-    "NONE": lambda m, _: m.stack.append(None),
-    "NEWTRUE": lambda m, _: m.stack.append(True),
-    "NEWFALSE": lambda m, _: m.stack.append(False),
-    "MARK": lambda m, _: m.stack.append(_MARK),
-    "EMPTY_TUPLE": lambda m, _: m.stack.append(()),
-    "EMPTY_DICT": lambda m, _: m.stack.append({}),
-    "EMPTY_LIST": lambda m, _: m.stack.append([]),
-    "TUPLE": lambda m, _: m.stack.append(tuple(_pop_to_mark(m.stack))),
-    "TUPLE1": lambda m, _: m.stack.append(tuple(_pop(m.stack, 1))),
-    "TUPLE2": lambda m, _: m.stack.append(tuple(_pop(m.stack, 2))),
-    "TUPLE3": lambda m, _: m.stack.append(tuple(_pop(m.stack, 3))),
-    "SETITEM": lambda m, _: _set_items(m, _pop(m.stack, 2)),
-    "SETITEMS": lambda m, _: _set_items(m, _pop_to_mark(m.stack)),
-    "APPEND": lambda m, _: _append(m, _pop(m.stack, 1)),
-    "APPENDS": lambda m, _: _append(m, _pop_to_mark(m.stack)),
-    "BINPUT": lambda m, key: m.memo.update({key: m.stack[-1]}),
-    "LONG_BINPUT": lambda m, key: m.memo.update({key: m.stack[-1]}),
+    **dict.fromkeys(("PROTO", "FRAME"), lambda m, _: None),
+    **dict.fromkeys(_LITERALS + _STRINGS, _Machine.push),
+    **dict.fromkeys(("BINPUT", "LONG_BINPUT"), lambda m, key: m.memo.update({key: m.stack[-1]})),
+    **dict.fromkeys(("BINGET", "LONG_BINGET"), lambda m, key: m.push(m.memo[key])),
     "MEMOIZE": lambda m, _: m.memo.update({len(m.memo): m.stack[-1]}),
-    "BINGET": lambda m, key: m.stack.append(m.memo[key]),
-    "LONG_BINGET": lambda m, key: m.stack.append(m.memo[key]),
-    "GLOBAL": _push_global,
-    "STACK_GLOBAL": lambda m, _: _push_global(m, " ".join(_pop(m.stack, 2))),
-    "REDUCE": lambda m, _: _apply(m),
-    "BUILD": lambda m, _: _build(m),
-    "BINPERSID": lambda m, _: m.stack.append(m.vocabulary.persistent(m.stack.pop())),
+    "NONE": lambda m, _: m.push(None),
+    "NEWTRUE": lambda m, _: m.push(True),
+    "NEWFALSE": lambda m, _: m.push(False),
+    "MARK": lambda m, _: m.push(_MARK),
+    "EMPTY_TUPLE": lambda m, _: m.push(()),
+    "EMPTY_DICT": lambda m, _: m.push({}),
+    "EMPTY_LIST": lambda m, _: m.push([]),
+    "TUPLE": lambda m, _: m.push(m.pop_to_mark()),
+    "TUPLE1": lambda m, _: m.push(m.pop(1)),
+    "TUPLE2": lambda m, _: m.push(m.pop(2)),
+    "TUPLE3": lambda m, _: m.push(m.pop(3)),
+    "SETITEM": lambda m, _: m.set_items(m.pop(2)),
+    "SETITEMS": lambda m, _: m.set_items(m.pop_to_mark()),
+    "APPEND": lambda m, _: m.extend(m.pop(1)),
+    "APPENDS": lambda m, _: m.extend(m.pop_to_mark()),
+    "GLOBAL": _Machine.push_global,
+    "STACK_GLOBAL": lambda m, _: m.push_global(" ".join(m.pop(2))),
+    "REDUCE": lambda m, _: m.apply(*m.pop(2)),
+    "BUILD": lambda m, _: m.push(m.vocabulary.with_state(*m.pop(2))),
+    "BINPERSID": lambda m, _: m.push(m.vocabulary.persistent(*m.pop(1))),
 }
-_OPCODES |= dict.fromkeys(_LITERALS + _STRINGS, lambda m, literal: m.stack.append(literal))

@@ -151,7 +151,9 @@ def test_both_formats_come_out_with_their_shapes_strides_and_dtypes(tmp_path, fo
 @pytest.mark.parametrize("form", [zipped, legacy])
 def test_a_checkpoint_gives_its_state_dict(tmp_path, form):
     state, storages, expected = example()
-    content = form({"epoch": 3, "state_dict": state}, storages)
+    momentum = Storage("4", "FloatStorage", BASE.ravel())
+    checkpoint = {"epoch": 3, "state_dict": state, "optimizer": [Window(momentum, 0, (24,), (1,))]}
+    content = form(checkpoint, [momentum, *storages])
     assert state_dicts.read_state_dict(written(tmp_path, content)).keys() == expected.keys()
 
 
