@@ -126,10 +126,7 @@ def interpolated(options: Options, release: "Release", given: Inputs) -> Result:
     from rsynth_jax.sampling import samplers
 
     o = options
-    dataset = sources.load(str(o.to), None, o.input.data_dir, given.images.shape[1])
-    others = sources.read_all(dataset.first(o.input.num))
-    if others.skipped:
-        raise ValueError(others.skipped[0])
+    others = read_others(o, given)
     settings = {"frames": o.frames, "smoothness_weight": o.smooth or 0.0}
     with monitor(len(given.images) * o.frames, o.ascent.steps) as watched:
         settings |= o.ascent.settings | watched.run
@@ -162,6 +159,16 @@ def interpolated(options: Options, release: "Release", given: Inputs) -> Result:
         arrays={"images": found.images, "labels": found.predicted, "class_names": classes},
         skipped=given.skipped,
     )
+
+
+def read_others(options: Options, given: Inputs) -> sources.Pictures:
+    """Read the images to go to. Raises ValueError for a file that cannot be read."""
+    flags = options.input
+    dataset = sources.load(str(options.to), None, flags.data_dir, given.images.shape[1])
+    others = sources.read_all(dataset.first(flags.num))
+    if others.skipped:
+        raise ValueError(others.skipped[0])
+    return others
 
 
 def rows_of(columns: Mapping[str, Any], found: "Inversion", classes: np.ndarray) -> list[dict[str, Any]]:

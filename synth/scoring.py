@@ -16,6 +16,7 @@ from tyro.conf import Positional, arg
 from rsynth_jax import checks
 from rsynth_jax.cli import sheets
 from rsynth_jax.cli.options import BatchSize, DataFlags, JsonFile, Seed, Split, SystemFlags
+from rsynth_jax.cli.report import print_lines
 from rsynth_jax.cli.run import progress_bar, run
 from rsynth_jax.data import image_files, sources
 from rsynth_jax.storage import files
@@ -94,19 +95,15 @@ def score(options: Options) -> int:
     numbers |= {"network": network.name, "network_digest": network.digest, "seed": o.seed}
     numbers |= {name: estimate._asdict() for name, estimate in scores.items()}
     if o.neighbors:
-        numbers["neighbors"] = write_neighbors(
-            o.neighbors, images, reals, generated.features[: o.num_neighbors], real
-        )
+        first = generated.features[: o.num_neighbors]
+        numbers["neighbors"] = write_neighbors(o.neighbors, images, reals, first, real)
     numbers["seconds"] = time.perf_counter() - began
-    if o.json:
-        files.write_json(o.json, numbers)
-    for name, (value, low, high) in scores.items():
-        print(f"{LABELS[name]:<16} {value:>9.4g}   [{low:.4g}, {high:.4g}]")
-    print(
-        f"{o.generated}: {len(images)} images against {len(reals)} of {o.real}, "
-        f"by {network.name}, in {numbers['seconds']:.1f} s"
-    )
-    return 0
+    lines = [
+        f"{LABELS[name]:<16} {e.value:>9.4g}   [{e.low:.4g}, {e.high:.4g}]" for name, e in scores.items()
+    ]
+    sets = f"{o.generated}: {len(images)} images against {len(reals)} of {o.real}"
+    closing = f"{sets}, by {network.name}, in {numbers['seconds']:.1f} s"
+    return print_lines([*lines, closing], numbers, o.json)
 
 
 def read(options: Options, place: str, split: str | None) -> Sequence[np.ndarray]:
@@ -129,7 +126,7 @@ def write_neighbors(
     from rsynth_jax.metrics import neighbors
 
     indices, distances = neighbors.nearest(a, b, NEAREST)
-    within = float(np.median(np.sqrt(neighbors.radii(b, 1))))
+    within = neighbors.median_nearest(b)
     side = min(images[0].shape[:2])
     rows = [[images[i], *(reals[j] for j in row)] for i, row in enumerate(indices)]
     cells = np.stack([[image_files.square_bytes(image, side) for image in row] for row in rows])

@@ -31,6 +31,7 @@ from rsynth_jax.data import sources
 
 if TYPE_CHECKING:
     from rsynth_jax.sampling.embedding import Embedding
+    from rsynth_jax.sampling.samplers import Visualization
     from rsynth_jax.storage.releases import Release
 
 READERS = 2  # classes named beside a unit: those whose weights on it are largest
@@ -77,7 +78,7 @@ class Options:
 def visualize(options: Options) -> int:
     """Visualize and report."""
     from rsynth_jax import models
-    from rsynth_jax.sampling import measures, samplers
+    from rsynth_jax.sampling import samplers
     from rsynth_jax.storage import releases
     from rsynth_jax.synthesis.parameterization import PARAMETERIZATIONS
 
@@ -95,13 +96,32 @@ def visualize(options: Options) -> int:
         settings = {"starts": o.starts, "seed": o.seed, "image_size": o.reading.image_size}
         settings |= {"parameterization": kind} | o.ascent.settings | watched.run
         shown = samplers.visualize(release, units, labels, **settings)
+    result = result_of(o, release, units, labels, shown, real, watched.seconds)
+    write(result, sheet=o.output.out, json=o.output.json)
+    return close(o.output.out, result)
+
+
+def result_of(
+    options: Options,
+    release: "Release",
+    units: list[int],
+    labels: list[int],
+    shown: "Visualization",
+    real: "Real | None",
+    seconds: float,
+) -> Result:
+    """Lay out the images, a row for each unit, then for each class, and describe them."""
+    from rsynth_jax import models
+    from rsynth_jax.sampling import measures
+
+    o = options
     names = [f"unit {unit}" for unit in units] + [release.class_names[label] for label in labels]
     columns = {"activation_start": shown.activation_start, "activation": shown.activation}
-    means = {name: float(column.mean()) for name, column in columns.items()}
     each = [
         {"name": name} | {key: column[i].tolist() for key, column in columns.items()}
         for i, name in enumerate(names)
     ]
+    weights = np.asarray(models.readout(release.variables)[0])
     for image, unit in zip(each, units, strict=False):
         image["readers"] = measures.readers(weights[unit], release.class_names)
     step_size = title_of("", o.ascent.steps, o.ascent, release).step_size
@@ -111,15 +131,10 @@ def visualize(options: Options) -> int:
         cells = np.concatenate([cells, add_real(real, units, labels, each, o.real)], axis=1)
         title += f", then the images of {o.data} that excite it most"
     page = Page(cells, [caption(image) for image in each], title)
-    result = Result(
-        page,
-        means | {"shown": each, "seconds": watched.seconds},
-        f"{o.starts} images of each of {len(each)} in {watched.seconds:.1f} s; "
-        "mean activation {activation_start:.2f} -> {activation:.2f}".format_map(means),
-        frames=[page],
-    )
-    write(result, sheet=o.output.out, json=o.output.json)
-    return close(o.output.out, result)
+    means = {name: float(column.mean()) for name, column in columns.items()}
+    change = "mean activation {activation_start:.2f} -> {activation:.2f}".format_map(means)
+    closing = f"{o.starts} images of each of {len(each)} in {seconds:.1f} s; {change}"
+    return Result(page, means | {"shown": each, "seconds": seconds}, closing, frames=[page])
 
 
 def units_of(asked: Sequence[str], weights: np.ndarray, deviations: np.ndarray | float = 1.0) -> list[int]:

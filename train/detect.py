@@ -16,6 +16,7 @@ from tyro.conf import arg
 from rsynth_jax import checks
 from rsynth_jax.cli import plots
 from rsynth_jax.cli.options import BatchSize, ClassifierName, DataFlags, JsonFile, Seed, Split, SystemFlags
+from rsynth_jax.cli.report import print_lines
 from rsynth_jax.cli.run import progress_bar, run
 from rsynth_jax.data import noise, sources
 from rsynth_jax.storage import files
@@ -61,8 +62,7 @@ class Options:
 
 
 def detect(options: Options) -> int:
-    """Measure, compare and report."""
-    from rsynth_jax.metrics import estimates, ranking
+    """Measure the energies of every set, compare and report."""
     from rsynth_jax.sampling import measures
     from rsynth_jax.storage import releases
 
@@ -74,35 +74,41 @@ def detect(options: Options) -> int:
     shape = (side, side, release.image_shape[-1])
     sets = {spec: read(o, spec, shape) for spec in (o.inside, *o.against)}
     energies: dict[str, np.ndarray] = {}
+    settings: dict[str, Any] = {"batch_size": o.batch_size}
     with progress_bar() as bar:
         for spec, images in sets.items():
-            track = functools.partial(bar.track, description=spec)
-            energies[spec] = measures.energies(
-                release.model, release.variables, images, batch_size=o.batch_size, track=track
-            )
+            settings["track"] = functools.partial(bar.track, description=spec)
+            energies[spec] = measures.energies(release.model, release.variables, images, **settings)
     seconds = time.perf_counter() - began
     if o.plot:
         title = f"energy of {o.classifier}: the log-sum-exp of its logits (orange: {o.inside})"
         plots.write_histograms(o.plot, energies, title)
+    return compare(o, energies, seconds)
+
+
+def compare(options: Options, energies: dict[str, np.ndarray], seconds: float) -> int:
+    """Compare the energies of the sets, and report."""
+    from rsynth_jax.metrics import estimates, ranking
+
+    o = options
     means = {spec: estimates.mean(values) for spec, values in energies.items()}
     areas = {spec: ranking.auroc(energies[o.inside], energies[spec]) for spec in o.against}
-    numbers: dict[str, Any] = {"classifier": o.classifier, "in": o.inside, "num": len(energies[o.inside])}
-    numbers |= {"seed": o.seed, "mean_energy": means[o.inside]._asdict(), "seconds": seconds}
+    num = len(energies[o.inside])
+    numbers: dict[str, Any] = {"classifier": o.classifier, "in": o.inside, "num": num, "seed": o.seed}
+    numbers |= {"mean_energy": means[o.inside]._asdict(), "seconds": seconds}
     numbers["against"] = {
         spec: {"auroc": area._asdict(), "mean_energy": means[spec]._asdict(), "num": len(energies[spec])}
         for spec, area in areas.items()
     }
-    if o.json:
-        files.write_json(o.json, numbers)
     width = max(map(len, areas))
-    for spec, (value, low, high) in areas.items():
-        area = f"AUROC {value:.4f} [{low:.4f}, {high:.4f}]"
-        print(f"{spec:<{width}}   {area}   mean energy {means[spec].value:7.2f}")
-    print(
-        f"{o.classifier} on {numbers['num']} images of {o.inside}: "
-        f"mean energy {means[o.inside].value:.2f}, in {seconds:.1f} s"
-    )
-    return 0
+    lines = [
+        f"{spec:<{width}}   AUROC {area.value:.4f} [{area.low:.4f}, {area.high:.4f}]   "
+        f"mean energy {means[spec].value:7.2f}"
+        for spec, area in areas.items()
+    ]
+    mean = f"mean energy {means[o.inside].value:.2f}"
+    closing = f"{o.classifier} on {num} images of {o.inside}: {mean}, in {seconds:.1f} s"
+    return print_lines([*lines, closing], numbers, o.json)
 
 
 def read(options: Options, spec: str, shape: tuple[int, int, int]) -> Sequence[np.ndarray]:

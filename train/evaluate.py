@@ -3,13 +3,16 @@
 rsynth-evaluate --classifier cifar10 --data tfds:cifar10 --data-dir DIR --attack autoattack
 """
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import arg
 
 from rsynth_jax import checks
 from rsynth_jax.cli.options import BatchSize, ClassifierName, DataFlags, JsonFile, Seed, SystemFlags
+from rsynth_jax.cli.report import print_lines
 from rsynth_jax.cli.run import progress_bar, run
 from rsynth_jax.data import loader, sources
 from rsynth_jax.metrics import estimates
@@ -17,6 +20,7 @@ from rsynth_jax.storage import files
 
 if TYPE_CHECKING:
     from rsynth_jax.attacks.autoattack import Attack
+    from rsynth_jax.attacks.evaluation import Callback
     from rsynth_jax.attacks.threats import Steps, Threat
 
 
@@ -79,41 +83,45 @@ def evaluate(options: Options) -> int:
     threat, steps = threat_of(o, release.threat)
     attacks = attacks_of(o, threat, steps, len(release.class_names))
     images, labels = read(o, release.class_names)
-    with progress_bar("{task.fields[remaining]}") as bar:
-        tasks: dict[Attack, Any] = {}
-
-        def show(attack: "Attack", ended: int, total: int, remaining: int) -> None:
-            if attack not in tasks:
-                tasks[attack] = bar.add_task(attack.name, remaining="")
-            bar.update(tasks[attack], completed=ended, total=total, remaining=f"{remaining} remaining")
-
-        settings = {"key": jax.random.key(o.seed), "batch_size": o.batch_size, "callback": show}
+    settings: dict[str, Any] = {"key": jax.random.key(o.seed), "batch_size": o.batch_size}
+    with attack_progress() as settings["callback"]:
         found = evaluation.evaluate(
             release.model, release.variables, images, labels, threat, attacks, **settings
         )
     names = ["clean", *(attack.name for attack in attacks)]
     shares = [estimates.share(each) for each in (found.clean, *found.remaining)]
-    rows = [
-        {"after": name, "accuracy": share.value, "interval": [share.low, share.high], "seconds": seconds}
+    numbers = {"num": len(labels), "attack": o.attack, "loss": o.loss, "restarts": o.restarts, "seed": o.seed}
+    numbers |= {"norm": threat.norm.name, "epsilon": threat.epsilon} | steps._asdict()
+    for name, share in (("clean", shares[0]), ("adversarial", shares[-1])):
+        numbers |= {name: share.value, f"{name}_interval": share[1:]}
+    numbers["rows"] = [
+        {"after": name, "accuracy": share.value, "interval": share[1:], "seconds": seconds}
         for name, share, seconds in zip(names, shares, found.seconds, strict=True)
     ]
-    numbers: dict[str, Any] = {"num": len(labels), "attack": o.attack, "loss": o.loss, "restarts": o.restarts}
-    numbers |= {"seed": o.seed, "norm": threat.norm.name, "epsilon": threat.epsilon} | steps._asdict()
-    numbers["rows"] = rows
-    for name, row in (("clean", rows[0]), ("adversarial", rows[-1])):
-        numbers |= {name: row["accuracy"], f"{name}_interval": row["interval"]}
-    if o.json:
-        files.write_json(o.json, numbers)
     texts = [f"{share.value:.1%} [{share.low:.1%}, {share.high:.1%}]" for share in shares]
-    if len(attacks) > 1:
-        for name, text, seconds in zip(names, texts, found.seconds, strict=True):
-            print(f"{name:10s} {text:24s} {seconds:7.1f} s")
-    name = "AutoAttack" if len(attacks) > 1 else names[-1]
-    print(
+    rows = zip(names, texts, found.seconds, strict=True)
+    lines = [f"{name:10s} {text:24s} {seconds:7.1f} s" for name, text, seconds in rows]
+    last = names[-1] if len(attacks) == 1 else "AutoAttack"
+    closing = (
         f"{o.classifier} on {len(labels)} images: clean {texts[0]}, "
-        f"{name} {threat.norm.name} {threat.epsilon:g} {texts[-1]}"
+        f"{last} {threat.norm.name} {threat.epsilon:g} {texts[-1]}"
     )
-    return 0
+    return print_lines([*(lines if len(attacks) > 1 else []), closing], numbers, o.json)
+
+
+@contextlib.contextmanager
+def attack_progress() -> "Iterator[Callback]":
+    """Show a progress bar for each attack."""
+    with progress_bar("{task.fields[remaining]}") as bar:
+        tasks: dict[str, Any] = {}
+
+        def show(attack: "Attack", ended: int, total: int, remaining: int) -> None:
+            if attack.name not in tasks:
+                tasks[attack.name] = bar.add_task(attack.name, remaining="")
+            more = f"{remaining} remaining"
+            bar.update(tasks[attack.name], completed=ended, total=total, remaining=more)
+
+        yield show
 
 
 def threat_of(options: Options, own: "Threat") -> "tuple[Threat, Steps]":

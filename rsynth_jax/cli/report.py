@@ -107,6 +107,14 @@ def close(out: Path, result: Result) -> int:
     return 1 if result.skipped else 0
 
 
+def print_lines(lines: Sequence[str], numbers: Mapping[str, Any], json: Path | None) -> int:
+    """Write the numbers to a file, where there is one, and print the lines. Returns the exit status."""
+    if json is not None:
+        files.write_json(json, numbers)
+    print(*lines, sep="\n")
+    return 0
+
+
 def edits(
     release: "Release",
     given: Inputs,

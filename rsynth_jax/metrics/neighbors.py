@@ -54,6 +54,12 @@ def nearest(queries: np.ndarray, keys: np.ndarray, k: int) -> tuple[np.ndarray, 
     return indices, np.linalg.norm(queries[:, None].astype(np.float64) - keys[indices], axis=2)
 
 
+def median_nearest(features: np.ndarray) -> float:
+    """Measure the median over the rows (n, d) of the distance to the nearest other row."""
+    checks.features("a nearest image", 2, features)
+    return float(np.median(np.sqrt(_squared_radii(features, 1))))
+
+
 def _squared_distances(points: np.ndarray, centers: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
     """|x - y|^2 of some rows and all centers at a time, in single precision."""
     middle = centers.mean(axis=0, dtype=np.float64)  # |x|^2 + |y|^2 - 2 x.y loses what x and y have in common

@@ -153,6 +153,11 @@ def test_an_outlier_among_the_generated_inflates_recall_and_not_coverage():
     assert density_coverage(outliers, real)[1].value == 0
 
 
+def test_the_median_nearest_distance_leaves_the_row_itself_out():
+    points = np.array([[0.0], [1.0], [3.0], [7.0]])
+    assert neighbors.median_nearest(points) == pytest.approx(1.5, rel=1e-5)
+
+
 @given(seed=seeds, k=st.integers(1, 8))
 def test_nearest_is_a_sorted_list_of_distances(seed, k):
     a, b = sets(seed)
