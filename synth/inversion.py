@@ -4,7 +4,7 @@ rsynth-invert photo.png --to other.png --frames 10 --out morph.gif
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -80,7 +80,7 @@ def invert(options: Options) -> int:
     release = releases.load(o.classifier)
     given = read(o.input, release, o.label)
     make = inverted if o.to is None else interpolated
-    return report(o.output, make(o, release, given))
+    return report(o.output, make(o, release, given)._replace(skipped=given.skipped))
 
 
 def inverted(options: Options, release: "Release", given: Inputs) -> Result:
@@ -88,11 +88,8 @@ def inverted(options: Options, release: "Release", given: Inputs) -> Result:
     from rsynth_jax.sampling import samplers
 
     o = options
-    settings = {
-        "starts": o.starts,
-        "seed": o.seed,
-        "smoothness_weight": 1.0 if o.smooth is None else o.smooth,
-    }
+    smooth = 1.0 if o.smooth is None else o.smooth
+    settings = {"starts": o.starts, "seed": o.seed, "smoothness_weight": smooth}
     with monitor(len(given.images) * o.starts, o.ascent.steps, o.output.animated) as watched:
         settings |= o.ascent.settings | watched.run
         found = samplers.invert(release, given.images, given.labels, **settings)
@@ -105,20 +102,13 @@ def inverted(options: Options, release: "Release", given: Inputs) -> Result:
 
     def page(step: int, images: np.ndarray) -> Page:
         cells = np.stack([given.images, found.starts, images], axis=1)
-        return Page(cells, captions, f"given, start, {title.after(step)}").first(ROWS)
+        return Page(cells, captions, f"given, start, {title.after(step)}")
 
     share = float((found.predicted == found.predicted_given).mean())
-    return result_of(
-        found,
-        watched.seconds,
-        f"{len(each)} images, the best of {o.starts} starts each, {share:.0%} predicted as they were,",
-        {"share": share, "images": each},
-        sheet=page(title.steps, found.images),
-        frames=[page(frame.step, frame.images[kept]) for frame in watched.frames],
-        each=dict(zip(given.names, found.images, strict=True)),
-        arrays={"images": found.images, "labels": found.labels, "class_names": classes},
-        skipped=given.skipped,
-    )
+    about = f"{len(each)} images, the best of {o.starts} starts each, {share:.0%} predicted as they were,"
+    numbers = {"share": share, "images": each, "seconds": watched.seconds}
+    frames = [page(frame.step, frame.images[kept]) for frame in watched.frames]
+    return result_of(found, classes, given.names, about, numbers, page(title.steps, found.images), frames)
 
 
 def interpolated(options: Options, release: "Release", given: Inputs) -> Result:
@@ -142,23 +132,15 @@ def interpolated(options: Options, release: "Release", given: Inputs) -> Result:
     shape = (len(pairs), o.frames, *given.images.shape[1:])
     cells = np.stack([found.images.reshape(shape), found.starts.reshape(shape)], axis=1)
     names = [f"{name}-{frame:04d}" for name in given.names for frame in range(o.frames)]
-    still = Page(
+    sheet = Page(
         cells.reshape(-1, *cells.shape[2:]),
         [name for caption in captions for name in (caption, "the same in pixels")],
         f"{o.frames} frames of likeness, {o.ascent.steps} steps",
     )
     pages = [Page(cells[:, :, f], captions, f"{t:.0%}, and in pixels") for f, t in enumerate(times)]
-    return result_of(
-        found,
-        watched.seconds,
-        f"{o.frames} frames on the way of each of {len(pairs)} images",
-        {"images": each},
-        sheet=still.first(ROWS),
-        frames=[page.first(ROWS) for page in pages],
-        each=dict(zip(names, found.images, strict=True)),
-        arrays={"images": found.images, "labels": found.predicted, "class_names": classes},
-        skipped=given.skipped,
-    )
+    about = f"{o.frames} frames on the way of each of {len(pairs)} images"
+    numbers = {"images": each, "seconds": watched.seconds}
+    return result_of(found, classes, names, about, numbers, sheet, pages)
 
 
 def read_others(options: Options, given: Inputs) -> sources.Pictures:
@@ -180,14 +162,25 @@ def rows_of(columns: Mapping[str, Any], found: "Inversion", classes: np.ndarray)
 
 
 def result_of(
-    found: "Inversion", seconds: float, about: str, numbers: Mapping[str, Any], **shown: Any
+    found: "Inversion",
+    classes: np.ndarray,
+    names: Sequence[str],
+    about: str,
+    numbers: dict[str, Any],
+    sheet: Page,
+    frames: Sequence[Page],
 ) -> Result:
-    """Add the mean distances and the seconds to the numbers and to the closing line."""
+    """Add the mean distances to the numbers and to the closing line, and the images by name."""
     start = float(found.distance_start.mean())
     end = float(found.distance.mean())
-    means = {"distance_start": start, "distance": end, "seconds": seconds}
-    closing = f"{about} in {seconds:.1f} s; relative distance {start:.3f} -> {end:.3f}"
-    return Result(numbers={**numbers, **means}, closing=closing, **shown)
+    return Result(
+        sheet.first(ROWS),
+        numbers | {"distance_start": start, "distance": end},
+        f"{about} in {numbers['seconds']:.1f} s; relative distance {start:.3f} -> {end:.3f}",
+        {"images": found.images, "labels": found.predicted, "class_names": classes},
+        dict(zip(names, found.images, strict=True)),
+        [page.first(ROWS) for page in frames],
+    )
 
 
 def main() -> None:

@@ -85,7 +85,7 @@ def test_every_result_is_written_where_asked_for(folder, tmp_path):
     numbers = invert(folder, tmp_path, each=True, npz=tmp_path / "t.npz", gif=tmp_path / "a.gif")
     with np.load(tmp_path / "t.npz", allow_pickle=False) as file:
         images = file["images"]
-        assert [tiny.NAMES[label] for label in file["labels"]] == [i["class"] for i in numbers["images"]]
+        assert [tiny.NAMES[label] for label in file["labels"]] == [i["ends"] for i in numbers["images"]]
     for image, about in zip(images, numbers["images"], strict=True):
         with Pillow.open(tmp_path / "s" / f"{about['name']}.png") as picture:
             assert_array_equal(picture, image)
