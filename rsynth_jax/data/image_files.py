@@ -10,6 +10,8 @@ import numpy as np
 from PIL import Image as Pillow
 from PIL import ImageOps
 
+from rsynth_jax.storage import files
+
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 
 
@@ -19,7 +21,6 @@ def read_image(file: str | Path, size: int | None = None) -> np.ndarray:
     The image is turned upright as its EXIF tells; transparent pixels become white.
 
     Args:
-      file: its path.
       size: resize the central square to size x size (Lanczos); None keeps the image whole.
 
     Returns:
@@ -32,46 +33,32 @@ def read_image(file: str | Path, size: int | None = None) -> np.ndarray:
 
 
 def read_mask(file: str | Path, size: int | None = None) -> np.ndarray:
-    """Read a mask by the same rules: 0 where it is black or transparent, 1 where it is white.
+    """Read a mask, float32 (h, w, 1): 0 where it is black or transparent, 1 where it is white.
 
-    Args:
-      file: its path.
-      size: as `read_image`, but each value is the mean over the area of its pixel.
-
-    Returns:
-      float32 (h, w, 1) in [0, 1].
-
-    Raises:
-      ValueError: in one line, for a damaged file.
+    As `read_image`, but each value is the mean over the area of its pixel.
     """
     grey = _open(file, "black").convert("L")
     return _square(grey, size, Pillow.Resampling.BOX)[:, :, None].astype(np.float32) / np.float32(255)
 
 
-def square_bytes(image: np.ndarray, size: int) -> np.ndarray:
-    """Resize the central square of a decoded image, uint8 (h, w, 1 or 3), as `read_image` does."""
+def square_bytes(image: np.ndarray, size: int | None) -> np.ndarray:
+    """Resize the central square of a decoded image, uint8 (h, w, 1 or 3), as `read_image`; None: do not."""
+    if size is None:
+        return image
     return _square(Pillow.fromarray(image.squeeze()).convert("RGB"), size, Pillow.Resampling.LANCZOS)
 
 
 def _open(file: str | Path, paper: str) -> Pillow.Image:
-    """The file's image, `_upright`. Raises ValueError, in one line, for damage."""
-    try:
-        with Pillow.open(file) as picture:
-            return _upright(picture, paper)
-    except Exception as error:  # damage shows in many kinds: OSError, SyntaxError, struct.error ...
-        raise ValueError(f"cannot read the image {file}: {error}") from error
-
-
-def _upright(picture: Pillow.Image, paper: str) -> Pillow.Image:
     """In RGB, turned as its EXIF tells; transparent pixels show `paper`; 16 bits of grey become 8."""
-    picture = ImageOps.exif_transpose(picture)
-    if picture.mode.startswith("I"):
-        grey = np.rint(np.clip(np.asarray(picture, np.float64) / 257, 0, 255))
-        return Pillow.fromarray(grey.astype(np.uint8)).convert("RGB")
-    if picture.has_transparency_data:
-        behind = Pillow.new("RGBA", picture.size, paper)
-        picture = Pillow.alpha_composite(behind, picture.convert("RGBA"))
-    return picture.convert("RGB")
+    with files.errors_as(f"cannot read the image {file}"), Pillow.open(file) as picture:
+        picture = ImageOps.exif_transpose(picture)
+        if picture.mode.startswith("I"):
+            grey = np.rint(np.clip(np.asarray(picture, np.float64) / 257, 0, 255))
+            picture = Pillow.fromarray(grey.astype(np.uint8))
+        if picture.has_transparency_data:
+            behind = Pillow.new("RGBA", picture.size, paper)
+            picture = Pillow.alpha_composite(behind, picture.convert("RGBA"))
+        return picture.convert("RGB")
 
 
 def _square(picture: Pillow.Image, size: int | None, method: Pillow.Resampling) -> np.ndarray:

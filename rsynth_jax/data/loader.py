@@ -30,8 +30,7 @@ class Arrays(NamedTuple):
 def in_memory(dataset: Dataset, limit: int | None = None) -> Arrays:
     """Decode a labelled data set, or as many examples as fit in `limit` bytes, evenly spaced over it.
 
-    Raises:
-      ValueError: if labels are missing, or sizes differ.
+    Raises ValueError if labels are missing, or sizes differ.
     """
     dataset = labelled(dataset)
     total = len(dataset)
@@ -41,21 +40,19 @@ def in_memory(dataset: Dataset, limit: int | None = None) -> Arrays:
         dataset = dataset.take(np.arange(num) * total // num)
     if dataset.decoded is not None and dataset.labels is not None:
         return Arrays(dataset.decoded, dataset.labels)
-    images = np.empty((num, *shape), np.uint8)
-    labels = np.empty(num, np.int32)
+    arrays = Arrays(np.empty((num, *shape), np.uint8), np.empty(num, np.int32))
     for i in range(num):
         example = dataset[i]
         checks.same_size(shape, example.image.shape)
-        images[i] = example.image
-        labels[i] = example.label  # pyright: ignore[reportCallIssue, reportArgumentType]
-    return Arrays(images, labels)
+        arrays.images[i] = example.image
+        arrays.labels[i] = example.label  # pyright: ignore[reportCallIssue, reportArgumentType]
+    return arrays
 
 
 def cached(dataset: Dataset, limit: int = MEMORY) -> Dataset:
     """Return a labelled data set with its images in memory, where they fit in `limit` bytes; else as it is.
 
-    Raises:
-      ValueError: as `in_memory`.
+    Raises ValueError as `in_memory` does.
     """
     dataset = labelled(dataset)
     if dataset[0].image.size * len(dataset) > limit:
@@ -73,13 +70,18 @@ def batches(dataset: Dataset, batch_size: int, seed: int, epoch: int, start: int
     The order depends on (seed, epoch) alone, so that a resumed run reads what an uninterrupted one would;
     a data set in memory and one that is streamed have orders of their own.
     """
-    if dataset.decoded is None or dataset.labels is None:
-        yield from _streamed(dataset, batch_size, seed, epoch, start)
+    if dataset.decoded is not None and dataset.labels is not None:
+        order = np.random.default_rng((seed, epoch)).permutation(len(dataset))
+        for i in range(start, len(dataset) // batch_size):
+            chosen = order[i * batch_size : (i + 1) * batch_size]
+            yield Arrays(dataset.decoded[chosen], dataset.labels[chosen])
         return
-    order = np.random.default_rng((seed, epoch)).permutation(len(dataset))
-    for i in range(start, len(dataset) // batch_size):
-        chosen = order[i * batch_size : (i + 1) * batch_size]
-        yield Arrays(dataset.decoded[chosen], dataset.labels[chosen])
+    import grain
+
+    source: grain.MapDataset = grain.MapDataset.source(dataset)  # pyright: ignore[reportArgumentType]
+    batched = source.seed(seed + 1_000_003 * epoch).shuffle().batch(batch_size, drop_remainder=True)
+    for images, labels in batched[start:].to_iter_dataset():
+        yield Arrays(images, np.asarray(labels, np.int32))
 
 
 def batches_from(
@@ -89,13 +91,3 @@ def batches_from(
     first, start = divmod(step, len(dataset) // batch_size)
     for epoch in range(first, num_epochs):
         yield from batches(dataset, batch_size, seed, epoch, start if epoch == first else 0)
-
-
-def _streamed(dataset: Dataset, batch_size: int, seed: int, epoch: int, start: int) -> Iterator[Arrays]:
-    """The same through grain."""
-    import grain
-
-    source: grain.MapDataset = grain.MapDataset.source(dataset)  # pyright: ignore[reportArgumentType]
-    batched = source.seed(seed + 1_000_003 * epoch).shuffle().batch(batch_size, drop_remainder=True)
-    for images, labels in batched[start:].to_iter_dataset():
-        yield Arrays(images, np.asarray(labels, np.int32))

@@ -116,6 +116,8 @@ def load(
 ) -> Dataset:
     """Open a data set by its name; labels are optional.
 
+    Nothing is decoded but a single image file. Class folders are read one image of each in turn.
+
     Args:
       spec: one of
         tfds:NAME     a prepared TFDS data set, read without TensorFlow;
@@ -127,61 +129,49 @@ def load(
       data_dir: the folder of TFDS data sets; None for the default of TFDS.
       image_size: resize the central square of every image to this side.
 
-    Returns:
-      The data set. Nothing is decoded but a single image file, and class folders are read one image of
-      each in turn.
-
     Raises:
       ValueError: in one line, for a data set that cannot be found or read, or has no images.
     """
     checks.given(checks.positive, image_size=image_size)
-    kind, place, split = _parse_spec(spec, split)
-    path = Path(place).expanduser()
+    kind, place = _parse_spec(spec)
+    if split is None:
+        split = "test" if kind == "tfds" else "all"
+    name, percent = _parse_split(split)
     if kind == "tfds":
-        dataset = _from_tfds(place, split, data_dir, image_size)
+        dataset = _from_tfds(place, name, percent, data_dir, image_size)
     else:
-        dataset = _READERS[kind](path, split, image_size)
+        dataset = _READERS[kind](Path(place).expanduser(), name, percent, image_size)
     if not len(dataset):
-        raise ValueError(f"{spec} has no images in split {split!r}")
+        known = ", ".join(sorted(image_files.SUFFIXES))
+        hint = f": image files end in {known}" if kind == "folder" else ""
+        raise ValueError(f"{spec} has no images in split {split!r}{hint}")
     return dataset
 
 
 def labelled(dataset: Dataset) -> Dataset:
     """Return the examples that have a label, for training and evaluation; numbers name classes without names.
 
-    Raises:
-      ValueError: if the data set has no labels, or its labels are not numbers of its classes.
+    Raises ValueError if the data set has no labels, or its labels are not numbers of its classes.
     """
     if dataset.stored is not None:
-        names = dataset.class_names
-        if names is None:
-            numeric = dataset.stored.dtype.kind in "iu"
-            names = tuple(map(str, range(int(dataset.stored.max(initial=0)) + 1 if numeric else 1)))
+        numeric = dataset.stored.dtype.kind in "iu"
+        num = int(dataset.stored.max(initial=0)) + 1 if numeric else 1
+        names = dataset.class_names or tuple(map(str, range(num)))
         labels = _checked_labels(dataset.source, dataset.stored, len(names))[dataset.rows]
         return dataclasses.replace(dataset, class_names=names, labels=labels, stored=None)
     kept = np.ones(len(dataset), bool) if dataset.labels is None else dataset.labels >= 0
     if dataset.class_names is None or not kept.any():
-        raise ValueError(
-            f"{dataset.source} has no labels: give a folder with one folder a class, an .npz with the arrays "
-            "train_images and train_labels (images and labels for split 'all'), or tfds:NAME"
-        )
+        arrays = "train_images and train_labels (images and labels for split 'all')"
+        wanted = f"give a folder with one folder a class, an .npz with the arrays {arrays}, or tfds:NAME"
+        raise ValueError(f"{dataset.source} has no labels: {wanted}")
     return dataset if kept.all() else dataset.take(kept)
 
 
 def labels_for(dataset: Dataset, class_names: Sequence[str]) -> np.ndarray | None:
-    """Return the labels that an .npz has, as numbers of a classifier's classes.
+    """Return the labels that an .npz has, as numbers of a classifier's classes, int32 (n,).
 
-    They are matched by name where the .npz has class_names, else by number.
-
-    Args:
-      dataset: as `load` returns it, or a part of it.
-      class_names: of the classifier.
-
-    Returns:
-      int32 (n,), or None for any other data set and for an .npz without labels.
-
-    Raises:
-      ValueError: if they are not numbers of classes, or the classifier does not have such a class.
+    They are matched by name where the .npz has class_names, else by number. None for any other data set, and
+    for an .npz without labels. Raises ValueError if a label is no class, or none of the classifier's.
     """
     if dataset.stored is None:
         return None
@@ -191,34 +181,31 @@ def labels_for(dataset: Dataset, class_names: Sequence[str]) -> np.ndarray | Non
     if unknown:
         known = ", ".join(class_names)
         raise ValueError(f"{dataset.source} has images of {', '.join(unknown)}: the classes are {known}")
-    numbers = [list(class_names).index(names[label]) for label in labels[dataset.rows]]
-    return np.array(numbers, np.int32)
+    return np.array([list(class_names).index(names[label]) for label in labels[dataset.rows]], np.int32)
 
 
 def read_all(dataset: Dataset) -> Pictures:
     """Read every image into memory, and leave out the files that cannot be read.
 
-    Raises:
-      ValueError: if no image can be read, or sizes differ.
+    Raises ValueError if no image can be read, or sizes differ.
     """
-    images = []
-    names = []
+    images: dict[str, np.ndarray] = {}
     skipped = []
     for i, name in enumerate(dataset.names):
         try:
-            images.append(dataset[i].image)
-            names.append(name)
+            images[name] = dataset[i].image
         except ValueError as error:
             skipped.append(str(error))
     if not images:
         raise ValueError(skipped[0])
-    for image in images:
-        checks.same_size(images[0].shape, image.shape)
-    return Pictures(np.stack(images), tuple(names), tuple(skipped))
+    arrays = list(images.values())
+    for array in arrays:
+        checks.same_size(arrays[0].shape, array.shape)
+    return Pictures(np.stack(arrays), tuple(images), tuple(skipped))
 
 
-def _parse_spec(spec: str, split: str | None) -> tuple[str, str, str]:
-    """The kind (tfds, folder, npz or file), the place and the split."""
+def _parse_spec(spec: str) -> tuple[str, str]:
+    """The kind (tfds, folder, npz or file) and the place."""
     kind, _, place = spec.partition(":")
     if kind not in ("tfds", "folder", "npz"):
         place = spec
@@ -226,8 +213,7 @@ def _parse_spec(spec: str, split: str | None) -> tuple[str, str, str]:
         kind = "npz" if suffix == ".npz" else "file" if suffix in image_files.SUFFIXES else "folder"
     if not place:
         raise ValueError(f"cannot read {spec!r}: write an image, a folder, an .npz, or tfds:NAME")
-    default = "test" if kind == "tfds" else "all"
-    return kind, place, default if split is None else split
+    return kind, place
 
 
 def _parse_split(split: str) -> tuple[str, slice]:
@@ -252,18 +238,13 @@ def _checked_labels(source: str, labels: np.ndarray, num_classes: int) -> np.nda
     return labels.astype(np.int32)
 
 
-def _from_tfds(name: str, split: str, data_dir: str | None, size: int | None) -> Dataset:
-    """A prepared TFDS data set with the feature `image`.
-
-    A split that it does not have stands for all whose names begin so (cycle_gan: trainA and trainB), one
-    example of each in turn.
-    """
+def _from_tfds(name: str, split: str, percent: slice, data_dir: str | None, size: int | None) -> Dataset:
+    """A prepared TFDS data set. "train" of cycle_gan is trainA and trainB, one example of each in turn."""
     builder = _prepared(name, data_dir)
-    asked, percent = _parse_split(split)
     known = list(builder.info.splits)
-    splits = [s for s in known if s == asked] or [s for s in known if s.startswith(asked)]
+    splits = [s for s in known if s == split] or [s for s in known if s.startswith(split)]
     if not splits:
-        raise ValueError(f"the TFDS data set {name!r} has no split {asked!r}: it has {', '.join(known)}")
+        raise ValueError(f"the TFDS data set {name!r} has no split {split!r}: it has {', '.join(known)}")
     features = builder.info.features
     if "image" not in features:
         raise ValueError(f"the TFDS data set {name!r} has no image: it has {', '.join(features)}")
@@ -276,7 +257,7 @@ def _from_tfds(name: str, split: str, data_dir: str | None, size: int | None) ->
         i, rank = entries[row]
         example = sources[rank][i]
         label = None if class_names is None else int(example["label"])
-        return Example(_resized(example["image"], size), label)
+        return Example(image_files.square_bytes(example["image"], size), label)
 
     return Dataset(name, read, np.arange(len(entries)), class_names)
 
@@ -287,17 +268,13 @@ def _prepared(name: str, data_dir: str | None) -> Any:
         raise ValueError("tensorflow-datasets is not installed: pip install tensorflow-datasets")
     import tensorflow_datasets as tfds
 
-    try:
+    with files.errors_as(f"cannot open the TFDS data set {name!r}"):
         builder = tfds.builder(name, data_dir=data_dir)
         prepared = builder.is_prepared()
-    except Exception as error:  # TFDS raises many kinds, some several lines long
-        first = str(error).strip().partition("\n")[0]
-        raise ValueError(f"cannot open the TFDS data set {name!r}: {first}") from error
     if not prepared:
-        raise ValueError(
-            f"the TFDS data set {name!r} is not prepared in {builder.data_dir}: run "
-            f"`tfds build {name} --file_format=array_record` (needs TensorFlow), or give --data-dir"
-        )
+        build = f"run `tfds build {name} --file_format=array_record` (needs TensorFlow)"
+        place = f"{builder.data_dir}: {build}, or give --data-dir"
+        raise ValueError(f"the TFDS data set {name!r} is not prepared in {place}")
     return builder
 
 
@@ -311,23 +288,18 @@ def _tfds_class_names(builder: Any) -> tuple[str, ...] | None:
     return tuple(pair) if len(pair) == 2 else names
 
 
-def _from_folder(path: Path, split: str, size: int | None) -> Dataset:
+def _from_folder(path: Path, split: str, percent: slice, size: int | None) -> Dataset:
     """The image files of PATH/split, without labels, and of the folders in it; split "all" is PATH itself."""
-    name, percent = _parse_split(split)
-    root = path if name == "all" else path / name
+    root = path if split == "all" else path / split
     if not root.is_dir():
-        inside = f"a folder that holds {name}/, or the split 'all'"
-        wanted = "a folder of images, an .npz, or tfds:NAME" if name == "all" else inside
-        raise ValueError(f"no folder {root}: give {wanted}")
+        wanted = "images, an .npz, or tfds:NAME" if split == "all" else f"{split}/, or the split 'all'"
+        raise ValueError(f"no folder {root}: give a folder of {wanted}")
     classes = sorted(folder for folder in root.iterdir() if folder.is_dir())
-    ranked = []
+    entries = []
     for label, folder in enumerate([root, *classes], start=-1):
         found = sorted(file for file in folder.iterdir() if file.suffix.lower() in image_files.SUFFIXES)
-        ranked += [(rank, label, found[i]) for rank, i in enumerate(_part(len(found), percent))]
-    if not ranked:
-        kinds = ", ".join(sorted(image_files.SUFFIXES))
-        raise ValueError(f"{path} has no images in split {split!r}: image files end in {kinds}")
-    entries = sorted(ranked)
+        entries += [(rank, label, found[i]) for rank, i in enumerate(_part(len(found), percent))]
+    entries.sort()
     labels = np.array([label for _, label, _ in entries], np.int32)
     stems = [("" if label < 0 else f"{file.parent.name}-") + file.stem for _, label, file in entries]
     return Dataset(
@@ -340,10 +312,9 @@ def _from_folder(path: Path, split: str, size: int | None) -> Dataset:
     )
 
 
-def _from_npz(path: Path, split: str, size: int | None) -> Dataset:
+def _from_npz(path: Path, split: str, percent: slice, size: int | None) -> Dataset:
     """The arrays `train_images` and `train_labels` of the split "train", `images` and `labels` of "all"."""
-    name, percent = _parse_split(split)
-    prefix = "" if name == "all" else f"{name}_"
+    prefix = "" if split == "all" else f"{split}_"
     arrays = files.read_arrays(path, f"{prefix}images", optional=(f"{prefix}labels", "class_names"))
     images = arrays[f"{prefix}images"]
     labels = arrays.get(f"{prefix}labels")
@@ -354,24 +325,20 @@ def _from_npz(path: Path, split: str, size: int | None) -> Dataset:
     named = labels is not None and "class_names" in arrays
     return Dataset(
         str(path),
-        lambda row: Example(_resized(images[row], size)),
+        lambda row: Example(image_files.square_bytes(images[row], size)),
         _part(len(images), percent),
         tuple(map(str, arrays["class_names"])) if named else None,
         stored=labels,
     )
 
 
-def _from_file(path: Path, split: str, size: int | None) -> Dataset:
+def _from_file(path: Path, split: str, percent: slice, size: int | None) -> Dataset:
     """The one image of a file, which has no splits; it is decoded here, once."""
     if split != "all":
         raise ValueError(f"{path} is one image: it has no split {split!r}")
     example = Example(image_files.read_image(path, size))
-    return Dataset(str(path), lambda row: example, np.arange(1), stems=np.array([path.stem], np.str_))
+    stems = np.array([path.stem], np.str_)
+    return Dataset(str(path), lambda row: example, np.arange(1), stems=stems).take(_part(1, percent))
 
 
 _READERS = {"folder": _from_folder, "npz": _from_npz, "file": _from_file}
-
-
-def _resized(image: np.ndarray, size: int | None) -> np.ndarray:
-    """The central square of a decoded image at that side; the image itself for None."""
-    return image if size is None else image_files.square_bytes(image, size)
