@@ -1,4 +1,4 @@
-"""The networks (flax.linen), each a function of images in [0, 1] of any size and channel count.
+"""Networks (flax.linen): functions of images in [0, 1] of any size and channel count.
 
     model = create(Config("resnet8", num_classes=10))
     classifier = bind(model, model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3))))
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from rsynth_jax import checks
 from rsynth_jax.models import preact_resnet, resnet
-from rsynth_jax.types import Classifier, Image, no_maps
+from rsynth_jax.types import Classifier, Image, Map, no_maps
 
 ARCHITECTURES = {
     "resnet8": resnet.resnet8,
@@ -26,20 +26,17 @@ ARCHITECTURES = {
     "resnet18-imagenet": resnet.resnet18_imagenet,
     "resnet50-imagenet": resnet.resnet50_imagenet,
     "preact-resnet18": preact_resnet.preact_resnet18,
-    "wide-resnet28-10": preact_resnet.wide_resnet28_10,
-    "wide-resnet34-10": preact_resnet.wide_resnet34_10,
-    "wide-resnet70-16": preact_resnet.wide_resnet70_16,
+    "wide-resnet28-10": preact_resnet.wide_resnet(28, 10),
+    "wide-resnet34-10": preact_resnet.wide_resnet(34, 10),
+    "wide-resnet70-16": preact_resnet.wide_resnet(70, 16),
 }
-
-BLOCKS = (resnet.BasicBlock, resnet.Bottleneck, preact_resnet.PreActBlock)
-
-LAST = "Dense_0"  # what `layers.readout` calls the linear layer
-
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+LAST = "Dense_0"  # the name of the linear layer of `layers.readout`
+_BLOCKS = (resnet.BasicBlock, resnet.Bottleneck, preact_resnet.PreActBlock)
 
 
 class Config(NamedTuple):
-    """All that is needed to make a network again; plain data, so that it travels as JSON.
+    """Plain data that determines a network, stored as JSON.
 
     Attributes:
       architecture: a key of `ARCHITECTURES`.
@@ -56,35 +53,36 @@ class Config(NamedTuple):
 
 
 def create(config: Config) -> nn.Module:
-    """The module of a `Config`. Raises ValueError for an architecture or dtype that does not exist."""
+    """Make the module of a `Config`. Raises ValueError for an architecture or dtype that does not exist."""
     architecture = checks.named("architecture", config.architecture, ARCHITECTURES)
+    dtype = checks.named("dtype", config.dtype, DTYPES)
     return architecture(
-        num_classes=config.num_classes,
-        mean=tuple(config.mean),
-        std=tuple(config.std),
-        dtype=checks.named("dtype", config.dtype, DTYPES),
+        num_classes=config.num_classes, mean=tuple(config.mean), std=tuple(config.std), dtype=dtype
     )
 
 
 def readout(variables: Any) -> tuple[jax.Array, jax.Array]:
-    """The weights (d, k) and the bias (k,) of the last layer: logits = features @ weights + bias."""
+    """Return the weights (d, k) and the bias (k,) of the last layer: logits = features @ weights + bias."""
     last = variables["params"][LAST]
     return last["kernel"], last["bias"]
 
 
 def with_readout(variables: Any, other: Any) -> Any:
-    """`variables` with the last layer of `other`: the same features, read out for other classes."""
+    """Replace the last layer of `variables` by that of `other`: the same features, other classes."""
     return {**variables, "params": {**variables["params"], LAST: other["params"][LAST]}}
 
 
 def bind(model: nn.Module, variables: Any) -> Classifier:
-    """The classifier of one image: `model` with `variables` closed over, batch norm in evaluation mode."""
+    """Close over `variables`, with batch norm in evaluation mode: the classifier of one image."""
+
+    def is_map(module: nn.Module, method: str) -> bool:
+        return isinstance(module, _BLOCKS) and method == "__call__"
 
     def outputs(image: Image) -> Any:
         return model.apply(variables, image[None])
 
-    def maps(image):
-        kept = {"capture_intermediates": of_a_block, "mutable": ["intermediates"]}
+    def maps(image: Image) -> tuple[Map, ...]:
+        kept = {"capture_intermediates": is_map, "mutable": ["intermediates"]}
         found = jax.tree.leaves(model.apply(variables, image[None], **kept)[1])
         return tuple(leaf[0].astype(jnp.float32) for leaf in found) or no_maps(image)
 
@@ -96,7 +94,7 @@ def bind(model: nn.Module, variables: Any) -> Classifier:
 
 
 def precompose(classifier: Classifier, transform: Callable[[Image], Image]) -> Classifier:
-    """Classify the transformed image: transform first, then apply the network."""
+    """Transform the image, then apply the classifier."""
     return Classifier(
         logits=lambda image: classifier.logits(transform(image)),
         features=lambda image: classifier.features(transform(image)),
@@ -105,18 +103,9 @@ def precompose(classifier: Classifier, transform: Callable[[Image], Image]) -> C
 
 
 def label_of(name: str | int, class_names: Sequence[str]) -> int:
-    """Find the label of a class given by name or number.
-
-    Raises:
-      ValueError: no such class.
-    """
+    """Find the label of a class given by name or number. Raises ValueError for an unknown one."""
     labels = {str(label): label for label in range(len(class_names))}
     labels |= {known: label for label, known in enumerate(class_names)}
     if str(name) not in labels:
         raise ValueError(f"no class {str(name)!r}: give a number, or one of {', '.join(class_names)}")
     return labels[str(name)]
-
-
-def of_a_block(module: nn.Module, method: str) -> bool:
-    """Whether what this method returns is a map of `Classifier`."""
-    return isinstance(module, BLOCKS) and method == "__call__"

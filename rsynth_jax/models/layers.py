@@ -1,4 +1,4 @@
-"""What every residual network here is made of: normalisation, stems, and the readout.
+"""Layers of the networks: normalisation, stems, pooling and the readout.
 
 Paddings are symmetric, as in the networks' published PyTorch forms, not XLA's "SAME".
 """
@@ -22,31 +22,26 @@ class Outputs(NamedTuple):
 
 
 def conv(width: int, kernel: int, stride: int, dtype: Any) -> nn.Conv:
-    """A square convolution without bias, padded so that stride 1 and an odd kernel keep the size."""
+    """Make a square convolution without bias, padded so that stride 1 and an odd kernel keep the size."""
+    pads = (kernel - 1) // 2
     return nn.Conv(
-        width,
-        (kernel, kernel),
-        (stride, stride),
-        padding=(kernel - 1) // 2,
-        use_bias=False,
-        kernel_init=kaiming,
-        dtype=dtype,
+        width, (kernel, kernel), (stride, stride), pads, use_bias=False, kernel_init=kaiming, dtype=dtype
     )
 
 
 def batch_norm(module: nn.Module) -> Callable:
-    """Batch norm for `module`, in training mode exactly while the running statistics are mutable."""
+    """Make batch norms for `module`, in training mode exactly while the running statistics are mutable."""
     running = not module.is_mutable_collection("batch_stats")
     return functools.partial(nn.BatchNorm, use_running_average=running, momentum=0.9, dtype=module.dtype)
 
 
 def frozen_norm(name: str) -> nn.BatchNorm:
-    """Batch norm of a network that is never trained here, with TensorFlow's epsilon."""
+    """Make a batch norm that is never trained, with TensorFlow's epsilon."""
     return nn.BatchNorm(use_running_average=True, epsilon=1e-3, name=name)
 
 
 def resize(images: jax.Array, side: int, method: str) -> jax.Array:
-    """A square of `side` pixels in three channels: the one channel of a grey image three times over.
+    """Resize to a square of `side` pixels in three channels, a grey channel repeated.
 
     Bilinear as PyTorch and TensorFlow 2 do it, without antialiasing; bicubic (a = -0.5) with it.
     """
@@ -56,10 +51,10 @@ def resize(images: jax.Array, side: int, method: str) -> jax.Array:
 
 
 def windows(x: jax.Array, size: int, stride: int) -> list[jax.Array]:
-    """The size * size pixels of every window of `x` (n, h, w, c), one array (n, h', w', c) a pixel, unpadded.
+    """List the size * size pixels of every unpadded window of `x` (n, h, w, c), an array (n, h', w', c) each.
 
-    What is summed or maximised over them, XLA fuses into one loop with whatever stands before and after:
-    on the CPU several times as fast as its pools, ten times as fast as a convolution of c groups.
+    XLA fuses their sum or maximum with its neighbours into one loop: on the CPU several times as fast as
+    its pools, ten times as fast as a convolution of c groups.
     """
     (n, height, width, c), strides = x.shape, (1, stride, stride, 1)
     down, right = (stride * ((side - size) // stride) + 1 for side in (height, width))
@@ -68,7 +63,7 @@ def windows(x: jax.Array, size: int, stride: int) -> list[jax.Array]:
 
 
 def normalize(images: jax.Array, mean: tuple, std: tuple, dtype: Any) -> jax.Array:
-    """(images - mean) / std, a value for all channels or one for each."""
+    """Compute (images - mean) / std, a value for all channels or one for each."""
     for name, values in (("mean", mean), ("std", std)):
         if len(values) not in (1, images.shape[-1]):
             raise ValueError(f"{name} has {len(values)} values: give 1, or {images.shape[-1]}, one a channel")
@@ -76,35 +71,35 @@ def normalize(images: jax.Array, mean: tuple, std: tuple, dtype: Any) -> jax.Arr
 
 
 def max_pool(x: jax.Array) -> jax.Array:
-    """3 x 3, stride 2: the second half of the ImageNet stem."""
+    """Pool 3 x 3 with stride 2: the second half of the ImageNet stem."""
     pads = ((1, 1), (1, 1))
     return nn.max_pool(x, (3, 3), (2, 2), pads)  # pyright: ignore[reportArgumentType]  # flax says str
 
 
 class Stem(NamedTuple):
-    """The first convolution's kernel and stride, and what pools after it."""
+    """The first convolution's kernel and stride, and the pool after it."""
 
     kernel: int
     stride: int
-    pool: Callable
+    pool: Callable = lambda x: x
 
 
-CIFAR_STEM = Stem(kernel=3, stride=1, pool=lambda x: x)
+CIFAR_STEM = Stem(kernel=3, stride=1)
 IMAGENET_STEM = Stem(kernel=7, stride=2, pool=max_pool)
-STRIDED_STEM = Stem(kernel=4, stride=2, pool=lambda x: x)
-QUARTER_STEM = Stem(kernel=8, stride=4, pool=lambda x: x)
+STRIDED_STEM = Stem(kernel=4, stride=2)
+QUARTER_STEM = Stem(kernel=8, stride=4)
 
 
 def pooled(x: jax.Array) -> jax.Array:
-    """The mean over all positions, in float32."""
+    """Average over all positions, in float32."""
     return jnp.mean(x.astype(jnp.float32), axis=(1, 2))
 
 
 def readout(activation: Callable, x: jax.Array, num_classes: int) -> Outputs:
-    """The last nonlinearity, pooling and the linear layer, from the pre-activation `x`.
+    """Apply the last nonlinearity, pooling and the linear layer to the pre-activation `x`.
 
-    Logits see the true nonlinearity. Features have its values and the identity's gradient: the paper's
-    "fake ReLU", without which a unit that is off gives no direction in which to turn it on.
+    The features have the values of the true nonlinearity, which the logits use, and the identity's gradient:
+    the paper's "fake ReLU", so that a unit that is off can be turned on.
     """
     on = activation(x)
     straight_through = x + jax.lax.stop_gradient(on - x)

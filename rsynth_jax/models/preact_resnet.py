@@ -1,8 +1,4 @@
-"""Pre-activation residual networks (He et al. 2016b) and wide ones (Zagoruyko and Komodakis 2016).
-
-Both are one network at different widths and depths: a WideResNet-d-k has three stages of (d - 4) / 6
-blocks of widths 16k, 32k and 64k behind a stem of width 16.
-"""
+"""Pre-activation residual networks (He et al. 2016b) and wide ones (Zagoruyko and Komodakis 2016)."""
 
 import functools
 from typing import Any
@@ -57,12 +53,9 @@ class PreActResNet(nn.Module):
 
 
 def wide_resnet(depth: int, factor: int):
-    """The builder of WideResNet-`depth`-`factor`."""
+    """Return the builder of WideResNet-`depth`-`factor`: three stages of (depth - 4) / 6 blocks."""
     widths = (16 * factor, 32 * factor, 64 * factor)
     return functools.partial(PreActResNet, 16, widths, (depth - 4) // 6)
 
 
 preact_resnet18 = functools.partial(PreActResNet, 64, (64, 128, 256, 512), 2)
-wide_resnet28_10 = wide_resnet(28, 10)
-wide_resnet34_10 = wide_resnet(34, 10)
-wide_resnet70_16 = wide_resnet(70, 16)

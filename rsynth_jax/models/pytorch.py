@@ -2,8 +2,7 @@
 
     variables = from_state_dict(model, state)          # "_bn0.running_var" -> batch_stats/_bn0/var
 
-Only the names of the leaves need a table, and the number of axes determines the layout: OIHW becomes HWIO,
-a matrix is transposed, a vector stays.
+The number of axes determines the layout: OIHW becomes HWIO, a matrix is transposed, a vector stays.
 """
 
 from collections.abc import Mapping
@@ -19,23 +18,16 @@ from rsynth_jax.types import Variables
 
 AXES = {1: (0,), 2: (1, 0), 4: (2, 3, 1, 0)}  # number of axes -> our axes among PyTorch's
 
-_LEAVES = {
-    "kernel": "weight",
-    "scale": "weight",
-    "bias": "bias",
-    "mean": "running_mean",
-    "var": "running_var",
-}
+_NORM = {"scale": "weight", "mean": "running_mean", "var": "running_var"}
+_LEAVES = {"kernel": "weight", "bias": "bias", **_NORM}
 _UNUSED = "num_batches_tracked"  # counts the steps of training
 
-Path = tuple[str, ...]
 
-
-def paths(model: nn.Module) -> dict[str, tuple[Path, tuple[int, ...]]]:
-    """Map each key of the state dict of `model` to the path and the shape of the variable it becomes."""
+def paths(model: nn.Module) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
+    """Map each key of the state dict of `model` to the path and the shape of its variable."""
     images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
     expected = jax.eval_shape(lambda images: model.init(jax.random.key(0), images), images)
-    leaves: dict[Path, Any] = traverse_util.flatten_dict(expected)
+    leaves: dict[Any, Any] = traverse_util.flatten_dict(expected)
     return {".".join((*path[1:-1], _LEAVES[path[-1]])): (path, leaf.shape) for path, leaf in leaves.items()}
 
 
@@ -57,7 +49,6 @@ def from_state_dict(model: nn.Module, state: Mapping[str, np.ndarray]) -> Variab
 
 
 def _converted(key: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """PyTorch's array in our layout, float32, which must have `shape`."""
     ours = array.transpose(AXES.get(array.ndim, range(array.ndim)))
     if ours.shape != shape:
         raise ValueError(f"{key} is of shape {array.shape}, which does not fit {shape} of the network")

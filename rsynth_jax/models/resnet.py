@@ -1,13 +1,11 @@
-"""Residual networks (He et al. 2016), post-activation: a small one for two cores, ResNet-18 and -50.
-
-resnet18(num_classes=10).apply(variables, images).logits
-"""
+"""Residual networks (He et al. 2016), post-activation: a small one for two cores, ResNet-18 and -50."""
 
 import functools
 from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from rsynth_jax.models import layers
@@ -23,12 +21,7 @@ class BasicBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        norm = layers.batch_norm(self)
-        y = self.activation(norm()(layers.conv(self.width, 3, self.stride, self.dtype)(x)))
-        y = norm()(layers.conv(self.width, 3, 1, self.dtype)(y))
-        if x.shape != y.shape:
-            x = norm()(layers.conv(self.width, 1, self.stride, self.dtype)(x))
-        return x + y
+        return _residual(self, x, (self.width, 3, self.stride), (self.width, 3, 1))
 
 
 class Bottleneck(nn.Module):
@@ -41,13 +34,7 @@ class Bottleneck(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        norm = layers.batch_norm(self)
-        y = self.activation(norm()(layers.conv(self.width, 1, 1, self.dtype)(x)))
-        y = self.activation(norm()(layers.conv(self.width, 3, self.stride, self.dtype)(y)))
-        y = norm()(layers.conv(4 * self.width, 1, 1, self.dtype)(y))
-        if x.shape != y.shape:
-            x = norm()(layers.conv(4 * self.width, 1, self.stride, self.dtype)(x))
-        return x + y
+        return _residual(self, x, (self.width, 1, 1), (self.width, 3, self.stride), (4 * self.width, 1, 1))
 
 
 class ResNet(nn.Module):
@@ -76,12 +63,22 @@ class ResNet(nn.Module):
         return layers.readout(self.activation, x, self.num_classes)
 
 
-resnet8 = functools.partial(
-    ResNet, BasicBlock, (1, 1, 1), layers.STRIDED_STEM, activation=nn.silu
-)  # widths 64, 128, 256 behind a strided stem: 1.2 M parameters, made for two cores
-resnet8_64 = functools.partial(
-    ResNet, BasicBlock, (1, 1, 1), layers.QUARTER_STEM, activation=nn.silu
-)  # the same behind a stem of twice the stride: 64-pixel images at the cost of 32-pixel ones
+def _residual(block: BasicBlock | Bottleneck, x: jax.Array, *convolutions: tuple[int, int, int]) -> jax.Array:
+    """x, projected where the shape changes, plus convolutions (width, kernel, stride) with batch norm."""
+    norm = layers.batch_norm(block)
+    y = x
+    for index, (width, kernel, stride) in enumerate(convolutions):
+        y = block.activation(y) if index else y
+        y = norm()(layers.conv(width, kernel, stride, block.dtype)(y))
+    if x.shape != y.shape:
+        x = norm()(layers.conv(y.shape[-1], 1, block.stride, block.dtype)(x))
+    return x + y
+
+
+# widths 64, 128, 256 behind a strided stem: 1.2 M parameters, made for two cores
+resnet8 = functools.partial(ResNet, BasicBlock, (1, 1, 1), layers.STRIDED_STEM, activation=nn.silu)
+# a stem of twice the stride: 64-pixel images at the cost of 32-pixel ones
+resnet8_64 = functools.partial(ResNet, BasicBlock, (1, 1, 1), layers.QUARTER_STEM, activation=nn.silu)
 resnet18 = functools.partial(ResNet, BasicBlock, (2, 2, 2, 2), layers.CIFAR_STEM)
 resnet50 = functools.partial(ResNet, Bottleneck, (3, 4, 6, 3), layers.CIFAR_STEM)
 resnet18_imagenet = functools.partial(ResNet, BasicBlock, (2, 2, 2, 2), layers.IMAGENET_STEM)
