@@ -16,18 +16,10 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 
 
 def read_image(file: str | Path, size: int | None = None) -> np.ndarray:
-    """Read an image file of any mode: grey, palette, CMYK, 16 bits of grey.
+    """Read an image file of any mode (palette, CMYK, 16 bits of grey ...) as uint8 (h, w, 3).
 
-    The image is turned upright as its EXIF tells; transparent pixels become white.
-
-    Args:
-      size: resize the central square to size x size (Lanczos); None keeps the image whole.
-
-    Returns:
-      uint8 (h, w, 3).
-
-    Raises:
-      ValueError: in one line, for a damaged file.
+    It is turned upright as its EXIF tells; transparent pixels become white; with `size`, its central square
+    is resized to size x size (Lanczos). Raises ValueError, in one line, for a damaged file.
     """
     return _square(_open(file, "white"), size, Pillow.Resampling.LANCZOS)
 
@@ -35,7 +27,7 @@ def read_image(file: str | Path, size: int | None = None) -> np.ndarray:
 def read_mask(file: str | Path, size: int | None = None) -> np.ndarray:
     """Read a mask, float32 (h, w, 1): 0 where it is black or transparent, 1 where it is white.
 
-    As `read_image`, but each value is the mean over the area of its pixel.
+    As `read_image`, but each value of a resized mask is the mean over the area of its pixel.
     """
     grey = _open(file, "black").convert("L")
     return _square(grey, size, Pillow.Resampling.BOX)[:, :, None].astype(np.float32) / np.float32(255)

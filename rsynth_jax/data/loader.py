@@ -50,10 +50,7 @@ def in_memory(dataset: Dataset, limit: int | None = None) -> Arrays:
 
 
 def cached(dataset: Dataset, limit: int = MEMORY) -> Dataset:
-    """Return a labelled data set with its images in memory, where they fit in `limit` bytes; else as it is.
-
-    Raises ValueError as `in_memory` does.
-    """
+    """Return a labelled data set with its images in memory, if they fit in `limit` bytes; else as it is."""
     dataset = labelled(dataset)
     if dataset[0].image.size * len(dataset) > limit:
         return dataset

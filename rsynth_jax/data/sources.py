@@ -87,8 +87,7 @@ class Dataset:
 
     def take(self, chosen: slice | np.ndarray) -> "Dataset":
         """The examples of a slice, an array of numbers or a mask (n,): a view, which reads nothing."""
-        parts = {name: getattr(self, name) for name in _PER_EXAMPLE}
-        kept: dict[str, Any] = {name: part[chosen] for name, part in parts.items() if part is not None}
+        kept = {name: part[chosen] for name in _PER_EXAMPLE if (part := getattr(self, name)) is not None}
         return dataclasses.replace(self, **kept)
 
 
@@ -114,14 +113,12 @@ class Pictures(NamedTuple):
 def load(
     spec: str, split: str | None = None, data_dir: str | None = None, image_size: int | None = None
 ) -> Dataset:
-    """Open a data set by its name; labels are optional.
-
-    Nothing is decoded but a single image file. Class folders are read one image of each in turn.
+    """Open a data set by its name, labels or none; nothing is decoded but a single image file.
 
     Args:
       spec: one of
         tfds:NAME     a prepared TFDS data set, read without TensorFlow;
-        folder:PATH   the image files of PATH/split and of the class folders in it;
+        folder:PATH   the image files of PATH/split and of the class folders in it, one of each in turn;
         npz:FILE      the arrays split_images, split_labels (optional) and class_names (optional);
         PATH          a folder, an .npz or one image file.
       split: train, test or any other that the data set has, or a part such as train[:90%]; "all" is the

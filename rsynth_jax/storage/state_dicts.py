@@ -101,11 +101,12 @@ def _zip_parts(content: bytes) -> tuple[Any, Callable[[_Storage], bytes]]:
     archive = zipfile.ZipFile(io.BytesIO(content))
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
         raise ValueError("it is compressed, which PyTorch's files are not")
-    folders = [name.removesuffix("data.pkl") for name in archive.namelist() if name.endswith("/data.pkl")]
+    names = archive.namelist()
+    folders = [name.removesuffix("data.pkl") for name in names if name.endswith("/data.pkl")]
     if len(folders) != 1:
         raise ValueError(f"it holds {len(folders)} pickles, not 1")
-    (folder,) = folders
-    if f"{folder}byteorder" in archive.namelist() and archive.read(f"{folder}byteorder") != b"little":
+    folder = folders[0]
+    if f"{folder}byteorder" in names and archive.read(f"{folder}byteorder") != b"little":
         raise ValueError("its numbers are not little-endian")
     described = unpickler.read(io.BytesIO(archive.read(f"{folder}data.pkl")), _PYTORCH)
     return described, lambda storage: archive.read(f"{folder}data/{storage.key}")
@@ -153,20 +154,12 @@ _NUMPY = unpickler.Vocabulary(_ARRAYS, _storage, _with_state)
 
 def _read_ckpt(path: Path) -> StateDict:
     """A pickled tree of NumPy arrays, by path: {"AlexNet_0/Conv_0/kernel": array, ...}."""
-    tree = unpickler.read(io.BytesIO(path.read_bytes()), _NUMPY)
-    if type(tree) is not dict:
-        raise ValueError("it holds no tree of arrays")
-    flat = traverse_util.flatten_dict(tree, sep="/")
+    flat = traverse_util.flatten_dict(unpickler.read(io.BytesIO(path.read_bytes()), _NUMPY), sep="/")
     return {name: leaf for name, leaf in flat.items() if isinstance(leaf, np.ndarray)}
-
-
-def _read_npz(path: Path) -> StateDict:
-    with np.load(path, allow_pickle=False) as file:
-        return dict(file)
 
 
 _READERS: dict[str, Callable[[Path], StateDict]] = {
     ".ckpt": _read_ckpt,
-    ".npz": _read_npz,
+    ".npz": lambda path: dict(np.load(path, allow_pickle=False)),
     ".safetensors": lambda path: files.read_tensors(path).arrays,
 }

@@ -48,7 +48,7 @@ def restore_state(run: Path, like: StateT) -> StateT:
     """
     import orbax.checkpoint as ocp
 
-    if not (Path(run) / FOLDER).is_dir():
+    if not (Path(run) / FOLDER).is_dir():  # Orbax would make it
         raise ValueError(f"nothing to resume in {run}: it has no checkpoints")
     with _manager(run) as checkpoints:
         step = checkpoints.latest_step()

@@ -34,9 +34,8 @@ class Global(NamedTuple):
 def read(file: BinaryIO, vocabulary: Vocabulary) -> Any:
     """Read the pickle that starts at the file's position, and leave the position at its end.
 
-    Raises:
-      ValueError: for an opcode or a global that is not known.
-      KeyError, IndexError, TypeError, AttributeError: for a stream that is not consistent.
+    Raises ValueError for an opcode or a global that is not known; KeyError, IndexError, TypeError or
+    AttributeError for a stream that is not consistent.
     """
     machine = _Machine([], {}, vocabulary)
     for opcode, argument, position in pickletools.genops(file):
