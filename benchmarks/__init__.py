@@ -1,1 +1,1 @@
-"""What is measured, against whom; each file runs on its own: python -m benchmarks.NAME."""
+"""Measurements of speed and quality; each file is a command: python -m benchmarks.speed.ascent."""

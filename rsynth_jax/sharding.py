@@ -4,7 +4,7 @@
     state, batch = devices.replicate(state), devices.split(batch)
 
 A jitted function of such arrays runs on all devices, with no change to the function. Two cores
-that are a device each climb 1.5 times as fast as one device with two threads (benchmarks/ascent.py).
+that are a device each climb 1.5 times as fast as one device with two threads (benchmarks/speed/ascent.py).
 """
 
 from collections.abc import Callable

@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import random_weights
 import tiny
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from tiny import refused
 
-from benchmarks import drawn
 from rsynth_jax.models import alexnet, efficientnet, inception, layers, pytorch
 from rsynth_jax.storage import extractors
 
@@ -25,8 +25,8 @@ LPIPS = ROOT / "../shared/data/weights/lpips_alex.npz"
 
 NETWORKS = {"inception": inception.inception_v3(), "efficientnet-lite0": efficientnet.efficientnet_lite0()}
 SIZES = {"inception": (23_850_960, 1008, 2048), "efficientnet-lite0": (4_652_008, 1000, 1280)}
-# The last lines of benchmarks/parity.py, which PyTorch's networks computed on the weights and photos of
-# benchmarks/drawn.py: four features, four logits. AlexNet: the mean of each map.
+# The last lines of benchmarks/quality/parity.py, which PyTorch computed on the weights and photos of
+# tests/random_weights.py: four features, four logits. AlexNet: the mean of each map.
 REFERENCE = {
     "inception": [1.41899, 7.903054, 4.333459, 18.91967, 2.565316, 11.2608, 5.447689, 4.123873],
     "efficientnet-lite0": [0.5726668, 0.1609091, 0.0, 2.81727, -3.887187, -1.515574, -1.073361, 4.927102],
@@ -36,7 +36,7 @@ ALEXNET_REFERENCE = [0.7577084, 1.24578, 1.019282, 0.5201379, 0.2837349]
 
 @functools.cache
 def state(name: str) -> dict[str, np.ndarray]:
-    return drawn.state_dict(NETWORKS[name])
+    return random_weights.state_dict(NETWORKS[name])
 
 
 # ---- the networks
@@ -55,23 +55,23 @@ def test_networks_have_their_published_sizes(name):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks_compute_what_pytorchs_do(name):
     variables = pytorch.from_state_dict(NETWORKS[name], state(name))
-    logits, features = jax.jit(NETWORKS[name].apply)(variables, drawn.PHOTOS[:1])
+    logits, features = jax.jit(NETWORKS[name].apply)(variables, random_weights.PHOTOS[:1])
     values = np.concatenate([features[0, :4], logits[0, :4]])
     assert_allclose(values, REFERENCE[name], atol=1e-4 * np.abs(values).max())
 
 
 def test_alexnet_computes_what_pytorchs_does():
-    arrays = drawn.lpips()
+    arrays = random_weights.lpips()
     params = [(arrays[f"conv{index}_w"], arrays[f"conv{index}_b"]) for index in range(5)]
-    maps = alexnet.features(params, drawn.PHOTOS[0])
+    maps = alexnet.features(params, random_weights.PHOTOS[0])
     assert [each.shape[-1] for each in maps] == [64, 192, 384, 256, 256]
     assert_allclose([each.mean() for each in maps], ALEXNET_REFERENCE, rtol=1e-4)
 
 
 def test_alexnet_takes_grey_images_and_refuses_those_that_vanish_on_the_way():
-    arrays = drawn.lpips()
+    arrays = random_weights.lpips()
     params = [(arrays[f"conv{index}_w"], arrays[f"conv{index}_b"]) for index in range(5)]
-    grey = drawn.PHOTOS[0, :31, :31, :1]
+    grey = random_weights.PHOTOS[0, :31, :31, :1]
     coloured = alexnet.features(params, np.repeat(grey, 3, axis=-1))
     for ours, theirs in zip(alexnet.features(params, grey), coloured, strict=True):
         assert ours.size > 0
@@ -192,7 +192,7 @@ def test_a_classifier_is_an_extractor(tmp_path):
     with tiny.network():
         released = tiny.release(tmp_path / "c.safetensors", ("cat", "dog"))
         extractor = extractors.load(str(tmp_path / "c.safetensors"))
-        outputs = extractor.model.apply(extractor.variables, drawn.PHOTOS)
+        outputs = extractor.model.apply(extractor.variables, random_weights.PHOTOS)
     assert outputs.logits.shape == (2, 2) and outputs.features.ndim == 2
     assert jax.tree.structure(extractor.variables) == jax.tree.structure(released.variables)
 
@@ -201,7 +201,7 @@ def test_a_classifier_is_an_extractor(tmp_path):
 
 
 def test_lpips_is_read_under_either_spelling(tmp_path):
-    arrays = drawn.lpips()
+    arrays = random_weights.lpips()
     tree = {}
     for index in range(5):
         tree[f"AlexNet_0/Conv_{index}/kernel"] = arrays[f"conv{index}_w"]
@@ -217,7 +217,7 @@ def test_lpips_is_read_under_either_spelling(tmp_path):
 
 @pytest.mark.parametrize("change", [{"lin3": None}, {"conv1_w": np.zeros((5, 5, 192, 64), np.float32)}])
 def test_what_is_not_lpips_is_refused_by_the_first_that_differs(tmp_path, change):
-    arrays = {key: array for key, array in (drawn.lpips() | change).items() if array is not None}
+    arrays = {key: array for key, array in (random_weights.lpips() | change).items() if array is not None}
     np.savez(tmp_path / "a.npz", **arrays)
     with refused(match=f"does not hold LPIPS: {next(iter(change))} is "):
         extractors.load_lpips(tmp_path / "a.npz")

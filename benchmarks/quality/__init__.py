@@ -1,0 +1,1 @@
+"""Quality of the images and robustness of the classifiers."""
