@@ -1,0 +1,71 @@
+"""What a notebook calls: every task from arrays to arrays, and each measure, in one line."""
+
+import numpy as np
+import pytest
+import tiny
+
+import rsynth_jax as rs
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (3, *tiny.SHAPE), np.uint8)
+MASK = np.zeros((*tiny.SHAPE[:2], 1), np.float32)
+MASK[4:12, 4:12] = 1
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory, networks):
+    """Loaded by its path, as a user's own classifier is."""
+    path = tmp_path_factory.mktemp("release") / "c.safetensors"
+    tiny.release(path, tiny.NAMES, "linear")
+    return rs.load(path)
+
+
+TASKS = {
+    "generate": (lambda r: rs.generate(r, "cat", num=3, seed=0, num_steps=2), IMAGES.shape),
+    "inpaint": (lambda r: rs.inpaint(r, IMAGES, MASK, "dog", num_steps=2), IMAGES.shape),
+    "superresolve": (lambda r: rs.superresolve(r, IMAGES[:, :8, :8], factor=2, num_steps=2), IMAGES.shape),
+    "translate": (lambda r: rs.translate(r, IMAGES, "dog", num_steps=2), IMAGES.shape),
+    "paint": (lambda r: rs.paint(r, IMAGES, [rs.Stroke(MASK, 1)], num_steps=2), IMAGES.shape),
+    "sketch": (lambda r: rs.sketch(r, IMAGES, "dog", num_steps=2), IMAGES.shape),
+    "refine": (lambda r: rs.refine(r, IMAGES, num_steps=2), IMAGES.shape),
+    "invert": (lambda r: rs.invert(r, IMAGES, starts=2, num_steps=2), IMAGES.shape),
+    "interpolate": (
+        lambda r: rs.interpolate(r, IMAGES, IMAGES[::-1], frames=2, num_steps=2),
+        (6, *tiny.SHAPE),
+    ),
+    "visualize": (lambda r: rs.visualize(r, [0, 5], starts=2, num_steps=2), (2, 2, *tiny.SHAPE)),
+}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_returns_its_images(release, name):
+    task, shape = TASKS[name]
+    images = task(release)
+    assert images.dtype == np.uint8 and images.shape == shape
+
+
+def test_evaluation_says_which_images_are_classified_correctly(release):
+    labels = np.array([0, 1, 2])
+    found = rs.evaluate(release, IMAGES, labels)
+    assert found.clean.shape == (3,) and found.clean.dtype == bool
+    assert (found.robust <= found.clean).all()
+
+
+def test_scores_compare_two_sets(release, tmp_path):
+    tiny.release(tmp_path / "c.safetensors", tiny.NAMES, "linear")
+    many = RNG.integers(0, 256, (8, *tiny.SHAPE), np.uint8)
+    scores = rs.score(many, many, features=str(tmp_path / "c.safetensors"))
+    assert scores["fd"].value == pytest.approx(0, abs=1e-3)
+    assert scores["precision"].value == scores["recall"].value == 1
+
+
+def test_detection_is_an_area_under_a_curve(release):
+    estimate = rs.detect(release, IMAGES, IMAGES)
+    assert estimate.low <= estimate.value <= estimate.high
+    assert estimate.value == pytest.approx(0.5)
+
+
+def test_every_export_exists_and_nothing_else_does():
+    assert all(callable(getattr(rs, name)) for name in rs.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        rs.nothing  # noqa: B018
