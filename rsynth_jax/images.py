@@ -1,4 +1,4 @@
-"""What can be done to one image with arrays alone.
+"""Array functions of one image.
 
 thumbnail = downsample(image, 4)
 start = harmonic_fill(image, mask)
@@ -48,7 +48,7 @@ def fill(image: Image, hole: Mask) -> Image:
 
 
 def neighbors(image: Image) -> Image:
-    """The mean of every pixel's four neighbours; at an edge the pixel itself stands for the missing one."""
+    """Average every pixel's four neighbours; at an edge the pixel itself replaces the missing one."""
     wide = jnp.pad(image, ((1, 1), (1, 1), (0, 0)), mode="edge")
     return (wide[:-2, 1:-1] + wide[2:, 1:-1] + wide[1:-1, :-2] + wide[1:-1, 2:]) / 4
 
@@ -60,7 +60,8 @@ def harmonic_fill(image: Image, missing: Weights) -> Image:
     where it is 1, so that no extremum lies inside, and a blend between. With x = fill + s z and s^2 = w,
     (1 - s neighbors s) z = s (neighbors(fill) - fill) is symmetric: conjugate gradients solve it.
     """
-    filled, root = fill(image, missing >= 1), jnp.sqrt(missing)
+    filled = fill(image, missing >= 1)
+    root = jnp.sqrt(missing)
     slope = root * (neighbors(filled) - filled)
     film, _ = jax.scipy.sparse.linalg.cg(lambda z: z - root * neighbors(root * z), slope, maxiter=ROUNDS)
     return filled + root * film

@@ -1,7 +1,7 @@
-"""The words of the house: what an image, an objective, a projection and a classifier are.
+"""The types that all modules share: images, objectives, projections, classifiers.
 
-Every library function speaks of ONE image; a batch is `jax.vmap`'s business. The plural names
-(`Images`, `Labels`) stand only where a batch is the point: batch losses, training, storage.
+A library function takes ONE image, and `jax.vmap` makes the batch. The plural types (`Images`, `Labels`) are
+used only by batch losses, training, sampling and storage.
 """
 
 from collections.abc import Callable

@@ -21,14 +21,14 @@ CHUNK = 10  # steps a program at most: enough to hide the host, few enough to un
 
 
 class AscentState(NamedTuple):
-    """Where the ascent stands. Every ascent's state has at least an `image`: its answer so far."""
+    """The image and the optimizer's state. The state of every ascent has an `image`: its result so far."""
 
     image: Image
     opt_state: optax.OptState
 
 
 class AscentInfo(NamedTuple):
-    """What a step saw at the image it stood on, before it moved."""
+    """The objective and the norm of its gradient at the image before the step."""
 
     value: Scalar
     grad_norm: Scalar
@@ -86,10 +86,10 @@ class BestState(NamedTuple):
 
 
 def best_so_far(ascent: Ascent) -> Ascent:
-    """Answer with the best image measured instead of the last one reached.
+    """Return the best image measured instead of the last one reached.
 
-    A step measures the image it stands on, so T steps choose among x_0 ... x_{T-1}: ask for one step
-    more to have x_T judged too.
+    A step measures the image before it moves, so T steps choose among x_0 ... x_{T-1}; one more step
+    includes x_T.
     """
 
     def init(image: Image) -> BestState:
@@ -113,9 +113,9 @@ class StoppedState(NamedTuple):
 
 
 def stop_when(done: Callable[[Image], Scalar], ascent: Ascent) -> Ascent:
-    """Stay at the first image for which `done` holds.
+    """Stop at the first image for which `done` holds.
 
-    A step looks before it moves; where it measures the same network at the same image, XLA does so once.
+    A step tests the image before it moves; XLA merges equal passes of one network on one image.
     """
 
     def init(image: Image) -> StoppedState:
@@ -132,7 +132,7 @@ def stop_when(done: Callable[[Image], Scalar], ascent: Ascent) -> Ascent:
 
 
 class KeyedState(NamedTuple):
-    """The image, the key of the steps to come, and the drawn ascents' own state."""
+    """The image, the key of the next steps, and the state of the wrapped ascents."""
 
     image: Image
     key: Key

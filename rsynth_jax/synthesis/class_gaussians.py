@@ -1,4 +1,4 @@
-"""Where generation starts: a Gaussian for each class, kept in low-rank form.
+"""A Gaussian for each class in low-rank form: where generation starts.
 
     gaussians = fit(images, labels, num_classes=10, factor=2, share=0.95)
     start = sample(key, gaussians, label, (32, 32, 3))
@@ -33,7 +33,7 @@ class ClassGaussians(NamedTuple):
     components: Float[jax.Array | np.ndarray, "k m h w c"]
 
 
-def principal_components(centered: np.ndarray, share: float) -> np.ndarray:
+def _principal_components(centered: np.ndarray, share: float) -> np.ndarray:
     """Rows C with C^T C = X^T X / n up to the left-out variance, for the rows X (float64)."""
     _, deviations, directions = np.linalg.svd(centered / np.sqrt(len(centered)), full_matrices=False)
     held = np.cumsum(deviations**2)
@@ -41,7 +41,7 @@ def principal_components(centered: np.ndarray, share: float) -> np.ndarray:
     return deviations[:rank, None] * directions[:rank]
 
 
-def block_means(images: np.ndarray, factor: int) -> np.ndarray:
+def _block_means(images: np.ndarray, factor: int) -> np.ndarray:
     """`images.downsample` for a whole data set in bytes, one batch of float64 at a time."""
     num, height, width, channels = images.shape
     shape = (num, height // factor, factor, width // factor, factor, channels)
@@ -55,7 +55,7 @@ def fit(
     factor: int,
     share: float,
 ) -> ClassGaussians:
-    """The class Gaussians of *training* images (the paper fitted its own on test images).
+    """Fit the class Gaussians to *training* images (the paper fitted its own to test images).
 
     Args:
       images: bytes; labels: their classes, each with at least two images.
@@ -65,25 +65,27 @@ def fit(
     height, width, _ = images.shape[1:]
     if height % factor or width % factor:
         raise ValueError(f"images of {height} x {width} do not divide into blocks of {factor}")
-    means, components = [], []
+    means = []
+    components = []
     for label in range(num_classes):
-        low = block_means(images[labels == label], factor)
+        low = _block_means(images[labels == label], factor)
         if len(low) < 2:
             raise ValueError(f"class {label} has {len(low)} training images: seeds need at least 2")
         rows = low.reshape(len(low), -1)
         means.append(low.mean(axis=0))
-        components.append(principal_components(rows - rows.mean(axis=0), share).reshape(-1, *low.shape[1:]))
+        components.append(_principal_components(rows - rows.mean(axis=0), share).reshape(-1, *low.shape[1:]))
     most = max(map(len, components))
     padded = [np.pad(c, ((0, most - len(c)), (0, 0), (0, 0), (0, 0))) for c in components]
     return ClassGaussians(np.stack(means).astype(np.float32), np.stack(padded).astype(np.float32))
 
 
 def sample(key: Key, gaussians: ClassGaussians, label: Label, shape: tuple[int, int, int]) -> Image:
-    """One seed of class `label`: drawn at low resolution, then resized (bilinear) to `shape`.
+    """Draw from the Gaussian of class `label` at low resolution, resized (bilinear) to `shape`.
 
     Not clipped: the ascent's own projection does that.
     """
-    mean, components = jnp.asarray(gaussians.mean)[label], jnp.asarray(gaussians.components)[label]
+    mean = jnp.asarray(gaussians.mean)[label]
+    components = jnp.asarray(gaussians.components)[label]
     z = jax.random.normal(key, components.shape[:1], components.dtype)
     low = mean + jnp.tensordot(z, components, axes=1)
     return jax.image.resize(low, shape, "linear")
@@ -97,16 +99,17 @@ def with_temperature(gaussians: ClassGaussians, temperature: float) -> ClassGaus
 def conditional_mean(
     gaussians: ClassGaussians, label: Label, image: Image, known: Weights, variance: float
 ) -> Image:
-    """What a class leads one to expect of an image of which some is known: E[x0 | x0 + noise on `known`].
+    """Compute the mean of a class's Gaussian given the known pixels of an image.
 
     x0 = mu + C'z, z ~ N(0, I), and the known pixels, K = diag(known), are seen through noise of `variance`,
-    which stands for what the components leave out: z = (C K C' + variance I)^-1 C K (image - mu).
+    for what the components leave out: z = (C K C' + variance I)^-1 C K (image - mu).
     """
     mean = jax.image.resize(jnp.asarray(gaussians.mean)[label], image.shape, "linear")
     components = jnp.asarray(gaussians.components)[label]
     components = jax.image.resize(components, (len(components), *image.shape), "linear")
-    rows, seen = components.reshape(len(components), -1), (known * components).reshape(len(components), -1)
-    spread = jnp.matmul(seen, rows.T, precision="highest") + variance * jnp.eye(len(rows))
-    factor = jax.scipy.linalg.cho_factor(spread)
-    z = jax.scipy.linalg.cho_solve(factor, jnp.matmul(seen, (image - mean).ravel(), precision="highest"))
+    rows = components.reshape(len(components), -1)
+    observed = (known * components).reshape(len(components), -1)
+    covariance = jnp.matmul(observed, rows.T, precision="highest") + variance * jnp.eye(len(rows))
+    factor = jax.scipy.linalg.cho_factor(covariance)
+    z = jax.scipy.linalg.cho_solve(factor, jnp.matmul(observed, (image - mean).ravel(), precision="highest"))
     return mean + jnp.tensordot(z, components, axes=1)

@@ -96,7 +96,7 @@ def dlr_targeted(classifier: Classifier, target: Label, label: Label) -> Objecti
 
 
 def _logit_range(logits: Logits, ranks: tuple[int, ...]) -> Scalar:
-    """The largest logit minus the mean of those of the given ranks, from 0; 1 for fewer classes."""
+    """The largest logit minus the mean of the logits of the given ranks (0 is the largest); 1 for fewer."""
     if logits.size <= max(ranks):
         return jnp.ones((), logits.dtype)
     top, _ = jax.lax.top_k(logits, max(ranks) + 1)

@@ -3,7 +3,7 @@
     optimizer = optax.chain(reparameterized(fourier(image.shape)), steepest(L2, 0.2))
 
 A step dz = decode'(gradient) moves the image by decode(decode'(gradient)), so a parameterization is a
-transform of gradients: the ascent, its projections and its start stay those of the image.
+transform of gradients: the ascent, its projections and its start are unchanged.
 """
 
 from collections.abc import Callable

@@ -43,7 +43,7 @@ def ball_in_box(center: Image, radius: float, lower: Bound = 0.0, upper: Bound =
     A pixel whose bounds are one value keeps it, to the last bit.
 
     The conditions of Karush, Kuhn and Tucker give x(t) = clip(center + t (image - center)) with the
-    largest t in [0, 1] that stays in the ball; |x(t) - center| never falls as t rises, so bisection
+    largest t in [0, 1] that stays in the ball; |x(t) - center| is monotone in t, so bisection
     finds t, here to the last bit of float32. `chain(l2_ball, box)` ends in the same set, not at its
     nearest point.
     """
@@ -56,13 +56,13 @@ def ball_in_box(center: Image, radius: float, lower: Bound = 0.0, upper: Bound =
         def fits(t: Scalar) -> Scalar:
             return jnp.linalg.norm((at(image, t) - center).ravel()) <= radius
 
-        zero, two = jnp.zeros((), image.dtype), jnp.full((), 2.0, image.dtype)  # the first middle is t = 1
-        return at(image, jnp.minimum(last(fits, zero, two), 1.0))
+        two = jnp.full((), 2.0, image.dtype)  # the first middle is t = 1
+        return at(image, jnp.minimum(_last(fits, jnp.zeros_like(two), two), 1.0))
 
     return project
 
 
-def last(fits: Callable, inside: jax.Array, outside: jax.Array) -> jax.Array:
+def _last(fits: Callable, inside: jax.Array, outside: jax.Array) -> jax.Array:
     """The largest t, elementwise, for which a monotone `fits` still holds: between `inside` and `outside`."""
 
     def halve(_, ends):
@@ -98,7 +98,7 @@ def low_resolution_in_box(low: Image, factor: int) -> Projection:
     """The exact projection onto `low_resolution` ∩ [0, 1]^d, for `low` in the box.
 
     The nearest point of a block is clip(x + t) for the one t, a number a block and channel, that gives it
-    its mean; the mean never falls as t rises, so bisection finds it.
+    its mean; the mean is monotone in t, so bisection finds it.
     """
     clip = box()
 
@@ -107,7 +107,7 @@ def low_resolution_in_box(low: Image, factor: int) -> Projection:
             return downsample(clip(image + upsample(t, factor)), factor) <= low
 
         lowest, highest = (jnp.full_like(low, end) for end in (-jnp.max(image), 1 - jnp.min(image)))
-        return clip(image + upsample(last(fits, lowest, highest), factor))
+        return clip(image + upsample(_last(fits, lowest, highest), factor))
 
     return project
 
@@ -118,9 +118,9 @@ def resampled(low: Image, shape: tuple[int, int], method: str) -> Projection:
     Of "linear", "cubic", "lanczos3" and "lanczos5", which low-pass first. A resize is R x C' with a matrix
     for the rows and one for the columns, so the nearest point is x + R+ (low - R x C') C+'.
     """
-    rows, columns = (resizing(*sides, method) for sides in zip(shape, low.shape[:2], strict=True))
+    rows, columns = (_resizing(*sides, method) for sides in zip(shape, low.shape[:2], strict=True))
     back = jnp.linalg.pinv(rows), jnp.linalg.pinv(columns)
-    return lambda image: image + through(back, low - through((rows, columns), image))
+    return lambda image: image + _through(back, low - _through((rows, columns), image))
 
 
 def resampled_in_box(low: Image, shape: tuple[int, int], method: str, rounds: int = 100) -> Projection:
@@ -130,18 +130,20 @@ def resampled_in_box(low: Image, shape: tuple[int, int], method: str, rounds: in
     the right A; Nesterov's ascent on the concave dual finds t, begun anew where its momentum points down
     (O'Donoghue & Candes 2015). Its error shrinks with the rounds, slowly where `low` is barely within reach.
     """
-    pairs = [rowspace(resizing(*sides, method)) for sides in zip(shape, low.shape[:2], strict=True)]
+    pairs = [_rowspace(_resizing(*sides, method)) for sides in zip(shape, low.shape[:2], strict=True)]
     across, whiten = zip(*pairs, strict=True)
-    back, wanted, clip = tuple(matrix.T for matrix in across), through(whiten, low), box()
+    back = tuple(matrix.T for matrix in across)
+    wanted = _through(whiten, low)
+    clip = box()
 
     def project(image: Image) -> Image:
         def at(t: Image) -> Image:
-            return clip(image + through(back, t))
+            return clip(image + _through(back, t))
 
         def climb(_, carry):
             t, before, age = carry
             ahead = t + age / (age + 3) * (t - before)
-            slope = wanted - through(across, at(ahead))
+            slope = wanted - _through(across, at(ahead))
             after = ahead + slope
             return after, t, jnp.where(jnp.sum(slope * (after - t)) < 0, 0.0, age + 1)
 
@@ -151,17 +153,17 @@ def resampled_in_box(low: Image, shape: tuple[int, int], method: str, rounds: in
     return project
 
 
-def through(matrices: Sequence[jax.Array], image: Image) -> Image:
+def _through(matrices: Sequence[jax.Array], image: Image) -> Image:
     """R x C': a matrix for the rows and one for the columns."""
     return jnp.einsum("ih,hwc,jw->ijc", matrices[0], image, matrices[1], precision="highest")
 
 
-def resizing(length: int, shorter: int, method: str) -> jax.Array:
+def _resizing(length: int, shorter: int, method: str) -> jax.Array:
     """The matrix (shorter, length) by which `jax.image.resize` resizes a column."""
     return jax.image.resize(jnp.eye(length), (shorter, length), method)
 
 
-def rowspace(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _rowspace(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
     """(Q, W) with orthonormal rows Q = W matrix."""
     basis, triangle = jnp.linalg.qr(matrix.T)
     return basis.T, jnp.linalg.inv(triangle).T

@@ -84,7 +84,7 @@ def jittered(task_fn: TaskFn, optimizer: optax.GradientTransformation, max_shift
 
 
 def best_of(ascent_fn: AscentFn) -> AscentFn:
-    """Answer with the best image measured on the way, not with the last one."""
+    """Return the best image measured, not the last one."""
 
     def climb(classifier: Classifier, *inputs) -> tuple[Image, Ascent]:
         start, inner = ascent_fn(classifier, *inputs)
@@ -141,7 +141,7 @@ def inpaint(
     objective: ClassObjective = objectives.logit,
     radius: float = 1.5,
 ) -> Task:
-    """Fill the hole so that the image looks like `label`; known pixels are kept exactly.
+    """Fill the hole so that the image is classified as `label`; known pixels are kept exactly.
 
     Between 0 (known) and 1 (hole) `missing` says how much of the result is new. The paper penalizes the
     change of known pixels (weight 10, radius 21.6); here the set is the ball around `start` within the box
