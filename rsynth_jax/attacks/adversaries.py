@@ -1,9 +1,7 @@
-"""Adversaries of training: the same ascent, of a loss inside a small ball around one clean image.
+"""Adversaries of training: an ascent of a loss inside a small ball around one clean image.
 
-    adversary = pgd(Threat(L2, epsilon=0.5), Steps(step_size=0.1, num_steps=20))
-    adversarial = adversary(key, classifier, image, label)
-
-An `Adversary` takes one image and a bound classifier, whose batch norm is in evaluation mode.
+adversary = pgd(Threat(L2, epsilon=0.5), Steps(step_size=0.1, num_steps=20))
+adversarial = adversary(key, classifier, image, label)        # batch norm in evaluation mode
 """
 
 from collections.abc import Callable
@@ -44,7 +42,6 @@ def trades(threat: Threat, steps: Steps) -> Adversary:
 
 
 def _climb(threat: Threat, steps: Steps, objective: Objective, image: Image, start: Image) -> Image:
-    """Steepest ascent of `objective` from `start`, within the threat around `image`."""
     optimizer = ascent.steepest(threat.norm, steps.step_size)
     climb = ascent.projected_gradient_ascent(objective, allowed(threat, image), optimizer)
     return ascent.run(climb, start, steps.num_steps)[0]

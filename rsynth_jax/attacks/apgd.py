@@ -2,9 +2,9 @@
 
     ascent = auto_pgd(cross_entropy(classifier, label), allowed(threat, image), L2, 0.5, num_steps=100)
 
-An `Ascent` as any other: it measures the current image, then moves. The step size starts at 2 epsilon. At the
-checkpoints of a shrinking schedule it is halved, and the ascent goes back to the best image, where fewer than
-`RHO` of the steps since the last checkpoint went up, or where neither step size nor best value changed.
+Each step measures the current image, then moves. The step size starts at 2 epsilon. At the checkpoints of a
+shrinking schedule it is halved, and the ascent returns to the best image, where at most `RHO` of the steps
+since the last checkpoint increased the objective, or where neither step size nor best value changed.
 """
 
 from typing import Any, NamedTuple
@@ -17,11 +17,11 @@ from rsynth_jax.synthesis.norms import Norm
 from rsynth_jax.types import Image, Objective, Projection, Scalar
 
 RHO = 0.75  # paper, sec. 3.3
-MOMENTUM = 0.75  # paper, eq. 1: the share of the new step
+MOMENTUM = 0.75  # paper, eq. 1: the weight of the new step
 FIRST, SHRINK, LEAST = 0.22, 0.03, 0.06  # the schedule, in shares of the steps: paper, sec. 3.2
 
 
-class Peak(NamedTuple):
+class _Peak(NamedTuple):
     """The best image so far, its value and its gradient."""
 
     image: Image
@@ -29,25 +29,17 @@ class Peak(NamedTuple):
     grad: Image
 
 
-class Window(NamedTuple):
-    """The steps since the last checkpoint.
+class _Window(NamedTuple):
+    """The steps since the last checkpoint."""
 
-    Attributes:
-      length: steps from one checkpoint to the next.
-      steps: taken so far.
-      rises: how many of them went up.
-      value: the best value at the last checkpoint.
-      halved: whether the step size was halved there.
-    """
-
-    length: Scalar
-    steps: Scalar
-    rises: Scalar
-    value: Scalar
-    halved: Scalar
+    length: Scalar  # steps from one checkpoint to the next
+    steps: Scalar  # taken so far
+    rises: Scalar  # how many of them increased the objective
+    value: Scalar  # the best value at the last checkpoint
+    halved: Scalar  # whether the step size was halved there
 
 
-class AutoState(NamedTuple):
+class _State(NamedTuple):
     """The current and the previous image, the last measured value, the step size and the history."""
 
     image: Image
@@ -55,32 +47,26 @@ class AutoState(NamedTuple):
     value: Scalar
     step_size: Scalar
     moves: Scalar
-    peak: Peak
-    window: Window
+    peak: _Peak
+    window: _Window
 
 
 def auto_pgd(
     objective: Objective, projection: Projection, norm: Norm, epsilon: float, num_steps: int
 ) -> Ascent:
-    """The parameter-free ascent for a budget of `num_steps`, in the steepest direction of `norm`."""
+    """Build the parameter-free ascent for a budget of `num_steps`, in the steepest direction of `norm`."""
     longest, shrink, least = (max(int(share * num_steps), 1) for share in (FIRST, SHRINK, LEAST))
 
-    def init(image: Image) -> AutoState:
+    def init(image: Image) -> _State:
         image = projection(image)
         low = jnp.full((), -jnp.inf, image.dtype)
         zero = jnp.zeros((), image.dtype)
         length = jnp.asarray(longest, image.dtype)
-        return AutoState(
-            image=image,
-            previous=image,
-            value=low,
-            step_size=jnp.asarray(2 * epsilon, image.dtype),
-            moves=jnp.int32(0),
-            peak=Peak(image, low, image),
-            window=Window(length, zero, zero, value=low, halved=jnp.bool_(True)),
-        )
+        step_size = jnp.asarray(2 * epsilon, image.dtype)
+        window = _Window(length, zero, zero, value=low, halved=jnp.bool_(True))
+        return _State(image, image, low, step_size, jnp.int32(0), _Peak(image, low, image), window)
 
-    def step(state: AutoState) -> tuple[AutoState, AscentInfo]:
+    def step(state: _State) -> tuple[_State, AscentInfo]:
         grad, measured = _measure(objective, state)
         info = AscentInfo(measured.value, jnp.linalg.norm(grad.ravel()))
         grad, checked = _check(shrink, least, grad, measured)
@@ -90,10 +76,10 @@ def auto_pgd(
     return Ascent(init, step)
 
 
-def _measure(objective: Objective, state: AutoState) -> tuple[Image, AutoState]:
+def _measure(objective: Objective, state: _State) -> tuple[Image, _State]:
     """The gradient at the image, and the state with its value counted."""
     value, grad = jax.value_and_grad(objective)(state.image)
-    peak = select(value > state.peak.value, Peak(state.image, value, grad), state.peak)
+    peak = select(value > state.peak.value, _Peak(state.image, value, grad), state.peak)
     window = state.window
     rises = window.rises + jnp.where(value > state.value, 1.0, 0.0)
     counted = window._replace(steps=window.steps + 1, rises=rises)
@@ -101,27 +87,22 @@ def _measure(objective: Objective, state: AutoState) -> tuple[Image, AutoState]:
     return grad, state._replace(value=value, peak=peak, window=window)
 
 
-def _due(window: Window, peak: Peak) -> Scalar:
-    """Whether a full window calls for a smaller step: conditions 1 and 2 of the paper's sec. 3.2."""
-    few = window.rises <= RHO * window.length
-    stuck = ~window.halved & (peak.value <= window.value)
-    return few | stuck
-
-
-def _check(shrink: int, least: int, grad: Image, state: AutoState) -> tuple[Image, AutoState]:
-    """At a checkpoint: halve the step size and go back to the peak where that is due."""
+def _check(shrink: int, least: int, grad: Image, state: _State) -> tuple[Image, _State]:
+    """At a checkpoint: halve the step size and return to the peak by conditions 1 and 2 of sec. 3.2."""
     window, peak = state.window, state.peak
     full = window.steps == window.length
-    halve = full & _due(window, peak)
+    few = window.rises <= RHO * window.length
+    stuck = ~window.halved & (peak.value <= window.value)
+    halve = full & (few | stuck)
     length = jnp.maximum(window.length - shrink, least)
     zero = jnp.zeros((), length.dtype)
-    fresh = Window(length, zero, zero, peak.value, halve)
+    fresh = _Window(length, zero, zero, peak.value, halve)
     image, grad = select(halve, (peak.image, peak.grad), (state.image, grad))
     step_size = jnp.where(halve, state.step_size / 2, state.step_size)
     return grad, state._replace(image=image, step_size=step_size, window=select(full, fresh, window))
 
 
-def _move(projection: Projection, norm: Norm, grad: Image, state: AutoState) -> Image:
+def _move(projection: Projection, norm: Norm, grad: Image, state: _State) -> Image:
     """z = P(x + step * direction), then P(x + a (z - x) + (1 - a)(x - previous)) (paper, eq. 1)."""
     image = state.image
     unit = steepest(norm, 1.0)

@@ -23,6 +23,8 @@ from rsynth_jax.images import decode
 from rsynth_jax.models import bind
 from rsynth_jax.types import Bytes, Image, Key, Logits, Variables
 
+Callback = Callable[[Attack, int, int, int], None]  # an attack, and the three counts of `runner.Callback`
+
 
 class Evaluation(NamedTuple):
     """Which of n images are classified correctly.
@@ -30,7 +32,7 @@ class Evaluation(NamedTuple):
     Attributes:
       clean: before any attack, bool (n,).
       remaining: after each attack and all before it, bool (n,) each.
-      seconds: that the clean predictions took, then each attack, compilation included.
+      seconds: of the clean predictions, then of each attack, compilation included.
     """
 
     clean: Bool[np.ndarray, " n"]
@@ -39,11 +41,8 @@ class Evaluation(NamedTuple):
 
     @property
     def robust(self) -> Bool[np.ndarray, " n"]:
-        """Which images withstand every attack, bool (n,)."""
+        """Which images are correct under every attack, bool (n,)."""
         return (self.clean, *self.remaining)[-1]
-
-
-Callback = Callable[[Attack, int, int, int], None]  # an attack, and the three counts of `runner.Callback`
 
 
 def evaluate(
@@ -60,37 +59,26 @@ def evaluate(
 ) -> Evaluation:
     """Classify the images, then attack those still classified correctly, one attack after the other.
 
-    An image counts as lost once any attempt finds a misclassified image within the threat.
-
-    Args:
-      model: the network.
-      variables: its parameters and batch statistics.
-      images: uint8 (n, h, w, c).
-      labels: int (n,), in [0, k).
-      threat: by which the attacks' images are checked.
-      attacks: in order, as `autoattack.standard` or `autoattack.pgd` return them; none for clean accuracy.
-      key: of the attacks' draws. The result does not depend on the batches.
-      batch_size: images, or attempts of an attack, in one batch.
-      callback: called as each attack proceeds.
+    The images uint8 (n, h, w, c) have labels in [0, k). `attacks` are `autoattack.standard`, or any sequence;
+    none for clean accuracy. The attacks draw from `key`: the result does not depend on `batch_size`.
     """
     began = time.perf_counter()
     logits = predict_logits(model, variables, images, batch_size)
     examples = Examples(images, labels, logits)
-    clean = remaining = correct(logits, labels)
+    clean = correct(logits, labels)
     found = Evaluation(clean, (), (time.perf_counter() - began,))
     for attack in attacks:
         began = time.perf_counter()
         runner = make_runner(model, threat, attack)
         progress = None if callback is None else functools.partial(callback, attack)
-        result = run_attack(runner, variables, key, examples, remaining, batch_size, progress)
-        remaining = remaining & ~result.broken
-        seconds = (*found.seconds, time.perf_counter() - began)
-        found = Evaluation(clean, (*found.remaining, remaining), seconds)
+        result = run_attack(runner, variables, key, examples, found.robust, batch_size, progress)
+        remaining = (*found.remaining, found.robust & ~result.broken)
+        found = Evaluation(clean, remaining, (*found.seconds, time.perf_counter() - began))
     return found
 
 
 def correct(logits: Array | np.ndarray, labels: Array | np.ndarray) -> np.ndarray:
-    """Whether the largest of the logits (n, k) is the label's, bool (n,)."""
+    """Check whether the largest of the logits (n, k) is the label's, bool (n,)."""
     return np.asarray(logits).argmax(axis=-1) == np.asarray(labels)
 
 

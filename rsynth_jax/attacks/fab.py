@@ -1,9 +1,9 @@
-"""FAB (Croce and Hein 2020): to the decision boundary by its linear models, staying near the clean image.
+"""FAB (Croce and Hein 2020): to the decision boundary by its linear models, near the clean image.
 
     ascent = fab(difference(classifier, target, label), margin(classifier, label), image, L2)
 
-It has no radius: each step goes to the targeted boundary of the linear model, pulled towards the clean image;
-each time the boundary is crossed, the image draws back towards the clean one. The aim is a crossing near it.
+Each step goes to the targeted boundary of the linear model, pulled towards the clean image; after each
+crossing of the boundary the image moves back towards the clean one. There is no radius.
 """
 
 from typing import NamedTuple
@@ -17,14 +17,12 @@ from rsynth_jax.synthesis.projections import box
 from rsynth_jax.types import Image, Objective, Scalar
 
 ALPHA = 0.1  # the largest pull towards the clean image: paper, sec. 3.2
-BETA = 0.9  # the share of the offset kept in drawing back
+BETA = 0.9  # the share of the offset kept after a crossing
 ETA = 1.05  # the overshoot
 CORNERS = 24  # Newton steps: each but the last passes a corner of a concave, piecewise linear function
 
 
-class FabState(NamedTuple):
-    """The image under attack."""
-
+class _State(NamedTuple):
     image: Image
 
 
@@ -32,7 +30,7 @@ def fab(difference: Objective, margin: Objective, center: Image, norm: Norm) -> 
     """Move to where `difference` (the target's logit minus the label's) is 0, near `center`."""
     clip = box()
 
-    def step(state: FabState) -> tuple[FabState, AscentInfo]:
+    def step(state: _State) -> tuple[_State, AscentInfo]:
         crossed = margin(state.image) > 0
         image = jnp.where(crossed, center + BETA * (state.image - center), state.image)
         value, normal = jax.value_and_grad(difference)(image)
@@ -42,17 +40,17 @@ def fab(difference: Objective, margin: Objective, center: Image, norm: Norm) -> 
         near, far = (jnp.maximum(norm.length(way), 1e-8) for way in (here, there))
         pull = jnp.minimum(near / (near + far), ALPHA)
         moved = clip((1 - pull) * (image + ETA * here) + pull * (center + ETA * there))
-        return FabState(moved), AscentInfo(value, jnp.linalg.norm(normal.ravel()))
+        return _State(moved), AscentInfo(value, jnp.linalg.norm(normal.ravel()))
 
-    return Ascent(lambda image: FabState(clip(image)), step)
+    return Ascent(lambda image: _State(clip(image)), step)
 
 
 def _to_hyperplane(norm: Norm, image: Image, normal: Image, residual: Scalar) -> Image:
     """The shortest d with <normal, d> = -residual and image + d in [0, 1]; or the nearest to it.
 
     Every value moves at its norm's speed until it meets a bound: d(t) = min(t * speed, room), towards the
-    plane. The gain, sum |normal| d(t), is concave and piecewise linear in t, so Newton's method reaches the
-    required t from below and is exact once it has passed the last corner before it.
+    plane. sum |normal| d(t) is concave and piecewise linear in t, so Newton's method reaches the required t
+    from below, and is exact once it has passed the last corner before it.
     """
     towards = -jnp.sign(residual) * jnp.sign(normal)
     room = jnp.where(towards > 0, 1 - image, image)

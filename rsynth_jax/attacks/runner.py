@@ -3,13 +3,13 @@
     runner = make_runner(model, threat, attack)
     result = run_attack(runner, variables, key, examples, remaining)
 
-The attempts at all images wait in a queue for the rows of one batch. A row is free again as soon as its
-attempt has ended, or any attempt at its image has succeeded: no work is spent on broken images, and one
-compiled program serves every attempt. Attempt t at image i draws from (key, i, t) alone.
+The attempts at all images wait in a queue for the rows of one batch. A row is free as soon as its attempt has
+ended, or any attempt at its image has succeeded. Attempt t at image i draws from (key, i, t) alone.
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -28,7 +28,6 @@ from rsynth_jax.synthesis.ascent import Ascent, AscentInfo
 from rsynth_jax.types import Bytes, Classifier, Image, Key, Scalar, Variables
 
 BATCH_SIZE = 100
-
 Callback = Callable[[int, int, int], None]  # (attempts ended or skipped, of how many, images not yet broken)
 
 
@@ -52,10 +51,8 @@ class AttackRunner(NamedTuple):
     """An attack as compiled programs over the rows of a batch.
 
     Attributes:
-      attack: the attack.
       init: (variables, rows) -> states, each at its attempt's start.
-      advance: (variables, rows, states) -> states a chunk of steps on, and which images are adversarial,
-        bool (n,).
+      advance: (variables, rows, states) -> states after a chunk of steps, and which images are adversarial.
       num_calls: of `advance`, that complete an attempt.
     """
 
@@ -85,11 +82,10 @@ def make_runner(model: nn.Module, threat: Threat, attack: Attack) -> AttackRunne
     def attempt(variables: Variables, row: Rows) -> tuple[Classifier, Example, Attempt]:
         classifier = bind(model, variables)
         example = Example(decode(row.examples.images), row.examples.labels, row.examples.logits)
-        key = jax.random.fold_in(row.keys, row.tries)
-        start, climb = attack.attempt(key, classifier, example, row.tries)
+        each = attack.attempt(jax.random.fold_in(row.keys, row.tries), classifier, example, row.tries)
         if num_calls * length > attack.num_steps:
-            climb = _stop_after(attack.num_steps, climb)
-        return classifier, example, Attempt(start, climb)
+            each = each._replace(ascent=_stop_after(attack.num_steps, each.ascent))
+        return classifier, example, each
 
     def init(variables: Variables, row: Rows) -> Any:
         _, _, each = attempt(variables, row)
@@ -100,12 +96,9 @@ def make_runner(model: nn.Module, threat: Threat, attack: Attack) -> AttackRunne
         state, _ = ascent.advance(each.ascent, state, length)
         return state, is_adversarial(threat, classifier, example, state.image)
 
-    return AttackRunner(
-        attack=attack,
-        init=jax.jit(jax.vmap(init, (None, 0))),
-        advance=jax.jit(jax.vmap(advance, (None, 0, 0))),
-        num_calls=num_calls,
-    )
+    init_rows = jax.jit(jax.vmap(init, (None, 0)))
+    advance_rows = jax.jit(jax.vmap(advance, (None, 0, 0)))
+    return AttackRunner(attack, init_rows, advance_rows, num_calls)
 
 
 def run_attack(
@@ -117,26 +110,20 @@ def run_attack(
     batch_size: int = BATCH_SIZE,
     callback: Callback | None = None,
 ) -> AttackResult:
-    """Attack every image that is `remaining`.
+    """Attack every image that is `remaining`; call `callback` after every chunk of steps.
 
-    Args:
-      runner: of the attack.
-      variables: of the network.
-      key: from which the keys of all attempts follow.
-      examples: the n images with their labels and logits.
-      remaining: which of them to attack.
-      batch_size: attempts under way together, rounded up to a multiple of the number of devices.
-      callback: called after every chunk of steps.
+    The batch size is the number of attempts in progress, rounded up to a multiple of the number of devices.
     """
     broken = np.zeros(len(remaining), bool)
     adversarial = examples.images.astype(np.float32) / 255
     num_attempts = runner.attack.num_tries * int(remaining.sum())
     if num_attempts == 0:
         return AttackResult(broken, adversarial)
-    batch = _Batch(sharding.padded(min(batch_size, num_attempts)), runner, remaining)
-    devices = sharding.over_devices(len(batch.calls_left))
+    size = sharding.padded(min(batch_size, num_attempts))
+    devices = sharding.over_devices(size)
     variables = devices.replicate(variables)
     keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(len(remaining)))
+    batch = _Batch(size, runner, remaining)
     rows: Any = None
     states: Any = None
     while (new := batch.refill(broken)).any() or batch.active.any():
@@ -151,55 +138,48 @@ def run_attack(
             broken[batch.images[hits]] = True
             adversarial[batch.images[hits]] = np.asarray(states.image)[hits]
         if callback is not None:
-            num_ended = batch.num_taken - int(batch.active.sum())
+            num_ended = num_attempts - len(batch.queue) - int(batch.active.sum())
             callback(num_ended, num_attempts, int((remaining & ~broken).sum()))
     return AttackResult(broken, adversarial)
 
 
+_replace = jax.jit(jax.vmap(ascent.select))  # (which rows, new, old)
+
+
 class _Batch:
-    """The rows of a batch on the host: the image and the try of each, and its calls to come."""
+    """The queue of attempts, and the image, the try and the calls to come of each row, on the host."""
 
     def __init__(self, size: int, runner: AttackRunner, remaining: np.ndarray):
-        tries = range(runner.attack.num_tries)
+        images = np.flatnonzero(remaining)
+        self.queue = deque((image, index) for index in range(runner.attack.num_tries) for image in images)
+        self.num_calls = runner.num_calls
         self.images = np.zeros(size, int)
         self.tries = np.zeros(size, int)
         self.calls_left = np.zeros(size, int)
-        self.num_calls = runner.num_calls
-        self.num_taken = 0
-        self.queue = ((int(image), index) for index in tries for image in np.flatnonzero(remaining))
 
     @property
     def active(self) -> np.ndarray:
-        """Which rows have an attempt under way."""
         return self.calls_left > 0
 
     def refill(self, broken: np.ndarray) -> np.ndarray:
-        """Free the rows of broken images, and give free rows the next attempts; which rows are new."""
+        """Free the rows of broken images, start attempts in free rows, and return which rows are new."""
         self.calls_left[broken[self.images]] = 0
-        new = np.zeros(len(self.calls_left), bool)
-        for row, (image, index) in zip(np.flatnonzero(~self.active), self._attempts(broken), strict=False):
-            self.images[row] = image
-            self.tries[row] = index
-            self.calls_left[row] = self.num_calls
-            new[row] = True
-        return new
-
-    def _attempts(self, broken: np.ndarray) -> Iterator[tuple[int, int]]:
-        """The attempts of the queue, without those at broken images."""
-        for image, index in self.queue:
-            self.num_taken += 1
-            if not broken[image]:
-                yield image, index
+        free = ~self.active
+        for row in np.flatnonzero(free):
+            while self.queue and broken[self.queue[0][0]]:
+                self.queue.popleft()
+            if self.queue:
+                self.images[row], self.tries[row] = self.queue.popleft()
+                self.calls_left[row] = self.num_calls
+        return free & self.active
 
     def rows(self, keys: Array, examples: Examples) -> Rows:
-        """What every row works on; copied, as JAX may keep an array that it converts."""
+        """The rows of arrays; copied, as JAX may keep an array that it converts."""
         images = self.images.astype(np.int32)
         return Rows(keys[images], Examples(*(part[images] for part in examples)), self.tries.astype(np.int32))
 
 
 class _LimitedState(NamedTuple):
-    """The image, the steps to come, and the wrapped ascent's own state."""
-
     image: Image
     steps_left: Scalar
     inner: Any
@@ -218,9 +198,3 @@ def _stop_after(num_steps: int, climb: Ascent) -> Ascent:
         return _LimitedState(inner.image, state.steps_left - 1, inner), info
 
     return Ascent(init, step)
-
-
-@jax.jit
-def _replace(chosen: Array, new: Any, old: Any) -> Any:
-    """`new` in the chosen rows, `old` in the others."""
-    return jax.vmap(ascent.select)(chosen, new, old)

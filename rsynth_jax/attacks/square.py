@@ -3,7 +3,7 @@
     ascent = square(key, margin(classifier, label), image, LINF, epsilon=8 / 255, num_queries=5000)
 
 Each step changes one square window, and is kept where the objective rose. Windows shrink by a schedule.
-Being black-box it is the check on the others: where it alone succeeds, their gradients are masked.
+It checks the other attacks: an image that only this attack breaks has masked gradients.
 """
 
 import functools
@@ -21,11 +21,14 @@ from rsynth_jax.synthesis.norms import L2, LINF, Norm
 from rsynth_jax.synthesis.projections import box
 from rsynth_jax.types import Image, Key, Objective, Scalar
 
+# (draws) -> the first image, and (draws, image, stage) -> another one, of draws uniform in [0, 1)
+_Moves = tuple[Callable[[Array], Image], Callable[[Array, Image, Scalar], Image]]
+
 SHARE = 0.8  # of the image that the first window covers, as in AutoAttack
 HALVINGS = np.array([10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000]) / 10_000  # of the share: paper, sec. 4
 
 
-class SquareState(NamedTuple):
+class _State(NamedTuple):
     """The best image, its value, and how many windows were tried."""
 
     image: Image
@@ -36,40 +39,29 @@ class SquareState(NamedTuple):
 def square(
     key: Key, objective: Objective, center: Image, norm: Norm, epsilon: float, num_queries: int
 ) -> Ascent:
-    """Random search for a higher `objective` around `center`, of `num_queries` steps in all.
+    """Search randomly for a higher `objective` around `center`, in `num_queries` steps.
 
-    It starts from its own image, whatever `init` is given; the draw of step t depends on (key, t) alone.
+    It starts from its own image and ignores that of `init`; the draw of step t depends on (key, t) alone.
     """
-    moves = _MOVES[norm](center, epsilon)
+    first, propose = _MOVES[norm](center, epsilon)
     thresholds = jnp.array(HALVINGS * num_queries)
 
     def draws(step: Scalar | int, num: int) -> Array:
         return jax.random.uniform(jax.random.fold_in(key, step), (num,), center.dtype)
 
-    def init(image: Image) -> SquareState:
-        start = moves.start(draws(num_queries, center.size))
-        return SquareState(start, objective(start), jnp.int32(0))
+    def init(image: Image) -> _State:
+        start = first(draws(num_queries, center.size))
+        return _State(start, objective(start), jnp.int32(0))
 
-    def step(state: SquareState) -> tuple[SquareState, AscentInfo]:
+    def step(state: _State) -> tuple[_State, AscentInfo]:
         stage = jnp.sum(state.tried.astype(jnp.float32) > thresholds)
-        image = moves.propose(draws(state.tried, 5 + center.shape[-1]), state.image, stage)
+        image = propose(draws(state.tried, 5 + center.shape[-1]), state.image, stage)
         value = objective(image)
-        better = value > state.value
         info = AscentInfo(state.value, jnp.zeros((), image.dtype))
-        image, value = select(better, (image, value), (state.image, state.value))
-        return SquareState(image, value, state.tried + 1), info
+        image, value = select(value > state.value, (image, value), (state.image, state.value))
+        return _State(image, value, state.tried + 1), info
 
     return Ascent(init, step)
-
-
-class _Moves(NamedTuple):
-    """start(draws) -> the first image; propose(draws, image, stage) -> another one.
-
-    Draws are uniform in [0, 1), as many as the move takes: one call of the generator a step.
-    """
-
-    start: Callable[[Array], Image]
-    propose: Callable[[Array, Image, Scalar], Image]
 
 
 def _sides(height: int, width: int) -> list[int]:
@@ -79,9 +71,9 @@ def _sides(height: int, width: int) -> list[int]:
 
 
 def _window(draws: Array, side: Scalar, height: int, width: int) -> tuple[Image, Scalar, Scalar]:
-    """A place for a window from two draws: its mask (h, w, 1), its first row and its first column.
+    """A window placed by two draws: its mask (h, w, 1), its first row and its first column.
 
-    It ends before the last row and column, as in the published code; the paper's goes up to them.
+    It ends before the last row and column, as in the published code; the paper's may include them.
     """
     row, column = (
         jnp.floor(draw * jnp.maximum(length - side, 1).astype(draw.dtype)).astype(side.dtype)
@@ -93,24 +85,24 @@ def _window(draws: Array, side: Scalar, height: int, width: int) -> tuple[Image,
 
 
 def _signs(draws: Array) -> Array:
-    """+1 or -1, each half the time."""
+    """-1 or +1, each half the time."""
     return jnp.where(draws < 0.5, -1.0, 1.0).astype(draws.dtype)
 
 
 def _linf_moves(center: Image, epsilon: float) -> _Moves:
     """Stripes of +-epsilon, then windows of one sign a channel (paper, sec. 4.1 and algorithm 2)."""
     height, width, channels = center.shape
-    lengths, clip = jnp.array(_sides(height, width)), box()
+    sides, clip = jnp.array(_sides(height, width)), box()
 
     def start(draws: Array) -> Image:
         return clip(center + epsilon * _signs(draws[: width * channels]).reshape(1, width, channels))
 
     def propose(draws: Array, image: Image, stage: Scalar) -> Image:
-        inside, _, _ = _window(draws[:2], lengths[stage], height, width)
+        inside, _, _ = _window(draws[:2], sides[stage], height, width)
         changed = center + epsilon * _signs(draws[2 : 2 + channels])
         return clip(jnp.where(inside, changed, image))
 
-    return _Moves(start, propose)
+    return start, propose
 
 
 def _bumps(height: int, width: int) -> np.ndarray:
@@ -128,23 +120,18 @@ def _pattern(side: int) -> np.ndarray:
     return (both / np.linalg.norm(both)).astype(np.float32)
 
 
-def _unit(offset: Image) -> Image:
-    """Of l2 length 1."""
-    return offset / jnp.maximum(jnp.linalg.norm(offset.ravel()), 1e-12)
-
-
 def _l2_moves(center: Image, epsilon: float) -> _Moves:
     """Tiles of patterns, then mass moved from one window to a pattern in another (paper, algorithm 3)."""
     height, width, channels = center.shape
     shorter = min(height, width)
     odd = [max(side, 3) // 2 * 2 + 1 for side in _sides(height, width)]
-    lengths = [min(side, (shorter - 1) // 2 * 2 + 1) for side in odd]
-    table = jnp.stack([jnp.pad(_pattern(side), (0, shorter - side)) for side in lengths])
+    sides = [min(side, (shorter - 1) // 2 * 2 + 1) for side in odd]
+    table = jnp.stack([jnp.pad(_pattern(side), (0, shorter - side)) for side in sides])
     rest = ((0, height - shorter), (0, width - shorter))
     clip, per_channel = box(), functools.partial(jnp.sum, axis=(0, 1), keepdims=True)
 
     def at(offset: Image) -> Image:
-        return clip(center + epsilon * _unit(offset))
+        return clip(center + epsilon * (offset / jnp.maximum(jnp.linalg.norm(offset.ravel()), 1e-12)))
 
     def start(draws: Array) -> Image:
         side = max(height // 5, 2)
@@ -155,7 +142,7 @@ def _l2_moves(center: Image, epsilon: float) -> _Moves:
         return at(jnp.pad(tiles, (*margins, (0, 0))))
 
     def propose(draws: Array, image: Image, stage: Scalar) -> Image:
-        side, offset = jnp.array(lengths)[stage], image - center
+        side, offset = jnp.array(sides)[stage], image - center
         into, row, column = _window(draws[:2], side, height, width)
         out_of, _, _ = _window(draws[2:4], side, height, width)
         turned = jnp.where(draws[4] < 0.5, table[stage], table[stage].T)
@@ -168,7 +155,7 @@ def _l2_moves(center: Image, epsilon: float) -> _Moves:
         new = new / (1e-12 + jnp.sqrt(per_channel(new**2))) * jnp.sqrt(spare + freed)
         return at(jnp.where(into, new, jnp.where(out_of, 0.0, offset)))
 
-    return _Moves(start, propose)
+    return start, propose
 
 
 _MOVES = {L2: _l2_moves, LINF: _linf_moves}

@@ -1,8 +1,4 @@
-"""Threat models: which images an adversary may choose, apart from how it searches among them.
-
-threat = Threat(L2, epsilon=0.5)
-adversary = pgd(threat, Steps(step_size=0.1, num_steps=20))
-"""
+"""Threat models: which images an adversary may choose, apart from how it searches among them."""
 
 from typing import NamedTuple
 
