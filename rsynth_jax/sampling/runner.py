@@ -9,6 +9,7 @@ bytes, that is on what is written, not on what was computed.
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -73,44 +74,6 @@ class Rows:
         return self.select(indices)
 
 
-class _Programs(NamedTuple):
-    """begin(variables, *inputs) and more(num_steps)(variables, state, *inputs), to a state and bytes."""
-
-    begin: Callable
-    more: Callable[[int], Callable]
-
-
-def _per_image(function: Callable) -> Callable:
-    """jit(vmap) over all arguments but the first, which stays an argument of the program."""
-    return jax.jit(lambda variables, *rows: jax.vmap(functools.partial(function, variables))(*rows))
-
-
-def _decoded(inputs: tuple) -> Iterator:
-    """The inputs of one image; bytes become values in [0, 1]."""
-    return (decode(each) if each.dtype == jnp.uint8 else each for each in inputs)
-
-
-@functools.lru_cache(maxsize=64)
-def _programs(model: nn.Module, ascent_fn: AscentFn) -> _Programs:
-    @_per_image
-    def begin(variables, *inputs):
-        start, climb = ascent_fn(bind(model, variables), *_decoded(inputs))
-        state = climb.init(start)
-        return state, encode(state.image)
-
-    @functools.cache
-    def more(num_steps: int) -> Callable:
-        @_per_image
-        def advance(variables, state, *inputs):
-            _, climb = ascent_fn(bind(model, variables), *_decoded(inputs))
-            state, _ = ascent.advance(climb, state, num_steps)
-            return state, encode(state.image)
-
-        return advance
-
-    return _Programs(begin, more)
-
-
 def sample(
     model: nn.Module,
     variables: Any,
@@ -144,14 +107,17 @@ def sample(
     num = len(inputs[0])
     if not num:
         raise ValueError("no images: give one or more")
-    programs = _programs(model, ascent_fn)
+    size = sharding.padded(min(batch_size, num))
+    devices = sharding.over_devices(size)
+    placed = devices.replicate(variables)
     chunks = ascent.chunks(num_steps, every)
     starts = []
     images = []
-    for batch in _batches(variables, inputs, num, batch_size):
-        stages = _stages(programs, batch, chunks)
-        for step, stage in stages:
-            shown = np.asarray(stage)[: batch.num]
+    for first in range(0, num, size):
+        rows = np.arange(first, first + size) % num  # the last batch wraps around
+        batch = devices.split(tuple(each[rows] for each in inputs))
+        for step, stage in _stages(model, ascent_fn, devices, placed, batch, chunks):
+            shown = np.asarray(stage)[: num - first]
             if step == 0:
                 starts.append(shown)
             if step == num_steps:
@@ -163,38 +129,56 @@ def sample(
     return Samples(images, starts, summarize(model, variables, starts, images, batch_size))
 
 
-class _Batch(NamedTuple):
-    """Weights and inputs on the devices; the first `num` rows are new, the rest wrap around."""
-
-    variables: Any
-    inputs: tuple
-    num: int
-    devices: sharding.Devices
-
-
-def _batches(variables: Any, inputs: Sequence[Any], num: int, batch_size: int) -> Iterator[_Batch]:
-    size = sharding.padded(min(batch_size, num))
-    devices = sharding.over_devices(size)
-    placed = devices.replicate(variables)
-    for first in range(0, num, size):
-        rows = np.arange(first, first + size) % num
-        split = devices.split(tuple(each[rows] for each in inputs))
-        yield _Batch(placed, split, min(size, num - first), devices)
-
-
-def _stages(programs: _Programs, batch: _Batch, chunks: tuple[int, ...]) -> Iterator[tuple[int, jax.Array]]:
+def _stages(
+    model: nn.Module,
+    ascent_fn: AscentFn,
+    devices: sharding.Devices,
+    variables: Any,
+    inputs: tuple,
+    chunks: tuple[int, ...],
+) -> Iterator[tuple[int, jax.Array]]:
     """The steps done and the bytes, at the start and after each chunk.
 
     XLA may leave constants of the state on every device; split like the rest, they compile no program twice.
     """
-    state, images = programs.begin(batch.variables, *batch.inputs)
-    step = 0
-    yield step, images
-    for chunk in chunks:
-        state = batch.devices.split(state)
-        state, images = programs.more(chunk)(batch.variables, state, *batch.inputs)
-        step += chunk
+    state, images = _begin(model, ascent_fn)(variables, *inputs)
+    yield 0, images
+    for chunk, step in zip(chunks, itertools.accumulate(chunks), strict=True):
+        state, images = _advance(model, ascent_fn, chunk)(variables, *inputs, devices.split(state))
         yield step, images
+
+
+@functools.lru_cache(maxsize=64)
+def _begin(model: nn.Module, ascent_fn: AscentFn) -> Callable:
+    """Compile (variables, *inputs) -> state, bytes."""
+
+    def begin(variables, *inputs):
+        start, climb = ascent_fn(bind(model, variables), *map(_decoded, inputs))
+        state = climb.init(start)
+        return state, encode(state.image)
+
+    return _jit_vmap(begin)
+
+
+@functools.lru_cache(maxsize=256)
+def _advance(model: nn.Module, ascent_fn: AscentFn, num_steps: int) -> Callable:
+    """Compile (variables, *inputs, state) -> state, bytes."""
+
+    def advance(variables, *inputs):
+        _, climb = ascent_fn(bind(model, variables), *map(_decoded, inputs[:-1]))
+        state, _ = ascent.advance(climb, inputs[-1], num_steps)
+        return state, encode(state.image)
+
+    return _jit_vmap(advance)
+
+
+def _jit_vmap(function: Callable) -> Callable:
+    """Map over all arguments but the first, the weights, which are an argument of the program."""
+    return jax.jit(lambda variables, *rows: jax.vmap(functools.partial(function, variables))(*rows))
+
+
+def _decoded(value: jax.Array) -> jax.Array:
+    return decode(value) if value.dtype == jnp.uint8 else value
 
 
 def summarize(

@@ -1,6 +1,6 @@
 """Other coordinates for the same ascent: as if it moved z, where image = decode(z) and decode is linear.
 
-    optimizer = optax.chain(reparameterized(fourier(image.shape)), steepest(L2, 0.2))
+    optimizer = optax.chain(reparameterized(fourier), steepest(L2, 0.2))
 
 A step dz = decode'(gradient) moves the image by decode(decode'(gradient)), so a parameterization is a
 transform of gradients: the ascent, its projections and its start are unchanged.
@@ -25,10 +25,18 @@ class Parameterization(NamedTuple):
     like: Any
 
 
-def reparameterized(parameterization: Parameterization) -> optax.GradientTransformation:
+Kind = Callable[[Shape], Parameterization]
+
+
+def reparameterized(kind: Kind) -> optax.GradientTransformation:
     """Turn the gradient of an image into the move of the image that its counterpart in z makes."""
-    transpose = jax.linear_transpose(parameterization.decode, parameterization.like)
-    return optax.stateless(lambda gradient, _: parameterization.decode(*transpose(gradient)))
+
+    def move(gradient: Any, _: Any) -> Any:
+        with jax.ensure_compile_time_eval():
+            decode, like = kind(gradient.shape)
+        return decode(*jax.linear_transpose(decode, like)(gradient))
+
+    return optax.stateless(move)
 
 
 def pixel(shape: Shape) -> Parameterization:

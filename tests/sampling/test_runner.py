@@ -232,7 +232,7 @@ def test_batches_of_one_shape_trace_the_task_once():
 def test_a_chunk_is_compiled_once_whatever_the_optimizer_keeps():
     climb = tasks.with_optimizer(task, optax.chain(steepest(L2, lambda step: 0.1), optax.trace(0.9)))
     sampled(climb, 3, every=1)
-    assert runner._programs(MODEL, climb).more(1)._cache_size() == 1
+    assert runner._advance(MODEL, climb, 1)._cache_size() == 1
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 5, 40])

@@ -27,14 +27,18 @@ def hill(image):
 
 def moved(kind, gradient):
     """What `reparameterized` makes of a gradient."""
-    return parameterization.reparameterized(kind).update(jnp.asarray(gradient), optax.EmptyState())[0]
+    return parameterization.reparameterized(lambda shape: kind).update(
+        jnp.asarray(gradient), optax.EmptyState()
+    )[0]
 
 
 @every_kind
 def test_the_ascent_is_gradient_ascent_on_the_coordinates(kind):
     z = jax.tree.map(lambda like: RNG.normal(size=like.shape).astype(np.float32), kind.like)
     climb = ascent.projected_gradient_ascent(
-        hill, projections.chain(), optax.chain(parameterization.reparameterized(kind), optax.sgd(0.01))
+        hill,
+        projections.chain(),
+        optax.chain(parameterization.reparameterized(lambda shape: kind), optax.sgd(0.01)),
     )
     image, _ = ascent.run(climb, kind.decode(z), 3)
     for _ in range(3):
