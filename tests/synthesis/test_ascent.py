@@ -178,7 +178,7 @@ def wandering(key):
     return projected_gradient_ascent(plane, everywhere, noise)
 
 
-def test_a_drawn_ascent_draws_a_new_key_for_every_step():
+def test_an_ascent_with_step_keys_draws_a_new_key_for_every_step():
     images = [run(with_step_keys(jax.random.key(0), wandering), START, n)[0] for n in range(7)]
     moves = np.diff(images, axis=0)
     assert_array_equal(images[0], START)
@@ -186,7 +186,7 @@ def test_a_drawn_ascent_draws_a_new_key_for_every_step():
     assert 0.7 < moves.std() < 1.3
 
 
-def test_a_drawn_ascent_depends_on_its_key_alone():
+def test_an_ascent_with_step_keys_depends_on_its_key_alone():
     def walk(seed):
         return run(with_step_keys(jax.random.key(seed), wandering), START, 3)[0]
 
