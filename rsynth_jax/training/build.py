@@ -24,11 +24,9 @@ from rsynth_jax.training.classifier import Augment, Setup
 from rsynth_jax.training.losses import RobustLoss
 from rsynth_jax.training.recipes import GaussianValues, Recipe, flat, replace
 from rsynth_jax.training.state import Trainer
-from rsynth_jax.types import Image, Key, Variables
+from rsynth_jax.types import Image, Key
 
-Shape = tuple[int, int, int]
-
-
+Shape = tuple[int, int, int]  # of an image: (height, width, channels)
 MakeTrainer = Callable[[Setup, Recipe, ClassGaussians, Shape], Trainer[Any]]
 
 
@@ -49,10 +47,6 @@ class Method(NamedTuple):
     continues: bool = False
 
 
-def _dual_trainer(setup: Setup, recipe: Recipe, gaussians: ClassGaussians, shape: Shape) -> Trainer[Any]:
-    return dual.make_trainer(setup, recipe.dual, gaussians, (recipe.batch_size, *shape))
-
-
 _PGD = Method(lambda r: adversaries.pgd(threat(r), steps(r)), lambda r: losses.pgd(r.label_smoothing))
 
 METHODS = {
@@ -61,7 +55,7 @@ METHODS = {
     "trades": Method(
         lambda r: adversaries.trades(threat(r), steps(r)), lambda r: losses.trades(r.beta, r.label_smoothing)
     ),
-    "dual": _PGD._replace(make_trainer=_dual_trainer, continues=True),
+    "dual": _PGD._replace(make_trainer=dual.make_trainer, continues=True),
 }
 
 SCHEDULES = {
@@ -96,11 +90,7 @@ _RANGES = {
 
 
 def validate(recipe: Recipe) -> None:
-    """Check every value.
-
-    Raises:
-      ValueError: in one line, for the first value that makes no sense.
-    """
+    """Check every value. Raises ValueError for the first one that makes no sense."""
     values = flat(recipe)
     for check, names in _RANGES.items():
         check(**{name: values[name] for name in names})
@@ -117,15 +107,13 @@ def validate(recipe: Recipe) -> None:
 
 def with_epochs(recipe: Recipe, steps_per_epoch: int) -> Recipe:
     """Return the recipe with its number of epochs, if it has none as many as make its least steps."""
-    enough = math.ceil(recipe.least_steps / steps_per_epoch)
-    return recipe._replace(epochs=enough if recipe.epochs is None else recipe.epochs)
+    return recipe._replace(epochs=recipe.epochs or math.ceil(recipe.least_steps / steps_per_epoch))
 
 
 def recipe_from_release(recipe: Recipe, release: Release) -> Recipe:
-    """Return the recipe for going on from a classifier.
+    """Return the recipe with the network of the classifier from which it goes on.
 
-    It has the classifier's network and, where the method continues one, its threat model, the steps of its
-    adversary and its class Gaussians.
+    A method that continues a classifier also keeps its threat model, adversary and class Gaussians.
     """
     own = release.config
     recipe = replace(recipe, architecture=own.architecture, mean=own.mean, std=own.std)
@@ -136,38 +124,9 @@ def recipe_from_release(recipe: Recipe, release: Release) -> Recipe:
     return replace(recipe, **release.steps._asdict(), **kept)
 
 
-def initial_variables(
-    recipe: Recipe, key: Key, class_names: tuple[str, ...], image_shape: Shape, start: Release | None
-) -> Variables:
-    """Return the weights before the first step: drawn, or those of a classifier.
-
-    A classifier of other classes keeps its features and gets a new last layer.
-
-    Raises:
-      ValueError: the classifier is another network, or has other classes where the method continues one.
-    """
-    own = config(recipe, len(class_names))
-
-    def drawn() -> Any:
-        return models.create(own).init(key, jax.numpy.zeros((1, *image_shape)))
-
-    if start is None:
-        return drawn()
-    if start.config._replace(num_classes=own.num_classes, dtype=own.dtype) != own:
-        raise ValueError("the classifier to start from is another network than the recipe's")
-    if start.class_names == class_names:
-        return start.variables
-    if method(recipe).continues:
-        raise ValueError(
-            f"the classifier to start {recipe.method} training from has other classes than the data"
-        )
-    return models.with_readout(start.variables, drawn())
-
-
 def config(recipe: Recipe, num_classes: int) -> models.Config:
     """Return the network's description."""
-    network = recipe.network
-    return models.Config(network.architecture, num_classes, network.mean, network.std, network.dtype)
+    return models.Config(num_classes=num_classes, **recipe.network._asdict())
 
 
 def method(recipe: Recipe) -> Method:
@@ -208,21 +167,9 @@ def augment(recipe: Recipe) -> Augment:
 
 
 def trainer(
-    recipe: Recipe,
-    model: nn.Module,
-    steps_per_epoch: int,
-    class_gaussians: ClassGaussians,
-    image_shape: Shape,
+    recipe: Recipe, model: nn.Module, steps_per_epoch: int, gaussians: ClassGaussians, image_shape: Shape
 ) -> Trainer[Any]:
-    """Return the recipe as a trainer.
-
-    Args:
-      recipe: with its epochs.
-      model: the network of `config(recipe, num_classes)`.
-      steps_per_epoch: to which the schedule of the learning rate refers.
-      class_gaussians: from which the fakes of dual training start.
-      image_shape: (height, width, channels).
-    """
+    """Build the trainer of a recipe with its epochs, for the network of its `config`."""
     way = method(recipe)
     setup = Setup(
         model=model,
@@ -232,4 +179,4 @@ def trainer(
         augment=augment(recipe),
         ema_decay=recipe.optimizer.ema_decay,
     )
-    return way.make_trainer(setup, recipe, class_gaussians, image_shape)
+    return way.make_trainer(setup, recipe, gaussians, image_shape)

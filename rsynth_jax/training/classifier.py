@@ -27,34 +27,25 @@ Perturb = Callable[..., tuple[Images, Images]]
 
 
 class Setup(NamedTuple):
-    """The parts of a step of training.
-
-    Attributes:
-      model: the network.
-      optimizer: of its params.
-      adversary: changes the training images.
-      loss: of the clean and the adversarial logits.
-      augment: (key, image) -> image, before the adversary.
-      ema_decay: per step, of the average of the variables.
-    """
+    """The parts of a train step: images are augmented, then attacked; the loss is of the logits of both."""
 
     model: nn.Module
     optimizer: optax.GradientTransformation
     adversary: Adversary
     loss: RobustLoss
     augment: Augment
-    ema_decay: float
+    ema_decay: float  # per step
 
 
 class Metrics(NamedTuple):
-    """Metrics of one batch: the loss, and the accuracy on its adversarial images (training mode)."""
+    """The loss of a batch, and the accuracy on its adversarial images, in training mode."""
 
     loss: Scalar
     adversarial_accuracy: Scalar
 
 
 def accuracy(logits: BatchLogits, labels: Labels) -> Scalar:
-    """Return the share of rows whose largest logit is the label's."""
+    """Measure the share of rows whose largest logit is the label's."""
     return jnp.mean(jnp.argmax(logits, axis=-1) == labels, dtype=jnp.float32)
 
 
@@ -92,19 +83,16 @@ def make_train_step(setup: Setup) -> Callable[..., tuple[TrainState, Metrics]]:
         return value, (updates["batch_stats"], accuracy(outputs.logits, labels))
 
     def train_step(state: TrainState, key: Key, images, labels) -> tuple[TrainState, Metrics]:
-        batch = perturb(state.variables, key, images, labels)
-        params, batch_stats = state.variables["params"], state.variables["batch_stats"]
-        (value, (batch_stats, correct)), grads = jax.value_and_grad(batch_loss, has_aux=True)(
-            params, batch_stats, *jax.lax.stop_gradient(batch), labels
-        )
+        batch = (*perturb(state.variables, key, images, labels), labels)
         decay = warmed_up(setup.ema_decay, state.step)
-        return update(setup.optimizer, state, grads, batch_stats, decay), Metrics(value, correct)
+        state, loss, correct = update(setup.optimizer, state, batch_loss, batch, decay)
+        return state, Metrics(loss, correct)
 
     return train_step
 
 
 def make_trainer(setup: Setup) -> Trainer[TrainState]:
-    """Make the trainer whose step is `make_train_step`'s."""
+    """Make the trainer of a classifier."""
     return Trainer(
         init=functools.partial(init_state, setup.optimizer),
         step=jax.jit(make_train_step(setup), donate_argnums=0),

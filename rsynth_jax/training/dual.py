@@ -33,7 +33,7 @@ from rsynth_jax.synthesis.projections import box
 from rsynth_jax.training import losses
 from rsynth_jax.training import state as states
 from rsynth_jax.training.classifier import Setup, accuracy, make_perturb
-from rsynth_jax.training.recipes import DualValues
+from rsynth_jax.training.recipes import DualValues, Recipe
 from rsynth_jax.training.state import Trainer, TrainState
 from rsynth_jax.types import Images, Key, Labels, Scalar, Variables
 
@@ -49,41 +49,28 @@ class Fakes(NamedTuple):
 
 
 class DualState(NamedTuple):
-    """The state of dual training.
-
-    Attributes:
-      train: step, variables, optimizer and average.
-      fakes: in the making.
-      num_steps: T, the steps that a fake climbs in all, int32.
-      aucs: of the last `WINDOW` batches; NaN: none yet.
-    """
+    """The state of dual training, a `TrainState` and more."""
 
     train: TrainState
     fakes: Fakes
-    num_steps: jax.Array
-    aucs: jax.Array
+    num_steps: jax.Array  # T, the steps that a fake climbs in all, int32
+    aucs: jax.Array  # of the last `WINDOW` batches; NaN: none yet
 
     @property
     def step(self) -> jax.Array:
-        """Steps done."""
         return self.train.step
 
     @property
     def variables(self) -> Variables:
-        """Params and batch statistics."""
         return self.train.variables
 
     @property
     def ema(self) -> Variables:
-        """Exponential moving average of the variables."""
         return self.train.ema
 
 
 class DualMetrics(NamedTuple):
-    """Metrics of one batch: the loss, the accuracy on adversarial images, and how fakes compare.
-
-    The AUC is of finished fakes, the energy of fakes of all ages.
-    """
+    """The loss of a batch, its adversarial accuracy, the AUC of finished fakes, and all fakes' energy."""
 
     loss: Scalar
     adversarial_accuracy: Scalar
@@ -94,15 +81,12 @@ class DualMetrics(NamedTuple):
 
 
 def init_state(
-    optimizer: optax.GradientTransformation,
-    values: DualValues,
-    batch_shape: tuple[int, ...],
-    variables: Variables,
+    optimizer: optax.GradientTransformation, values: DualValues, shape: tuple[int, ...], variables: Variables
 ) -> DualState:
-    """Return the state before the first step, from a robust classifier's weights, for (n, h, w, c)."""
+    """Return the state before the first step, from a robust classifier's weights, for shape (n, h, w, c)."""
     return DualState(
         train=states.init_state(optimizer, variables),
-        fakes=Fakes(jnp.zeros(batch_shape), jnp.zeros(batch_shape[0], jnp.int32)),  # replaced in step 1
+        fakes=Fakes(jnp.zeros(shape), jnp.zeros(shape[0], jnp.int32)),  # replaced in step 1
         num_steps=jnp.int32(values.fake_stride),
         aucs=jnp.full(WINDOW, jnp.nan),
     )
@@ -146,9 +130,7 @@ def make_fakes(model: nn.Module, values: DualValues) -> Callable[..., Fakes]:
         climb = ascent.projected_gradient_ascent(logit, box(), rule)
         return Fakes(ascent.run(climb, start, values.fake_stride)[0], label)
 
-    def advance(
-        gaussians: ClassGaussians, variables: Variables, key: Key, fakes: Fakes, labels, new
-    ) -> Fakes:
+    def advance(gaussians, variables: Variables, key: Key, fakes: Fakes, labels, new) -> Fakes:
         keys = jax.random.split(key, len(labels))
         return jax.vmap(further, (None, None, 0, 0, 0, 0))(gaussians, variables, keys, fakes, labels, new)
 
@@ -169,18 +151,15 @@ def make_dual_step(setup: Setup, values: DualValues) -> Callable[..., tuple[Dual
         real = jax.nn.logsumexp(attacked, axis=-1)
         fake = jax.nn.logsumexp(logits(fakes), axis=-1)
         value = setup.loss(logits(clean), attacked, labels) + values.contrast * losses.contrast(real, fake)
-        return value, (accuracy(attacked, labels), real, fake)
+        return value, (batch_stats, (accuracy(attacked, labels), real, fake))
 
     def dual_step(gaussians: ClassGaussians, state: DualState, key: Key, images, labels):
         batch_key, fake_key = jax.random.split(key)
         new, finished = turns(values, state.step, state.num_steps, len(images))
         fakes = advance(gaussians, state.variables, fake_key, state.fakes, labels, new)
-        batch = (*perturb(state.variables, batch_key, images, labels), fakes.images)
-        params, batch_stats = state.variables["params"], state.variables["batch_stats"]
-        (value, (correct, real, fake)), grads = jax.value_and_grad(batch_loss, has_aux=True)(
-            params, batch_stats, *jax.lax.stop_gradient(batch), labels
-        )
-        train = states.update(setup.optimizer, state.train, grads, batch_stats, setup.ema_decay)
+        batch = (*perturb(state.variables, batch_key, images, labels), fakes.images, labels)
+        train, value, more = states.update(setup.optimizer, state.train, batch_loss, batch, setup.ema_decay)
+        correct, real, fake = more
         separated = auc(real, fake, finished)
         num_steps, aucs = lengthened(values, state.num_steps, jnp.append(state.aucs[1:], separated))
         metrics = DualMetrics(value, correct, separated, jnp.mean(real), jnp.mean(fake), state.num_steps)
@@ -190,12 +169,13 @@ def make_dual_step(setup: Setup, values: DualValues) -> Callable[..., tuple[Dual
 
 
 def make_trainer(
-    setup: Setup, values: DualValues, gaussians: ClassGaussians, batch_shape: tuple[int, ...]
+    setup: Setup, recipe: Recipe, gaussians: ClassGaussians, image_shape: tuple[int, int, int]
 ) -> Trainer[DualState]:
-    """Make the trainer whose step is `make_dual_step`'s, for batches (n, h, w, c)."""
+    """Make the trainer of dual training; fakes start from the class Gaussians."""
+    values = recipe.dual
     step = jax.jit(make_dual_step(setup, values), donate_argnums=1)
     return Trainer(
-        init=functools.partial(init_state, setup.optimizer, values, batch_shape),
+        init=functools.partial(init_state, setup.optimizer, values, (recipe.batch_size, *image_shape)),
         step=functools.partial(step, class_gaussians.with_temperature(gaussians, values.fake_temperature)),
         place=lambda devices, state: devices.replicate(state)._replace(fakes=devices.split(state.fakes)),
         outcome=lambda state: {"fake_steps": int(state.num_steps)},

@@ -2,7 +2,8 @@
 
     recipe = replace(RECIPES["cifar10-cpu"], epochs=2, epsilon=1.0)
 
-`rsynth_jax.training.build` turns the values into functions.
+`rsynth_jax.training.build` turns the values into functions. The comments beside them are the help of
+rsynth-train.
 
 `cifar10-cpu` and the recipes of 64 pixels are this project's own, for two cores; the radius grows with the
 side. The six under the paper's names (Santurkar et al. 2019) are its published settings as remembered, not
@@ -14,125 +15,70 @@ from typing import Any, NamedTuple
 
 
 class Network(NamedTuple):
-    """The network that is trained.
+    """The network that is trained."""
 
-    Attributes:
-      architecture: a key of `rsynth_jax.models.ARCHITECTURES`.
-      mean: the first layer computes (x - mean) / std; one value, or one a channel.
-      std: see mean.
-      dtype: of the computation, float32 or bfloat16.
-    """
-
-    architecture: str = "resnet50"
-    mean: tuple[float, ...] = (0.5,)
-    std: tuple[float, ...] = (0.25,)
-    dtype: str = "float32"
+    architecture: str = "resnet50"  # a key of `rsynth_jax.models.ARCHITECTURES`.
+    mean: tuple[float, ...] = (0.5,)  # the first layer computes (x - mean) / std; a value, or one a channel.
+    std: tuple[float, ...] = (0.25,)  # see mean.
+    dtype: str = "float32"  # of the computation, float32 or bfloat16.
 
 
 class AttackValues(NamedTuple):
-    """The training adversary.
+    """The training adversary."""
 
-    Attributes:
-      norm: l2 or linf.
-      epsilon: radius of its ball, in pixel values of [0, 1].
-      step_size: length of one of its steps.
-      num_steps: steps of its ascent.
-    """
-
-    norm: str = "l2"
-    epsilon: float = 0.5
-    step_size: float = 0.1
-    num_steps: int = 7
+    norm: str = "l2"  # l2 or linf.
+    epsilon: float = 0.5  # radius of its ball, in pixel values of [0, 1].
+    step_size: float = 0.1  # length of one of its steps.
+    num_steps: int = 7  # steps of its ascent.
 
 
 class OptimizerValues(NamedTuple):
-    """The optimizer of the weights, its schedule, and the average of the weights.
+    """The optimizer of the weights, its schedule, and the average of the weights."""
 
-    Attributes:
-      optimizer: sgd (Nesterov momentum) or adamw.
-      learning_rate: the peak.
-      momentum: of SGD.
-      weight_decay: in the loss for SGD, decoupled for AdamW.
-      schedule: step (a tenth at each milestone), cosine, or one-cycle (peak at a quarter).
-      milestones: epochs at which the step schedule divides the rate by ten.
-      ema_decay: per step, of the weight average used for evaluation and release.
-    """
-
-    optimizer: str = "sgd"
-    learning_rate: float = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    schedule: str = "step"
-    milestones: tuple[int, ...] = (150, 250)
-    ema_decay: float = 0.0
+    optimizer: str = "sgd"  # sgd (Nesterov momentum) or adamw.
+    learning_rate: float = 0.01  # the peak.
+    momentum: float = 0.9  # of SGD.
+    weight_decay: float = 5e-4  # in the loss for SGD, decoupled for AdamW.
+    schedule: str = "step"  # step (a tenth at each milestone), cosine, or one-cycle (peak at a quarter).
+    milestones: tuple[int, ...] = (150, 250)  # epochs at which the step schedule divides the rate by ten.
+    ema_decay: float = 0.0  # per step, of the weight average used for evaluation and release.
 
 
 class DualValues(NamedTuple):
-    """Dual training.
+    """Dual training."""
 
-    Attributes:
-      contrast: weight of the loss that separates real images from fakes.
-      fake_temperature: of the class Gaussians from which fakes start.
-      fake_noise: share of fakes that start from noise instead, every value uniform.
-      fake_step_size: length of a fake's step at 32 pixels; it grows with the side.
-      fake_stride: steps that a fake climbs between two updates.
-      most_fake_steps: steps that a fake climbs in all at most; the number starts at one stride and grows.
-      auc_threshold: of real images and fakes, above which the number of steps grows.
-    """
-
-    contrast: float = 1.0
-    fake_temperature: float = 1.2
-    fake_noise: float = 1 / 16
-    fake_step_size: float = 0.2
-    fake_stride: int = 4
-    most_fake_steps: int = 40
-    auc_threshold: float = 0.7
+    contrast: float = 1.0  # weight of the loss that separates real images from fakes.
+    fake_temperature: float = 1.2  # of the class Gaussians from which fakes start.
+    fake_noise: float = 1 / 16  # share of fakes that start from noise instead, every value uniform.
+    fake_step_size: float = 0.2  # length of a fake's step at 32 pixels; it grows with the side.
+    fake_stride: int = 4  # steps that a fake climbs between two updates.
+    most_fake_steps: int = 40  # most steps that a fake climbs; the number starts at one stride and grows.
+    auc_threshold: float = 0.7  # of real images and fakes, above which the number of steps grows.
 
 
 class GaussianValues(NamedTuple):
-    """The class-conditional Gaussians.
+    """The class-conditional Gaussians."""
 
-    Attributes:
-      seed_factor: downsampling of the images they are fitted to.
-      seed_share: share of the variance to keep.
-    """
-
-    seed_factor: int = 1
-    seed_share: float = 0.95
+    seed_factor: int = 1  # downsampling of the images they are fitted to.
+    seed_share: float = 0.95  # share of the variance to keep.
 
 
 class Recipe(NamedTuple):
-    """How to train.
+    """How to train."""
 
-    Attributes:
-      method: natural, pgd, trades, or dual (from a robust classifier on).
-      beta: weight of the divergence in TRADES.
-      label_smoothing: share of a label spread over all classes.
-      epochs: passes over the training images; None for as many as make `least_steps`.
-      least_steps: steps of a recipe without epochs, however few the images.
-      batch_size: images a step.
-      crop_padding: of the random crop, in pixels; 0 for none.
-      seed: of the weights, the order, the augmentation and the attacks.
-      network: the network.
-      attack: the training adversary.
-      optimizer: the optimizer and its schedule.
-      dual: dual training.
-      gaussians: the class-conditional Gaussians.
-    """
-
-    method: str = "pgd"
-    beta: float = 6.0
-    label_smoothing: float = 0.0
-    epochs: int | None = 350
-    least_steps: int = 3000
-    batch_size: int = 256
-    crop_padding: int = 4
-    seed: int = 0
-    network: Network = Network()
-    attack: AttackValues = AttackValues()
-    optimizer: OptimizerValues = OptimizerValues()
-    dual: DualValues = DualValues()
-    gaussians: GaussianValues = GaussianValues()
+    method: str = "pgd"  # natural, pgd, trades, or dual (from a robust classifier on).
+    beta: float = 6.0  # weight of the divergence in TRADES.
+    label_smoothing: float = 0.0  # share of a label spread over all classes.
+    epochs: int | None = 350  # passes over the training images; None for as many as make `least_steps`.
+    least_steps: int = 3000  # steps of a recipe without epochs, however few the images.
+    batch_size: int = 256  # images a step.
+    crop_padding: int = 4  # of the random crop, in pixels; 0 for none.
+    seed: int = 0  # of the weights, the order, the augmentation and the attacks.
+    network: Network = Network()  # the network.
+    attack: AttackValues = AttackValues()  # the training adversary.
+    optimizer: OptimizerValues = OptimizerValues()  # the optimizer and its schedule.
+    dual: DualValues = DualValues()  # dual training.
+    gaussians: GaussianValues = GaussianValues()  # the class-conditional Gaussians.
 
 
 def flat(recipe: Recipe) -> dict[str, Any]:
@@ -144,24 +90,18 @@ def flat(recipe: Recipe) -> dict[str, Any]:
 
 
 def replace(recipe: Recipe, **values: Any) -> Recipe:
-    """Return the recipe with some values replaced, each by its name in `flat`, whatever its group.
-
-    Raises:
-      ValueError: a name that no value has.
-    """
+    """Replace values, each by its name in `flat`, whatever its group. Raises ValueError for another name."""
     unknown = values.keys() - flat(recipe).keys()
     if unknown:
         raise ValueError(f"a recipe has no {', '.join(sorted(unknown))}")
-    changed = {}
-    for name, value in recipe._asdict().items():
-        if hasattr(value, "_asdict"):
-            changed[name] = value._replace(**{key: values[key] for key in values.keys() & {*value._fields}})
-        else:
-            changed[name] = values.get(name, value)
-    return Recipe(**changed)
+
+    def changed(group: Any) -> Any:
+        return group._replace(**{name: values[name] for name in group._fields if name in values})
+
+    groups = {name: changed(group) for name, group in recipe._asdict().items() if hasattr(group, "_fields")}
+    return changed(recipe)._replace(**groups)
 
 
-_CIFAR10 = Recipe(epochs=350, batch_size=256)
 _LARGE = Recipe(
     epochs=110,
     crop_padding=28,
@@ -171,13 +111,7 @@ _LARGE = Recipe(
     gaussians=GaussianValues(seed_factor=4),
 )
 _PAIR = replace(
-    _LARGE,
-    epochs=350,
-    batch_size=64,
-    epsilon=5.0,
-    step_size=0.9,
-    learning_rate=0.01,
-    milestones=(50, 100),
+    _LARGE, epochs=350, batch_size=64, epsilon=5.0, step_size=0.9, learning_rate=0.01, milestones=(50, 100)
 )
 _SMALL = Recipe(
     label_smoothing=0.05,
@@ -211,7 +145,7 @@ RECIPES = {
     "summer2winter-64": _PAIR_64,
     "cat-dog-64": replace(_PAIR_64, epochs=6),  # four times the images
     "dual": _DUAL,
-    "cifar10": _CIFAR10,
+    "cifar10": Recipe(),
     "restricted-imagenet": replace(_LARGE, batch_size=128, milestones=(30, 60)),
     "imagenet": replace(_LARGE, batch_size=256, milestones=(100,)),
     "horse2zebra": _PAIR,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from rsynth_jax import models, sharding
@@ -26,18 +27,7 @@ S = TypeVar("S", bound=State)
 
 
 class Run(NamedTuple):
-    """What a training run never changes.
-
-    Attributes:
-      recipe: with its number of epochs.
-      config: of the network.
-      class_names: label i is class_names[i].
-      image_shape: (height, width, channels).
-      steps_per_epoch: batches in one pass over the training images.
-      gaussians: the class Gaussians of the training images.
-      trainer: of the recipe.
-      devices: over which a batch is split.
-    """
+    """What a training run never changes: the recipe has its epochs, label i is class_names[i]."""
 
     recipe: Recipe
     config: models.Config
@@ -63,13 +53,9 @@ class Run(NamedTuple):
 def prepare(
     recipe: Recipe, images: Bytes, labels: np.ndarray, class_names: Sequence[str], num_images: int
 ) -> Run:
-    """Fit the class Gaussians and build the trainer.
+    """Fit the class Gaussians to training images of every class, and build the trainer.
 
     Args:
-      recipe: whose values are valid.
-      images: uint8 (n, h, w, c), training images of every class, to fit the Gaussians to.
-      labels: (n,), their classes.
-      class_names: label i is class_names[i].
       num_images: in one epoch.
 
     Raises:
@@ -96,17 +82,28 @@ def prepare(
 
 
 def start(run: Run, release: Release | None = None) -> Any:
-    """Return the state before the first step, on the devices.
+    """Return the state before the first step, on the devices, from drawn weights or those of a classifier.
 
-    Args:
-      run: the training run.
-      release: whose weights to start from; None: drawn ones.
+    A classifier of other classes keeps its features and gets a new last layer.
 
     Raises:
-      ValueError: the release does not fit the run, as in `build.initial_variables`.
+      ValueError: the classifier is another network, or has other classes where the method continues one.
     """
-    init_key, _ = run.keys
-    variables = build.initial_variables(run.recipe, init_key, run.class_names, run.image_shape, release)
+
+    def drawn() -> Any:
+        return models.create(run.config).init(run.keys[0], jnp.zeros((1, *run.image_shape)))
+
+    method = run.recipe.method
+    if release is None:
+        variables = drawn()
+    elif release.config._replace(num_classes=run.config.num_classes, dtype=run.config.dtype) != run.config:
+        raise ValueError("the classifier to start from is another network than the recipe's")
+    elif release.class_names == run.class_names:
+        variables = release.variables
+    elif build.METHODS[method].continues:
+        raise ValueError(f"the classifier to start {method} training from has other classes than the data")
+    else:
+        variables = models.with_readout(release.variables, drawn())
     return run.trainer.place(run.devices, run.trainer.init(variables))
 
 
@@ -139,15 +136,11 @@ def fit(
     batches that are left equals one without a pause, bit for bit.
 
     Args:
-      trainer: as `build.trainer` makes it.
       state: placed on the devices; its buffers are taken over.
       batches: (images uint8 (n, h, w, c), labels int32 (n,)) of each step, from the state's own step on.
       key: of the augmentation and the attacks.
       devices: over which to split each batch.
       callback: called with the state, its step, the metrics and the batch after every step.
-
-    Returns:
-      The state after the last batch.
     """
     first = int(state.step)
     for step, batch in enumerate(map(devices.split, batches), start=first):

@@ -5,7 +5,7 @@ state = trainer.place(devices, trainer.init(variables))
 state, metrics = trainer.step(state, key, images, labels)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import jax
@@ -18,7 +18,7 @@ from rsynth_jax.types import Scalar, Variables
 
 
 class State(train_states.State, Protocol):
-    """The state of any trainer: a NamedTuple with at least a step and these."""
+    """The state of any trainer: a NamedTuple with a step and these."""
 
     @property
     def variables(self) -> Variables: ...
@@ -27,29 +27,23 @@ class State(train_states.State, Protocol):
 
 
 class TrainState(NamedTuple):
-    """The state that every method of training has.
+    """The state of every method; `ema` is the average of the variables, for evaluation and release."""
 
-    Attributes:
-      step: steps done, int32.
-      variables: params and batch statistics.
-      opt_state: of the optimizer.
-      ema: exponential moving average of the variables, for evaluation and release.
-    """
-
-    step: jax.Array
+    step: jax.Array  # steps done, int32
     variables: Variables
     opt_state: optax.OptState
     ema: Variables
 
 
 S = TypeVar("S", bound=State)
+BatchLoss = Callable[..., tuple[Scalar, tuple[Any, Any]]]  # -> the loss, (new batch statistics, any more)
 
 
 class Trainer(NamedTuple, Generic[S]):
     """A way to train: all that a training loop needs of it.
 
     Attributes:
-      init: variables -> state before the first step.
+      init: variables -> the state before the first step.
       step: (state, key, images uint8 (n, h, w, c), labels (n,)) -> (state, metrics), compiled. It takes over
         the state's buffers. The metrics are a NamedTuple of scalars, the loss among them.
       place: (devices, state) -> the state on the devices: everywhere, or split as a batch is.
@@ -75,24 +69,26 @@ def init_state(optimizer: optax.GradientTransformation, variables: Variables) ->
 def update(
     optimizer: optax.GradientTransformation,
     state: TrainState,
-    grads: Any,
-    batch_stats: Any,
+    batch_loss: BatchLoss,
+    batch: Sequence[Any],
     decay: float | Scalar,
-) -> TrainState:
-    """Return the state after one step of the optimizer.
-
-    ema <- decay * ema + (1 - decay) * variables, with the new variables.
+) -> tuple[TrainState, Scalar, Any]:
+    """Take one step down the loss, and ema <- decay * ema + (1 - decay) * variables, with the new variables.
 
     Args:
-      grads: of the loss with respect to the params.
-      batch_stats: the new batch statistics.
-      decay: of the average of the variables, in [0, 1).
+      batch_loss: of the params, the batch statistics and the batch.
+      decay: in [0, 1).
+
+    Returns:
+      The new state, the loss, and what else `batch_loss` returns.
     """
-    params = state.variables["params"]
+    params, batch_stats = state.variables["params"], state.variables["batch_stats"]
+    descent = jax.value_and_grad(batch_loss, has_aux=True)
+    (loss, (batch_stats, more)), grads = descent(params, batch_stats, *batch)
     updates, opt_state = optimizer.update(grads, state.opt_state, params)
     variables: Variables = {"params": optax.apply_updates(params, updates), "batch_stats": batch_stats}
     ema: Any = optax.incremental_update(variables, state.ema, 1 - decay)
-    return TrainState(state.step + 1, variables, opt_state, ema)
+    return TrainState(state.step + 1, variables, opt_state, ema), loss, more
 
 
 def warmed_up(decay: float, step: jax.Array) -> Scalar:

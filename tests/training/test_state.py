@@ -15,8 +15,14 @@ OPTIMIZER = optax.sgd(0.5)
 
 def updated(decay):
     """The state after a step of gradient 2 and new statistics."""
-    grads, batch_stats = {"w": jnp.float32([2.0, 2.0])}, {"mean": jnp.float32([0.75])}
-    return states.update(OPTIMIZER, states.init_state(OPTIMIZER, VARIABLES), grads, batch_stats, decay)
+
+    def batch_loss(params, batch_stats, factor):
+        return jnp.sum(factor * params["w"]), ({"mean": batch_stats["mean"] + 0.25}, "more")
+
+    state = states.init_state(OPTIMIZER, VARIABLES)
+    state, loss, more = states.update(OPTIMIZER, state, batch_loss, (jnp.float32(2.0),), decay)
+    assert loss == -2 and more == "more"
+    return state
 
 
 @pytest.mark.parametrize("step, decay", [(0, 0.1), (8, 0.5), (10**6, 0.9)])
