@@ -31,16 +31,7 @@ class Embedding(NamedTuple):
 
 
 def in_batches(images: Images, batch_size: int, track: Track = iter) -> Iterator[Bytes]:
-    """Decode the images in order, `batch_size` at a time and then the rest.
-
-    Args:
-      images: uint8 (h, w, c) each, decoded only where they are indexed.
-      batch_size: 1 or more.
-      track: wraps the loop, as a progress bar does.
-
-    Raises:
-      ValueError: the images differ in size.
-    """
+    """Index the images in order, `batch_size` at a time. Raises ValueError where they differ in size."""
     first = images[0].shape
     for start in track(range(0, len(images), batch_size)):
         batch = [images[i] for i in range(start, min(start + batch_size, len(images)))]
@@ -50,10 +41,7 @@ def in_batches(images: Images, batch_size: int, track: Track = iter) -> Iterator
 
 
 def hashed(batches: Iterable[Bytes], total: Any) -> Iterator[Bytes]:
-    """Pass the batches on, while `total` (hashlib.sha256()) takes in the images' shape and their bytes.
-
-    The digest does not depend on how the images are batched.
-    """
+    """Pass the batches on, and add the images' shape and bytes to `total`, whatever the batches."""
     for i, batch in enumerate(batches):
         if i == 0:
             total.update(repr(batch.shape[1:]).encode())
@@ -64,8 +52,7 @@ def hashed(batches: Iterable[Bytes], total: Any) -> Iterator[Bytes]:
 def channel_repeats(model: nn.Module, variables: Any, shape: tuple[int, ...]) -> int:
     """Find how often the channels of images (h, w, c) must be repeated: once, or thrice for grey ones.
 
-    Raises:
-      ValueError: the network takes no such images either way.
+    Raises ValueError if the network takes no such images either way.
     """
     message = ""
     for repeats in (1, 3) if shape[-1] == 1 else (1,):
@@ -92,22 +79,20 @@ def network(model: nn.Module) -> Callable[[Any, Bytes], Outputs]:
 
 
 def embed(model: nn.Module, variables: Any, batches: Iterable[Bytes], batch_size: int) -> Embedding:
-    """Apply `model` to every image, `batch_size` at a time over all devices.
+    """Apply `model` to batches of images, over all devices. Raises ValueError for a feature not finite.
 
-    Raises:
-      ValueError: a feature or a logit is not finite.
+    Args:
+      batch_size: of the compiled program; smaller batches are filled up.
     """
     size = sharding.padded(batch_size)
     devices = sharding.over_devices(size)
     placed = devices.replicate(variables)
-    features = []
-    logits = []
+    parts = []
     for batch in batches:
         filled = batch[np.arange(size) % len(batch)]  # the last batch wraps around
         outputs = jax.device_get(network(model)(placed, devices.split(filled)))
-        features.append(np.asarray(outputs.features[: len(batch)], np.float32))
-        logits.append(np.asarray(outputs.logits[: len(batch)], np.float32))
-    found = Embedding(np.concatenate(features), np.concatenate(logits))
+        parts.append([np.float32(each[: len(batch)]) for each in (outputs.features, outputs.logits)])
+    found = Embedding(*map(np.concatenate, zip(*parts, strict=True)))
     checks.features("a comparison", 1, found.features)
     return found
 

@@ -6,7 +6,7 @@ print(scores["fd"].value, scores["fd"].low, scores["fd"].high)
 
 import functools
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,25 +32,20 @@ def score(
     """Score generated images against real ones by the features of a network.
 
     Args:
-      extractor: the network, see `rsynth_jax.storage.extractors.load`.
-      generated: images uint8 (h, w, c), 6 or more.
-      real: images uint8 (h, w, c), 6 or more; they may be of another size.
+      extractor: see `rsynth_jax.storage.extractors.load`.
+      generated: 6 images or more.
+      real: 6 or more; they may be of another size.
       seed: of the blocks of KID and the resamples of the Inception Score.
-      batch_size: images computed together.
 
     Returns:
       An estimate with its 95 % interval for each of `SCORES`: Fréchet distance and 1000 times KID (lower is
       better), the Inception Score of the generated images, precision, recall, density, coverage.
-
-    Raises:
-      ValueError: there are too few images, or the network takes no such images.
     """
     for images in (generated, real):
         checks.enough("a comparison", FEWEST, len(images))
-    found = [
-        embedding.embed_images(extractor.model, extractor.variables, s, batch_size) for s in (generated, real)
-    ]
-    return compare(found[0], found[1].features, seed=seed)
+    network = (extractor.model, extractor.variables)
+    made, given = (embedding.embed_images(*network, images, batch_size) for images in (generated, real))
+    return compare(made, given.features, seed=seed)
 
 
 def compare(
@@ -59,9 +54,9 @@ def compare(
     """Score an embedding of generated images against the features of real ones, see `score`."""
     features = generated.features
     rng = functools.partial(np.random.default_rng, seed)
-    measures: Mapping[tuple[str, ...], Callable[[], Sequence[Estimate]]] = {
+    measures: dict[tuple[str, ...], Callable[[], Sequence[Estimate]]] = {
         ("fd",): lambda: [frechet.frechet_estimate(features, real)],
-        ("kid_x1000",): lambda: [_thousandfold(kernel.kid(features, real, rng()))],
+        ("kid_x1000",): lambda: [Estimate(*(1000 * each for each in kernel.kid(features, real, rng())))],
         ("inception_score",): lambda: [inception_score.inception_score(generated.logits, rng())],
         ("precision", "recall"): lambda: neighbors.precision_recall(features, real),
         ("density", "coverage"): lambda: neighbors.density_coverage(features, real),
@@ -73,24 +68,11 @@ def compare(
 
 
 def real_features(
-    extractor: Extractor,
-    images: Images,
-    path: Path | None = None,
-    *,
-    batch_size: int = 50,
-    track: Track = iter,
+    extractor: Extractor, images: Images, path: Path | None, *, batch_size: int = 50, track: Track = iter
 ) -> Float[np.ndarray, "n d"]:
-    """Compute the features of real images, or read them from the file that an earlier call wrote.
+    """Compute the features of real images, or read them from the .npz that an earlier call wrote to `path`.
 
-    Args:
-      extractor: the network.
-      images: uint8 (h, w, c) each.
-      path: an .npz for this network and these images, written where there is none.
-      batch_size: images computed together.
-      track: wraps the loop over the batches.
-
-    Raises:
-      ValueError: the file cannot be read, or is that of another network or of other images.
+    Raises ValueError if the file cannot be read, or is that of another network or of other images.
     """
     batch_size = min(batch_size, len(images))
     total = hashlib.sha256()
@@ -112,10 +94,6 @@ def real_features(
     return stored["features"]
 
 
-def _thousandfold(estimate: Estimate) -> Estimate:
-    return Estimate(1000 * estimate.value, 1000 * estimate.low, 1000 * estimate.high)
-
-
 def energies(
     model: nn.Module, variables: Any, images: Images, *, batch_size: int = 100, track: Track = iter
 ) -> Float[np.ndarray, " n"]:
@@ -129,9 +107,7 @@ def detect(model: nn.Module, variables: Any, inside: Images, outside: Images) ->
     """Measure the chance that an image of the training distribution has more energy than another.
 
     Args:
-      model: a classifier.
-      variables: its weights.
-      inside: images uint8 (h, w, c) like those of training, two or more.
+      inside: images like those of training, two or more.
       outside: other images, two or more.
 
     Returns:
@@ -143,14 +119,11 @@ def detect(model: nn.Module, variables: Any, inside: Images, outside: Images) ->
 def units_by_effect(
     weights: Float[np.ndarray, "d k"], deviations: Float[np.ndarray, " d"] | float = 1.0
 ) -> Int[np.ndarray, " d"]:
-    """Sort the units of the penultimate layer by how much they move the logits, the most first.
+    """Sort the units of the penultimate layer by |weights[unit]| * deviation, the largest first.
 
     Args:
       weights: with which the logits read the units, see `models.readout`.
       deviations: of the units over real images.
-
-    Returns:
-      The numbers of the units, by decreasing |weights[unit]| * deviation.
     """
     return np.argsort(-np.linalg.norm(weights, axis=1) * deviations, kind="stable")
 

@@ -32,12 +32,7 @@ BATCH_SIZE = 40
 
 
 class Summary(NamedTuple):
-    """How n images changed.
-
-    Attributes:
-      start, end: features (n, d) and logits (n, k) of the start and of the result.
-      l2_moved: the distance between them, in pixel values of [0, 1].
-    """
+    """How n images changed: the outputs of the network before and after, and the l2 distance in [0, 1]."""
 
     start: Embedding
     end: Embedding
@@ -88,8 +83,6 @@ def sample(
     """Take `num_steps` steps of `ascent_fn(classifier, *inputs of image i)` for every image i.
 
     Args:
-      model: the network.
-      variables: its weights, an argument of the compiled programs.
       ascent_fn: see `rsynth_jax.synthesis.tasks`; reuse the same function and it is not compiled again.
       inputs: one array, or `Rows`, for each input, with one row an image; uint8 rows are decoded to [0, 1].
       num_steps: 0 or more.
@@ -97,9 +90,6 @@ def sample(
       callback: called with the number of steps done and the images of the batch, from the start (0) on,
         for one batch after the other.
       every: most steps between two calls.
-
-    Returns:
-      The samples, in the order of the rows.
 
     Raises:
       ValueError: there are no images.
