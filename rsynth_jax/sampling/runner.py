@@ -40,19 +40,12 @@ class Summary(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """Images made by an ascent.
-
-    Attributes:
-      images: the results.
-      starts: what the ascent started from.
-      summary: how they changed.
-      labels: the class each climbed towards, where there is one.
-    """
+    """Images made by an ascent, and how they changed."""
 
     images: Bytes
     starts: Bytes
     summary: Summary
-    labels: Int[np.ndarray, " n"] | None = None
+    labels: Int[np.ndarray, " n"] | None = None  # the class each climbed towards, where there is one
 
 
 @dataclasses.dataclass(frozen=True)

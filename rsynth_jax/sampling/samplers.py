@@ -31,7 +31,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 
 from rsynth_jax import images as arrays
 from rsynth_jax import models
@@ -271,17 +271,11 @@ def _jittered(max_shift: int, until: float | None) -> Ascend:
 
 
 class Stroke(NamedTuple):
-    """What to paint where.
+    """What to paint where."""
 
-    Attributes:
-      mask: 1 where to paint, 0 where pixels are kept, (h, w, 1).
-      number: a class, or a unit of the penultimate layer.
-      objective: of (classifier, number): one for classes, or `objectives.activation` for units.
-    """
-
-    mask: Float[np.ndarray, "h w 1"]
-    number: int
-    objective: ClassObjective = objectives.log_prob
+    mask: Float[np.ndarray, "h w 1"]  # 1 where to paint, 0 where pixels are kept
+    number: int  # a class, or a unit of the penultimate layer
+    objective: ClassObjective = objectives.log_prob  # `objectives.activation` for units
 
 
 def paint(
@@ -365,29 +359,17 @@ def refine(
 
 
 class Inversion(NamedTuple):
-    """Images found by their representations.
-
-    Attributes:
-      images: the results.
-      starts: what the ascents started from.
-      distance_start: |R(start) - R| / |R| for the representation R looked for.
-      distance: the same of the results.
-      predicted: the class predicted for each result.
-      tried: the distances of all starts of an image, (n, starts).
-      chosen: which start was kept, (n,).
-      predicted_given: the class predicted for each given image; None of an interpolation.
-      labels: the class whose Gaussian the starts are draws of; None of an interpolation.
-    """
+    """Images found by their representations; the last two are None for an interpolation."""
 
     images: Bytes
     starts: Bytes
-    distance_start: Float[np.ndarray, " n"]
-    distance: Float[np.ndarray, " n"]
+    distance_start: Float[np.ndarray, " n"]  # |R(start) - R| / |R| for the representation R looked for
+    distance: Float[np.ndarray, " n"]  # the same of the results
     predicted: Int[np.ndarray, " n"]
-    tried: Float[np.ndarray, "n starts"]
-    chosen: Int[np.ndarray, " n"]
+    tried: Float[np.ndarray, "n starts"]  # the distances of all starts of an image
+    chosen: Int[np.ndarray, " n"]  # which start was kept
     predicted_given: Int[np.ndarray, " n"] | None = None
-    labels: Int[np.ndarray, " n"] | None = None
+    labels: Int[np.ndarray, " n"] | None = None  # the classes whose Gaussians the starts are draws of
 
 
 def invert(
@@ -488,15 +470,9 @@ def _best_with_optimizer(task_fn: TaskFn, optimizer: optax.GradientTransformatio
 
 
 class Visualization(NamedTuple):
-    """Images of units or classes.
+    """Images of units or classes, and the activation of each start and of each result."""
 
-    Attributes:
-      images: (m, starts, h, w, c).
-      activation_start: of each start, (m, starts).
-      activation: of each result.
-    """
-
-    images: np.ndarray
+    images: UInt8[np.ndarray, "m starts h w c"]
     activation_start: Float[np.ndarray, "m starts"]
     activation: Float[np.ndarray, "m starts"]
 

@@ -31,14 +31,10 @@ MakeTrainer = Callable[[Setup, Recipe, ClassGaussians, Shape], Trainer[Any]]
 
 
 class Method(NamedTuple):
-    """A method of training.
+    """A method of training, each part made from the recipe.
 
-    Attributes:
-      adversary: recipe -> the adversary that changes the training images.
-      loss: recipe -> the loss of clean and adversarial logits.
-      make_trainer: (setup, recipe, class_gaussians, image_shape) -> trainer.
-      continues: whether it starts from a robust classifier of the same classes, whose threat model and
-        class Gaussians it keeps.
+    One that `continues` starts from a robust classifier of the same classes, and keeps its threat model and
+    class Gaussians.
     """
 
     adversary: Callable[[Recipe], Adversary]

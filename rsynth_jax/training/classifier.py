@@ -93,9 +93,5 @@ def make_train_step(setup: Setup) -> Callable[..., tuple[TrainState, Metrics]]:
 
 def make_trainer(setup: Setup) -> Trainer[TrainState]:
     """Make the trainer of a classifier."""
-    return Trainer(
-        init=functools.partial(init_state, setup.optimizer),
-        step=jax.jit(make_train_step(setup), donate_argnums=0),
-        place=lambda devices, state: devices.replicate(state),
-        outcome=lambda state: {},
-    )
+    step = jax.jit(make_train_step(setup), donate_argnums=0)
+    return Trainer(functools.partial(init_state, setup.optimizer), step)

@@ -52,8 +52,8 @@ class Trainer(NamedTuple, Generic[S]):
 
     init: Callable[[Variables], S]
     step: Callable[..., tuple[S, Any]]
-    place: Callable[[Devices, S], S]
-    outcome: Callable[[S], dict[str, Any]]
+    place: Callable[[Devices, S], S] = lambda devices, state: devices.replicate(state)
+    outcome: Callable[[S], dict[str, Any]] = lambda state: {}
 
 
 def init_state(optimizer: optax.GradientTransformation, variables: Variables) -> TrainState:

@@ -21,12 +21,7 @@ def step(state, key, images, labels):
     return state._replace(step=state.step + 1, variables=state.variables + loss), loss
 
 
-TRAINER = Trainer(
-    init=lambda variables: TrainState(jnp.int32(0), variables, (), variables),
-    step=step,
-    place=lambda devices, state: devices.replicate(state),
-    outcome=lambda state: {},
-)
+TRAINER = Trainer(lambda variables: TrainState(jnp.int32(0), variables, (), variables), step)
 
 
 def begun():
