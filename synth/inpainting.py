@@ -4,15 +4,14 @@ rsynth-inpaint photo.png --mask hole.png --class dog --out filled.png
 """
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 from tyro.conf import arg
 
-from rsynth_jax.cli.edit import EditFlags, edit, read_mask
+from rsynth_jax.cli.edit import EditFlags, edit, largest_change, read_mask
 from rsynth_jax.cli.options import AscentFlags, ObjectiveName, OutputFlags
-from rsynth_jax.cli.report import largest_change
 from rsynth_jax.cli.run import run
 
 
@@ -37,31 +36,23 @@ class Options(EditFlags):
     output: OutputFlags = OutputFlags(out=Path("inpainted.png"))
 
 
-def inpaint(options: Options) -> int:
+def inpaint(flags: Options) -> int:
     """Inpaint and report."""
     from rsynth_jax.sampling import samplers
 
     def sampler(release, given, **settings):
         side = given.images.shape[1]
-        missing = samplers.central_square(side) if options.mask is None else read_hole(options.mask, side)
+        file = flags.mask
+        missing = samplers.central_square(side) if file is None else read_mask(file, side, "the hole")
+        if missing.all():
+            raise ValueError(f"{file} has no known pixel: black is known")
         samples = samplers.inpaint(release, given.images, missing, given.labels, **settings)
         return samples, {"known_error": largest_change(given.images, samples.images, missing == 0)}
 
-    return edit(options, sampler)
+    return edit(flags, sampler)
 
 
-def read_hole(file: Path, side: int) -> np.ndarray:
-    """Read a mask, float32 (side, side, 1). Raises ValueError if nothing or everything is missing."""
-    missing = read_mask(file, side, "the hole")
-    if missing.all():
-        raise ValueError(f"{file} has no known pixel: black is known")
-    return missing
-
-
-def main() -> None:
-    """Run the command."""
-    run(Options, inpaint)
-
+main = functools.partial(run, Options, inpaint)
 
 if __name__ == "__main__":
     main()

@@ -4,27 +4,17 @@ rsynth-invert photo.png --to other.png --frames 10 --out morph.gif
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from tyro.conf import arg
 
 from rsynth_jax import checks
-from rsynth_jax.cli.options import (
-    AscentFlags,
-    ClassifierName,
-    ClassName,
-    InputFlags,
-    Inputs,
-    OutputFlags,
-    Seed,
-    SystemFlags,
-    read,
-)
-from rsynth_jax.cli.report import ROWS, Result, report, title_of
-from rsynth_jax.cli.run import monitor, run
+from rsynth_jax.cli import options
+from rsynth_jax.cli.report import ROWS, Result, Title, report, rows
+from rsynth_jax.cli.run import Monitor, run
 from rsynth_jax.cli.sheets import Page
 from rsynth_jax.data import sources
 
@@ -47,21 +37,21 @@ class Options:
     B, above the blends of the pixels.
     """
 
-    input: InputFlags
-    classifier: ClassifierName = "cifar10"
-    label: ClassName = None
+    input: options.InputFlags
+    classifier: options.ClassifierName = "cifar10"
+    label: options.ClassName = None
     to: Annotated[str | None, arg(metavar="B")] = None
     """Images to go to from A: images as for A, one for all of them, or as many."""
     frames: int = 10
     """Number of frames from A to B, both ends among them."""
     starts: int = 4
     """Number of draws to start each inversion from."""
-    seed: Seed = 0
+    seed: options.Seed = 0
     smooth: float | None = None
     """Weight of the smoothness; by default 1, and 0 with --to, where frames start from photographs."""
-    ascent: AscentFlags = AscentFlags(radius=30.0, steps=60, step_size=0.4)
-    output: OutputFlags = OutputFlags(out=Path("inverted.png"))
-    system: SystemFlags = SystemFlags()
+    ascent: options.AscentFlags = options.AscentFlags(radius=30.0, steps=60, step_size=0.4)
+    output: options.OutputFlags = options.OutputFlags(out=Path("inverted.png"))
+    system: options.SystemFlags = options.SystemFlags()
 
     def __post_init__(self) -> None:
         checks.positive(starts=self.starts)
@@ -71,122 +61,107 @@ class Options:
             raise ValueError(f"frames is {self.frames}: give 2 or more, as both ends are among them")
 
 
-def invert(options: Options) -> int:
+def invert(flags: Options) -> int:
     """Invert or interpolate, and report."""
     from rsynth_jax.storage import releases
 
-    o = options
-    o.output.check_writable()
-    release = releases.load(o.classifier)
-    given = read(o.input, release, o.label)
-    make = inverted if o.to is None else interpolated
-    return report(o.output, make(o, release, given)._replace(skipped=given.skipped))
+    flags.output.check_writable()
+    release = releases.load(flags.classifier)
+    given = options.read(flags.input, release, flags.label)
+    make = _inverted if flags.to is None else _interpolated
+    found, result = make(flags, release, given)
+    means = {name: float(getattr(found, name).mean()) for name in ("distance_start", "distance")}
+    distances = "relative distance {distance_start:.3f} -> {distance:.3f}".format_map(means)
+    arrays = {"images": found.images, "labels": found.predicted}
+    result = result._replace(
+        numbers={**result.numbers, **means},
+        closing=f"{result.closing} in {result.numbers['seconds']:.1f} s; {distances}",
+        arrays=arrays | {"class_names": np.array(release.class_names)},
+        skipped=given.skipped,
+    )
+    return report(flags.output.out, result, each=flags.output.each, **flags.output.paths)
 
 
-def inverted(options: Options, release: "Release", given: Inputs) -> Result:
-    """Invert each image. The sheet has a row each: as given, the start, the result."""
+def _inverted(flags: Options, release: "Release", given: options.Inputs) -> "tuple[Inversion, Result]":
+    """A row an image: as given, the start, the result."""
     from rsynth_jax.sampling import samplers
 
-    o = options
-    smooth = 1.0 if o.smooth is None else o.smooth
-    settings = {"starts": o.starts, "seed": o.seed, "smoothness_weight": smooth}
-    with monitor(len(given.images) * o.starts, o.ascent.steps, o.output.animated) as watched:
-        settings |= o.ascent.settings | watched.run
-        found = samplers.invert(release, given.images, given.labels, **settings)
+    num = len(given.images)
+    ascent = flags.ascent
+    settings = {"starts": flags.starts, "seed": flags.seed} | ascent.settings
+    settings["smoothness_weight"] = 1.0 if flags.smooth is None else flags.smooth
+    with Monitor(num * flags.starts, ascent.steps, flags.output.animated) as monitor:
+        found = samplers.invert(release, given.images, given.labels, **settings, **monitor.run)
     classes = np.array(release.class_names)
-    columns = {"name": given.names, "class": classes[found.labels], "from": classes[found.predicted_given]}
-    each = rows_of(columns | {"start": found.chosen, "tried": found.tried}, found, classes)
-    captions = ["{name}: {from}, now {ends}, distance {distance:.2f}".format_map(image) for image in each]
-    title = title_of("likeness", o.ascent.steps, o.ascent, release)
-    kept = np.arange(len(each)) * o.starts + found.chosen
+    about = {"name": given.names, "class": classes[found.labels], "from": classes[found.predicted_given]}
+    each = rows(about | {"start": found.chosen, "tried": found.tried} | _outcome(found, classes))
+    captions = list(map("{name}: {from}, now {ends}, distance {distance:.2f}".format_map, each[:ROWS]))
+    title = Title("feature match", ascent.steps, ascent.step_size * samplers.scale_of(release))
+    kept = np.arange(num) * flags.starts + found.chosen
 
     def page(step: int, images: np.ndarray) -> Page:
-        cells = np.stack([given.images, found.starts, images], axis=1)
+        columns = (given.images, found.starts, images)
+        cells = np.stack([column[:ROWS] for column in columns], axis=1)
         return Page(cells, captions, f"given, start, {title.after(step)}")
 
     share = float((found.predicted == found.predicted_given).mean())
-    about = f"{len(each)} images, the best of {o.starts} starts each, {share:.0%} predicted as they were,"
-    numbers = {"share": share, "images": each, "seconds": watched.seconds}
-    frames = [page(frame.step, frame.images[kept]) for frame in watched.frames]
-    return result_of(found, classes, given.names, about, numbers, page(title.steps, found.images), frames)
+    result = Result(
+        page(ascent.steps, found.images),
+        {"share": share, "images": each, "seconds": monitor.seconds},
+        f"{num} images, the best of {flags.starts} starts each, {share:.0%} classified as before,",
+        each=dict(zip(given.names, found.images, strict=True)),
+        frames=[page(frame.step, frame.images[kept]) for frame in monitor.frames],
+    )
+    return found, result
 
 
-def interpolated(options: Options, release: "Release", given: Inputs) -> Result:
-    """Interpolate. The sheet has two rows for each image: the frames above the blends of the pixels."""
+def _interpolated(flags: Options, release: "Release", given: options.Inputs) -> "tuple[Inversion, Result]":
+    """Two rows a pair: the frames above the blends of the pixels."""
     from rsynth_jax.sampling import samplers
 
-    o = options
-    others = read_others(o, given)
-    settings = {"frames": o.frames, "smoothness_weight": o.smooth or 0.0}
-    with monitor(len(given.images) * o.frames, o.ascent.steps) as watched:
-        settings |= o.ascent.settings | watched.run
-        found = samplers.interpolate(release, given.images, others.images, **settings)
-    classes = np.array(release.class_names)
-    times = np.linspace(0, 1, o.frames)
-    rows = rows_of({"t": np.tile(times, len(given.images))}, found, classes)
+    num = flags.frames
+    others = _read_others(flags, given)
+    settings = {"frames": num, "smoothness_weight": flags.smooth or 0.0} | flags.ascent.settings
+    with Monitor(len(given.images) * num, flags.ascent.steps) as monitor:
+        found = samplers.interpolate(release, given.images, others.images, **settings, **monitor.run)
+    times = np.linspace(0, 1, num)
+    frames = rows({"t": np.tile(times, len(given.images))} | _outcome(found, np.array(release.class_names)))
     pairs = list(zip(given.names, others.names * len(given.names), strict=False))
-    each = [
-        {"name": a, "to": b, "frames": rows[i * o.frames :][: o.frames]} for i, (a, b) in enumerate(pairs)
-    ]
-    captions = [f"{a} to {b}" for a, b in pairs]
-    shape = (len(pairs), o.frames, *given.images.shape[1:])
-    cells = np.stack([found.images.reshape(shape), found.starts.reshape(shape)], axis=1)
-    names = [f"{name}-{frame:04d}" for name in given.names for frame in range(o.frames)]
+    captions = [f"{a} to {b}" for a, b in pairs][:ROWS]
+    shape = (len(pairs), num, *given.images.shape[1:])
+    cells = np.stack([found.images.reshape(shape), found.starts.reshape(shape)], axis=1)[:ROWS]
+    names = [f"{name}-{frame:04d}" for name in given.names for frame in range(num)]
     sheet = Page(
-        cells.reshape(-1, *cells.shape[2:]),
+        cells.reshape(-1, *shape[1:]),
         [name for caption in captions for name in (caption, "the same in pixels")],
-        f"{o.frames} frames of likeness, {o.ascent.steps} steps",
+        f"feature match, {num} frames, {flags.ascent.steps} steps",
     )
-    pages = [Page(cells[:, :, f], captions, f"{t:.0%}, and in pixels") for f, t in enumerate(times)]
-    about = f"{o.frames} frames on the way of each of {len(pairs)} images"
-    numbers = {"images": each, "seconds": watched.seconds}
-    return result_of(found, classes, names, about, numbers, sheet, pages)
+    each = [{"name": a, "to": b, "frames": frames[i * num :][:num]} for i, (a, b) in enumerate(pairs)]
+    result = Result(
+        sheet.first(ROWS),
+        {"images": each, "seconds": monitor.seconds},
+        f"{num} frames on the way of each of {len(pairs)} images",
+        each=dict(zip(names, found.images, strict=True)),
+        frames=[Page(cells[:, :, f], captions, f"{t:.0%}, and in pixels") for f, t in enumerate(times)],
+    )
+    return found, result
 
 
-def read_others(options: Options, given: Inputs) -> sources.Pictures:
-    """Read the images to go to. Raises ValueError for a file that cannot be read."""
-    flags = options.input
-    dataset = sources.load(str(options.to), None, flags.data_dir, given.images.shape[1])
-    others = sources.read_all(dataset.first(flags.num))
+def _outcome(found: "Inversion", classes: np.ndarray) -> dict[str, np.ndarray]:
+    ends = classes[found.predicted]
+    return {"distance_start": found.distance_start, "distance": found.distance, "ends": ends}
+
+
+def _read_others(flags: Options, given: options.Inputs) -> sources.Pictures:
+    side = given.images.shape[1]
+    dataset = sources.load(str(flags.to), None, flags.input.data_dir, side).first(flags.input.num)
+    others = sources.read_all(dataset)
     if others.skipped:
         raise ValueError(others.skipped[0])
     return others
 
 
-def rows_of(columns: Mapping[str, Any], found: "Inversion", classes: np.ndarray) -> list[dict[str, Any]]:
-    """Return the columns, the distances and the predicted class as plain values, row by row."""
-    named = {"distance_start": found.distance_start, "distance": found.distance}
-    named = {**columns, **named, "ends": classes[found.predicted]}
-    values = (np.asarray(column).tolist() for column in named.values())
-    return [dict(zip(named, row, strict=True)) for row in zip(*values, strict=True)]
-
-
-def result_of(
-    found: "Inversion",
-    classes: np.ndarray,
-    names: Sequence[str],
-    about: str,
-    numbers: dict[str, Any],
-    sheet: Page,
-    frames: Sequence[Page],
-) -> Result:
-    """Add the mean distances to the numbers and to the closing line, and the images by name."""
-    start = float(found.distance_start.mean())
-    end = float(found.distance.mean())
-    return Result(
-        sheet.first(ROWS),
-        numbers | {"distance_start": start, "distance": end},
-        f"{about} in {numbers['seconds']:.1f} s; relative distance {start:.3f} -> {end:.3f}",
-        {"images": found.images, "labels": found.predicted, "class_names": classes},
-        dict(zip(names, found.images, strict=True)),
-        [page.first(ROWS) for page in frames],
-    )
-
-
-def main() -> None:
-    """Run the command."""
-    run(Options, invert)
-
+main = functools.partial(run, Options, invert)
 
 if __name__ == "__main__":
     main()

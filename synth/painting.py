@@ -4,15 +4,15 @@ rsynth-paint photo.png --stroke sky.png:ship --stroke left.png:feature=117 --out
 """
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from tyro.conf import UseAppendAction, arg
 
-from rsynth_jax.cli.edit import EditFlags, edit, read_mask
+from rsynth_jax.cli.edit import EditFlags, edit, largest_change, read_mask
 from rsynth_jax.cli.options import AscentFlags, OutputFlags, unit_number
-from rsynth_jax.cli.report import largest_change
 from rsynth_jax.cli.run import run
 
 if TYPE_CHECKING:
@@ -39,21 +39,21 @@ class Options(EditFlags):
     output: OutputFlags = OutputFlags(out=Path("painted.png"))
 
 
-def paint(options: Options) -> int:
+def paint(flags: Options) -> int:
     """Paint stroke after stroke and report."""
     from rsynth_jax.sampling import samplers
 
-    if not options.stroke:
+    if not flags.stroke:
         raise ValueError("nothing to paint: give --stroke MASK:CLASS or MASK:feature=K")
 
     def sampler(release, given, objective, **settings):
         side = given.images.shape[1]
-        strokes = [read_stroke(words, release, side, objective) for words in options.stroke]
+        strokes = [read_stroke(words, release, side, objective) for words in flags.stroke]
         samples = samplers.paint(release, given.images, strokes, given.labels, **settings)
         kept = np.all([stroke.mask == 0 for stroke in strokes], axis=0)
         return samples, {"known_error": largest_change(given.images, samples.images, kept)}
 
-    return edit(options, sampler, rounds=len(options.stroke))
+    return edit(flags, sampler, rounds=len(flags.stroke))
 
 
 def read_stroke(words: str, release: "Release", side: int, objective: "ClassObjective") -> "Stroke":
@@ -73,10 +73,7 @@ def read_stroke(words: str, release: "Release", side: int, objective: "ClassObje
     return Stroke(mask, unit_number(unit, len(weights)), objectives.activation)
 
 
-def main() -> None:
-    """Run the command."""
-    run(Options, paint)
-
+main = functools.partial(run, Options, paint)
 
 if __name__ == "__main__":
     main()

@@ -4,28 +4,18 @@ rsynth-refine generated.npz --out refined.npz --sheet refined.png
 """
 
 import dataclasses
+import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import numpy as np
 from tyro.conf import arg
 
-from rsynth_jax.cli.options import (
-    AscentFlags,
-    ClassifierName,
-    ClassName,
-    InputFlags,
-    JsonFile,
-    SystemFlags,
-    read,
-)
-from rsynth_jax.cli.report import Result, climb_numbers, close, image_arrays, write
-from rsynth_jax.cli.run import monitor, run
+from rsynth_jax.cli import options
+from rsynth_jax.cli.report import CHANGE, Result, climb_numbers, image_arrays, report
+from rsynth_jax.cli.run import Monitor, run
 from rsynth_jax.cli.sheets import Page
 from rsynth_jax.storage import files
-
-if TYPE_CHECKING:
-    from rsynth_jax.types import Bytes
 
 COLUMNS = 16  # of a sheet at most: the .npz has all images
 
@@ -38,60 +28,44 @@ class Options:
     class inside a small l2 ball around itself.
     """
 
-    input: InputFlags
-    classifier: ClassifierName = "cifar10"
-    label: ClassName = None
-    ascent: AscentFlags = AscentFlags(radius=1.0, steps=5, step_size=0.2)
+    input: options.InputFlags
+    classifier: options.ClassifierName = "cifar10"
+    label: options.ClassName = None
+    ascent: options.AscentFlags = options.AscentFlags(radius=1.0, steps=5, step_size=0.2)
     out: Path = Path("refined.npz")
     """The refined images: images uint8 (n, h, w, c), labels, class_names."""
     sheet: Annotated[Path | None, arg(metavar="FILE")] = None
     """Also write a sheet, a PNG: the first images, before and after."""
-    json: JsonFile = None
-    system: SystemFlags = SystemFlags()
+    json: options.JsonFile = None
+    system: options.SystemFlags = options.SystemFlags()
 
 
-def refine(options: Options) -> int:
+def refine(flags: Options) -> int:
     """Refine and report."""
     from rsynth_jax.sampling import samplers
     from rsynth_jax.storage import releases
 
-    o = options
-    files.check_writable(o.out, o.sheet, o.json)
-    release = releases.load(o.classifier)
-    given = read(o.input, release, o.label)
-    with monitor(len(given.images), o.ascent.steps) as watched:
-        samples = samplers.refine(release, given.images, given.labels, **o.ascent.settings | watched.run)
-    scale = release.image_shape[0] / samplers.SIDE
-    sheet = before_and_after(given.images, samples.images, o.ascent, scale)
+    ascent = flags.ascent
+    files.check_writable(flags.out, flags.sheet, flags.json)
+    release = releases.load(flags.classifier)
+    given = options.read(flags.input, release, flags.label)
+    with Monitor(len(given.images), ascent.steps) as monitor:
+        settings = ascent.settings | monitor.run
+        samples = samplers.refine(release, given.images, given.labels, **settings)
+    scale = samplers.scale_of(release)
+    lengths = f"{ascent.step_size * scale:g}, l2 radius {ascent.radius * scale:g}"
+    cells = np.stack([given.images[:COLUMNS], samples.images[:COLUMNS]])
+    sheet = Page(cells, ["given", "refined"], f"logit, {ascent.steps} steps of {lengths}")
     arrays = image_arrays(release, samples)
-    described = [{"class": release.class_names[label]} for label in arrays["labels"]]
-    numbers = climb_numbers(samples, described)
-    numbers["seconds"] = watched.seconds
-    result = Result(
-        sheet,
-        numbers,
-        f"{len(samples.images)} images refined in {watched.seconds:.1f} s; "
-        f"mean log p {numbers['log_prob_start']:.2f} -> {numbers['log_prob']:.2f}, "
-        f"l2 moved {numbers['l2_moved']:.2f}",
-        arrays,
-        frames=[sheet],
-        skipped=given.skipped,
-    )
-    write(result, sheet=o.sheet, npz=o.out, json=o.json)
-    return close(o.out, result)
+    about = {"class": arrays["class_names"][arrays["labels"]]}
+    numbers = climb_numbers(samples, about, monitor.seconds)
+    change = CHANGE.format_map(numbers)
+    closing = f"{len(samples.images)} images refined in {monitor.seconds:.1f} s; {change}"
+    result = Result(sheet, numbers, closing, arrays, frames=[sheet], skipped=given.skipped)
+    return report(flags.out, result, sheet=flags.sheet, npz=flags.out, json=flags.json)
 
 
-def before_and_after(given: "Bytes", refined: "Bytes", flags: AscentFlags, scale: float) -> Page:
-    """Lay out the first images, as given above, refined below; lengths are `scale` times the flags."""
-    lengths = f"{flags.step_size * scale:g}, l2 radius {flags.radius * scale:g}"
-    cells = np.stack([given[:COLUMNS], refined[:COLUMNS]])
-    return Page(cells, ["given", "refined"], f"logit, {flags.steps} steps of {lengths}")
-
-
-def main() -> None:
-    """Run the command."""
-    run(Options, refine)
-
+main = functools.partial(run, Options, refine)
 
 if __name__ == "__main__":
     main()

@@ -4,6 +4,7 @@ rsynth-sketch drawing.png --class bird --keep strokes --out bird.png
 """
 
 import dataclasses
+import functools
 from pathlib import Path
 
 from rsynth_jax import checks
@@ -28,23 +29,20 @@ class Options(EditFlags):
     output: OutputFlags = OutputFlags(out=Path("sketched.png"))
 
 
-def sketch(options: Options) -> int:
+def sketch(flags: Options) -> int:
     """Sketch and report."""
     from rsynth_jax.sampling import samplers
     from rsynth_jax.synthesis import tasks
 
-    keep = checks.named("keep", options.keep, tasks.KEPT)
+    keep = checks.named("keep", flags.keep, tasks.KEPT)
 
     def sampler(release, given, **settings):
         return samplers.sketch(release, given.images, given.labels, keep=keep, **settings), {}
 
-    return edit(options, sampler)
+    return edit(flags, sampler)
 
 
-def main() -> None:
-    """Run the command."""
-    run(Options, sketch)
-
+main = functools.partial(run, Options, sketch)
 
 if __name__ == "__main__":
     main()

@@ -4,6 +4,7 @@ rsynth-superresolve small.png --factor 4 --forward bicubic --class cat --out lar
 """
 
 import dataclasses
+import functools
 from pathlib import Path
 
 from rsynth_jax import checks
@@ -34,13 +35,13 @@ class Options(EditFlags):
         checks.positive(factor=self.factor)
 
 
-def superresolve(options: Options) -> int:
+def superresolve(flags: Options) -> int:
     """Enlarge and report."""
     from rsynth_jax.sampling import samplers
     from rsynth_jax.synthesis import tasks
 
-    factor = options.factor
-    forward = checks.named("forward", options.forward, tasks.FORWARDS)
+    factor = flags.factor
+    forward = checks.named("forward", flags.forward, tasks.FORWARDS)
 
     def sampler(release, given, **settings):
         small = given.images[:, ::factor, ::factor]
@@ -50,13 +51,10 @@ def superresolve(options: Options) -> int:
         errors = samplers.consistency_errors(samples.images, small, factor, forward)
         return samples, {"consistency_error": errors}
 
-    return edit(options, sampler, factor=factor)
+    return edit(flags, sampler, factor=factor)
 
 
-def main() -> None:
-    """Run the command."""
-    run(Options, superresolve)
-
+main = functools.partial(run, Options, superresolve)
 
 if __name__ == "__main__":
     main()

@@ -4,15 +4,15 @@ rsynth-translate photo.png --to dog --until 0.9 --coarse 4 --out translated.png
 """
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import arg
 
 from rsynth_jax import checks
-from rsynth_jax.cli.edit import EditFlags, edit, read_mask
+from rsynth_jax.cli.edit import EditFlags, edit, largest_change, read_mask
 from rsynth_jax.cli.options import AscentFlags, OutputFlags, Seed
-from rsynth_jax.cli.report import largest_change
 from rsynth_jax.cli.run import run
 
 
@@ -55,28 +55,25 @@ class Options(EditFlags):
         checks.not_negative(shift=self.shift, seed=self.seed)
 
 
-def translate(options: Options) -> int:
+def translate(flags: Options) -> int:
     """Translate and report."""
     from rsynth_jax.sampling import samplers
 
-    o = options
-    limits = {"most": o.most, "coarse": o.coarse, "perceptual_weight": o.resemble or 0.0, "until": o.until}
+    limits = {"most": flags.most, "coarse": flags.coarse, "until": flags.until}
+    limits |= {"perceptual_weight": flags.resemble or 0.0, "max_shift": flags.shift, "seed": flags.seed}
 
     def sampler(release, given, **settings):
-        settings |= limits | {"max_shift": o.shift, "seed": o.seed}
-        free = None if o.mask is None else read_mask(o.mask, given.images.shape[1], "what may change")
-        samples = samplers.translate(release, given.images, given.labels, free, **settings)
+        side = given.images.shape[1]
+        free = None if flags.mask is None else read_mask(flags.mask, side, "what may change")
+        samples = samplers.translate(release, given.images, given.labels, free, **limits, **settings)
         if free is None:
             return samples, {}
         return samples, {"known_error": largest_change(given.images, samples.images, free == 0)}
 
-    return edit(options, sampler)
+    return edit(flags, sampler)
 
 
-def main() -> None:
-    """Run the command."""
-    run(Options, translate)
-
+main = functools.partial(run, Options, translate)
 
 if __name__ == "__main__":
     main()

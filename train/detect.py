@@ -8,17 +8,17 @@ import functools
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from tyro.conf import arg
 
 from rsynth_jax import checks
-from rsynth_jax.cli import plots
-from rsynth_jax.cli.options import BatchSize, ClassifierName, DataFlags, JsonFile, Seed, Split, SystemFlags
+from rsynth_jax.cli import options, plots
 from rsynth_jax.cli.report import print_lines
 from rsynth_jax.cli.run import progress_bar, run
-from rsynth_jax.data import noise, sources
+from rsynth_jax.data import noise
+from rsynth_jax.metrics import estimates
 from rsynth_jax.storage import files
 
 FEWEST = 2  # images of a set: fewer have no interval
@@ -34,22 +34,22 @@ class Options:
     DeLong's variance, and the set's mean energy.
     """
 
-    classifier: ClassifierName = "cifar10"
+    classifier: options.ClassifierName = "cifar10"
     inside: Annotated[str, arg(name="in", metavar="A")] = "tfds:cifar10"
     """Images like those of training, but not among them: tfds:NAME, a folder, or an .npz."""
     against: Annotated[tuple[str, ...], arg(metavar="B ...")] = tuple(noise.DRAWS)
     """Out-of-distribution sets to compare with: noise (every value uniform), gaussian (mean 0.5, deviation
     0.25, cut to [0, 1]), constant (each image one random color), or images as for --in."""
-    split: Split = None
+    split: options.Split = None
     num: int = 1000
     """Only the first N images of each set."""
-    seed: Seed = 0
-    batch_size: BatchSize = 100
+    seed: options.Seed = 0
+    batch_size: options.BatchSize = 100
     plot: Annotated[Path | None, arg(metavar="FILE")] = None
     """Also draw the energies of every set, a PNG of histograms."""
-    json: JsonFile = None
-    reading: DataFlags = DataFlags()
-    system: SystemFlags = SystemFlags()
+    json: options.JsonFile = None
+    reading: options.DataFlags = options.DataFlags()
+    system: options.SystemFlags = options.SystemFlags()
 
     def __post_init__(self) -> None:
         checks.positive(batch_size=self.batch_size)
@@ -61,44 +61,35 @@ class Options:
             raise ValueError(f"{self.inside} is on both sides: --against takes other sets than --in")
 
 
-def detect(options: Options) -> int:
+def detect(flags: Options) -> int:
     """Measure the energies of every set, compare and report."""
+    from rsynth_jax.metrics import ranking
     from rsynth_jax.sampling import measures
     from rsynth_jax.storage import releases
 
-    o = options
-    files.check_writable(o.plot, o.json)
-    release = releases.load(o.classifier)
+    files.check_writable(flags.plot, flags.json)
+    release = releases.load(flags.classifier)
     began = time.perf_counter()
-    side = o.reading.image_size or release.image_shape[0]
-    shape = (side, side, release.image_shape[-1])
-    sets = {spec: read(o, spec, shape) for spec in (o.inside, *o.against)}
-    energies: dict[str, np.ndarray] = {}
-    settings: dict[str, Any] = {"batch_size": o.batch_size}
+    network = (release.model, release.variables)
+    sets = {spec: _read(flags, spec, release.image_shape) for spec in (flags.inside, *flags.against)}
+    energies = {}
     with progress_bar() as bar:
         for spec, images in sets.items():
-            settings["track"] = functools.partial(bar.track, description=spec)
-            energies[spec] = measures.energies(release.model, release.variables, images, **settings)
+            track = functools.partial(bar.track, description=spec)
+            energies[spec] = measures.energies(*network, images, batch_size=flags.batch_size, track=track)
     seconds = time.perf_counter() - began
-    if o.plot:
-        title = f"energy of {o.classifier}: the log-sum-exp of its logits (orange: {o.inside})"
-        plots.write_histograms(o.plot, energies, title)
-    return compare(o, energies, seconds)
-
-
-def compare(options: Options, energies: dict[str, np.ndarray], seconds: float) -> int:
-    """Compare the energies of the sets, and report."""
-    from rsynth_jax.metrics import estimates, ranking
-
-    o = options
+    if flags.plot:
+        title = f"energy of {flags.classifier}: the log-sum-exp of its logits (orange: {flags.inside})"
+        plots.write_histograms(flags.plot, energies, title)
     means = {spec: estimates.mean(values) for spec, values in energies.items()}
-    areas = {spec: ranking.auroc(energies[o.inside], energies[spec]) for spec in o.against}
-    num = len(energies[o.inside])
-    numbers: dict[str, Any] = {"classifier": o.classifier, "in": o.inside, "num": num, "seed": o.seed}
-    numbers |= {"mean_energy": means[o.inside]._asdict(), "seconds": seconds}
+    areas = {spec: ranking.auroc(energies[flags.inside], energies[spec]) for spec in flags.against}
+    inside = means.pop(flags.inside)
+    num = len(sets[flags.inside])
+    numbers = {"classifier": flags.classifier, "in": flags.inside, "num": num, "seed": flags.seed}
+    numbers |= {"mean_energy": inside._asdict(), "seconds": seconds}
     numbers["against"] = {
-        spec: {"auroc": area._asdict(), "mean_energy": means[spec]._asdict(), "num": len(energies[spec])}
-        for spec, area in areas.items()
+        spec: {"auroc": areas[spec]._asdict(), "mean_energy": mean._asdict(), "num": len(sets[spec])}
+        for spec, mean in means.items()
     }
     width = max(map(len, areas))
     lines = [
@@ -106,26 +97,23 @@ def compare(options: Options, energies: dict[str, np.ndarray], seconds: float) -
         f"mean energy {means[spec].value:7.2f}"
         for spec, area in areas.items()
     ]
-    mean = f"mean energy {means[o.inside].value:.2f}"
-    closing = f"{o.classifier} on {num} images of {o.inside}: {mean}, in {seconds:.1f} s"
-    return print_lines([*lines, closing], numbers, o.json)
+    about = f"{flags.classifier} on {num} images of {flags.inside}"
+    closing = f"{about}: mean energy {inside.value:.2f}, in {seconds:.1f} s"
+    return print_lines([*lines, closing], numbers, flags.json)
 
 
-def read(options: Options, spec: str, shape: tuple[int, int, int]) -> Sequence[np.ndarray]:
+def _read(flags: Options, spec: str, shape: tuple[int, int, int]) -> Sequence[np.ndarray]:
     """Open the first images of a set, or draw them."""
-    o = options
+    side = flags.reading.image_size or shape[0]
     if spec in noise.DRAWS:
-        return noise.drawn(noise.DRAWS[spec], o.num, shape, seed=o.seed)
-    split = o.split if spec == o.inside else None
-    images = sources.load(spec, split, o.reading.data_dir, shape[0]).first(o.num).images
+        return noise.drawn(noise.DRAWS[spec], flags.num, (side, side, shape[-1]), seed=flags.seed)
+    split = flags.split if spec == flags.inside else None
+    images = flags.reading.load(spec, split, side).first(flags.num).images
     checks.enough(f"an interval for {spec}", FEWEST, len(images))
     return images
 
 
-def main() -> None:
-    """Run the command."""
-    run(Options, detect)
-
+main = functools.partial(run, Options, detect)
 
 if __name__ == "__main__":
     main()

@@ -141,10 +141,7 @@ def parse_flags(options: type[Options], arguments: Sequence[str]) -> Options:
     return parse(options, arguments, default=options(recipe=name, settings=recipe))
 
 
-def main() -> None:
-    """Run the command."""
-    console.run(Options, train, parse_flags)
-
+main = functools.partial(console.run, Options, train, parse_flags)
 
 if __name__ == "__main__":
     main()

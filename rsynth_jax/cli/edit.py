@@ -4,8 +4,8 @@
         ascent: AscentFlags = AscentFlags(radius=10.0, steps=40, step_size=0.2)
         output: OutputFlags = OutputFlags(out=Path("sketched.png"))
 
-    def sketch(options: Options) -> int:
-        return edit(options, sampler)
+    def sketch(flags: Options) -> int:
+        return edit(flags, sampler)
 
 This module imports nothing heavy.
 """
@@ -13,69 +13,122 @@ This module imports nothing heavy.
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rsynth_jax.cli.options import (
-    AscentFlags,
-    ClassifierName,
-    ClassName,
-    InputFlags,
-    ObjectiveName,
-    OutputFlags,
-    SystemFlags,
-    class_objective,
-    read,
-)
-from rsynth_jax.cli.report import edits, report, title_of
-from rsynth_jax.cli.run import monitor
+from rsynth_jax import checks
+from rsynth_jax.cli import options
+from rsynth_jax.cli.options import Inputs
+from rsynth_jax.cli.report import ROWS, Result, Title, climb_numbers, image_arrays, labels_of, report
+from rsynth_jax.cli.run import Monitor
+from rsynth_jax.cli.sheets import Page
 from rsynth_jax.data import image_files
+from rsynth_jax.metrics import estimates
 
 if TYPE_CHECKING:
     from rsynth_jax.sampling.runner import Samples
+    from rsynth_jax.storage.releases import Release
+    from rsynth_jax.types import Bytes
 
-# (release, given, **arguments of a sampler) -> the samples, and more numbers of each image, (n,) each
-EditSampler = Callable[..., "tuple[Samples, Mapping[str, np.ndarray]]"]
+Extra = Mapping[str, np.ndarray]  # more numbers of each image, (n,) each
+EditSampler = Callable[..., "tuple[Samples, Extra]"]  # of (release, given, **arguments of a sampler)
+_CAPTION = "{name}: {from} -> {to}, p {p:.2f}, l2 {l2_moved:.1f}"
+_CLOSING = "{share:.0%} end in their class, mean p {p_start:.2f} -> {p:.2f}, l2 moved {l2_moved:.2f}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EditFlags:
     """Flags of programs that edit images."""
 
-    input: InputFlags
-    classifier: ClassifierName = "cifar10"
-    label: ClassName = None
-    objective: ObjectiveName = "log-prob"
-    ascent: AscentFlags
-    output: OutputFlags
-    system: SystemFlags = SystemFlags()
+    input: options.InputFlags
+    classifier: options.ClassifierName = "cifar10"
+    label: options.ClassName = None
+    objective: options.ObjectiveName = "log-prob"
+    ascent: options.AscentFlags
+    output: options.OutputFlags
+    system: options.SystemFlags = options.SystemFlags()
 
 
-def edit(options: EditFlags, sampler: EditSampler, *, factor: int = 1, rounds: int = 1) -> int:
+def edit(flags: EditFlags, sampler: EditSampler, *, factor: int = 1, rounds: int = 1) -> int:
     """Read the images, run the sampler on them, and report. Returns the exit status.
 
     Args:
-      options: the flags.
+      flags: the program's flags.
       sampler: given the release, the `Inputs`, and objective, radius, num_steps ... by keyword.
-      factor: see `read`.
+      factor: see `options.read`.
       rounds: how often the sampler climbs the number of steps that the flags give.
 
     Raises:
       ValueError: a flag or a file makes no sense; nothing has been written.
     """
+    from rsynth_jax.sampling.samplers import scale_of
     from rsynth_jax.storage import releases
+    from rsynth_jax.synthesis.objectives import CLASS_OBJECTIVES
 
-    o = options
-    objective = class_objective(o.objective)
-    o.output.check_writable()
-    release = releases.load(o.classifier)
-    given = read(o.input, release, o.label, factor)
-    with monitor(len(given.images), rounds * o.ascent.steps, o.output.animated) as watched:
-        settings = o.ascent.settings | watched.run
+    steps = flags.ascent.steps
+    objective = checks.named("objective", flags.objective, CLASS_OBJECTIVES)
+    flags.output.check_writable()
+    release = releases.load(flags.classifier)
+    given = options.read(flags.input, release, flags.label, factor)
+    with Monitor(len(given.images), rounds * steps, flags.output.animated) as monitor:
+        settings = flags.ascent.settings | monitor.run
         samples, extra = sampler(release, given, objective=objective, **settings)
-    title = title_of(o.objective, o.ascent.steps, o.ascent, release)
-    return report(o.output, edits(release, given, samples, watched, title, extra))
+    title = Title(flags.objective, steps, flags.ascent.step_size * scale_of(release))
+    result = _result(release, given, samples, extra, title, monitor)
+    return report(flags.output.out, result, each=flags.output.each, **flags.output.paths)
+
+
+def _result(
+    release: "Release", given: Inputs, samples: "Samples", extra: Extra, title: Title, monitor: Monitor
+) -> Result:
+    numbers = _numbers(release, given, samples, extra, monitor.seconds)
+    captions = [_CAPTION.format(p=np.exp(row["log_prob"]), **row) for row in numbers["images"][:ROWS]]
+    short = [caption.partition(",")[0] for caption in captions]
+    before = given.images[:ROWS]
+
+    def page(step: int, images: "Bytes", names: list[str]) -> Page:
+        after = images[:ROWS]
+        difference = np.clip(128 + (np.int16(after) - before), 0, 255).astype(np.uint8)
+        cells = np.stack([before, samples.starts[:ROWS], after, difference], axis=1)
+        return Page(cells, names, f"given, start, {title.after(step)}, difference")
+
+    more = "".join(f", {name.replace('_', ' ')} {numbers[name]:.4g}" for name in extra)
+    return Result(
+        page(title.steps, samples.images, captions),
+        numbers,
+        f"{len(samples.images)} images in {monitor.seconds:.1f} s; " + _CLOSING.format_map(numbers) + more,
+        image_arrays(release, samples) | {"given": given.images},
+        dict(zip(given.names, samples.images, strict=True)),
+        [page(frame.step, frame.images, short) for frame in monitor.frames],
+        given.skipped,
+    )
+
+
+def _numbers(
+    release: "Release", given: Inputs, samples: "Samples", extra: Extra, seconds: float
+) -> dict[str, Any]:
+    """The share that ends in its class, means over all images, and the numbers of each."""
+    from rsynth_jax.sampling.runner import predicted
+
+    classes = np.array(release.class_names)
+    labels = labels_of(samples)
+    start, end = (predicted(outputs) for outputs in (samples.summary.start, samples.summary.end))
+    about = {"name": given.names, "from": classes[start], "to": classes[labels], "ends": classes[end]}
+    measured = {name: np.asarray(column, np.float64) for name, column in extra.items()}
+    climb = climb_numbers(samples, about | measured, seconds)
+    share, *interval = estimates.share(end == labels)
+    probabilities = {
+        f"p{when}": float(np.mean([np.exp(row[f"log_prob{when}"]) for row in climb["images"]]))
+        for when in ("_start", "")
+    }
+    means = {name: float(column.mean()) for name, column in extra.items()}
+    return {"share": share, "interval": interval} | probabilities | means | climb
+
+
+def largest_change(given: "Bytes", result: "Bytes", where: np.ndarray) -> np.ndarray:
+    """Measure the largest change of a value of each image on the mask `where`, in bytes, (n,)."""
+    return (np.abs(np.int16(result) - given) * where).max(axis=(1, 2, 3))
 
 
 def read_mask(file: Path, side: int, white: str) -> np.ndarray:

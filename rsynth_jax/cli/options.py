@@ -23,7 +23,6 @@ from rsynth_jax.storage import files
 
 if TYPE_CHECKING:
     from rsynth_jax.storage.releases import Release
-    from rsynth_jax.synthesis.tasks import ClassObjective
     from rsynth_jax.types import Bytes
 
 ClassifierName = Annotated[
@@ -78,6 +77,10 @@ class DataFlags:
 
     def __post_init__(self) -> None:
         checks.given(checks.positive, image_size=self.image_size)
+
+    def load(self, place: str, split: str | None = None, side: int | None = None) -> sources.Dataset:
+        """Open a data set at --image-size, else at this side."""
+        return sources.load(place, split, self.data_dir, self.image_size or side)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -143,9 +146,14 @@ class SheetFlags:
     """The contact sheet: a PNG, or an animation where the name ends in .gif."""
     json: JsonFile = None
 
+    @property
+    def paths(self) -> dict[str, Any]:
+        """The files that `report` writes."""
+        return {"sheet": self.out, "json": self.json}
+
     def check_writable(self) -> None:
         """Raise ValueError if a file cannot be written."""
-        files.check_writable(self.out, self.json)
+        files.check_writable(*self.paths.values())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -168,10 +176,10 @@ class OutputFlags(SheetFlags):
         """Whether a file shows the frames of the ascent."""
         return self.gif is not None or is_animation(self.out)
 
-    def check_writable(self) -> None:
-        """Raise ValueError if a file cannot be written."""
-        super().check_writable()
-        files.check_writable(self.npz, self.gif)
+    @property
+    def paths(self) -> dict[str, Any]:
+        """The files that `report` writes."""
+        return super().paths | {"npz": self.npz, "gif": self.gif}
 
 
 class Inputs(NamedTuple):
@@ -209,19 +217,12 @@ def read(flags: InputFlags, release: "Release", label: str | None = None, factor
     if flags.image_size is None and side % factor:
         raise ValueError(f"factor is {factor}: it does not divide the classifier's {side} pixels")
     size = flags.image_size or side // factor
-    dataset = sources.load(flags.images, flags.split, flags.data_dir, size).first(flags.num)
+    dataset = flags.load(flags.images, flags.split, size).first(flags.num)
     pictures = sources.read_all(dataset)
     images = enlarged(pictures.images, factor)
     channel_repeats(release.model, release.variables, images.shape[1:])
     labels = sources.labels_for(dataset, release.class_names) if label is None else label
     return Inputs(images, pictures.names, labels, pictures.skipped)
-
-
-def class_objective(name: str) -> "ClassObjective":
-    """Look up an objective of a class by its name. Raises ValueError if there is none."""
-    from rsynth_jax.synthesis.objectives import CLASS_OBJECTIVES
-
-    return checks.named("objective", name, CLASS_OBJECTIVES)
 
 
 def unit_number(text: str, num_units: int) -> int:

@@ -1,23 +1,21 @@
 """Run a program: configure JAX, parse, turn an error into one line, show progress.
 
-    run(Options, generate)      # the whole of a program's main
+    main = functools.partial(run, Options, generate)
 
 A ValueError ends a program with one line on standard error and exit status 2; any other exception is a defect
 and keeps its traceback. This module imports nothing heavy.
 """
 
-import contextlib
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from rsynth_jax.cli.options import SystemFlags
 from rsynth_jax.cli.parse import command_name, fail, parse
 
 if TYPE_CHECKING:
@@ -26,18 +24,7 @@ if TYPE_CHECKING:
     from rsynth_jax.types import Bytes
 
 FRAME_STEPS = 2  # steps between two frames of an animation, at most
-
-
-class HasSystemFlags(Protocol):
-    """The options of a program."""
-
-    @property
-    def system(self) -> SystemFlags:
-        """The flags of every program."""
-        ...
-
-
-Options = TypeVar("Options", bound=HasSystemFlags)
+Options = TypeVar("Options")
 
 
 def run(
@@ -58,9 +45,9 @@ def run(
     arguments = sys.argv[1:]
     os.environ.update(jax_settings(arguments))
     try:
-        asked = parse(options, arguments)
+        flags = parse(options, arguments)
         _silence_absl()
-        sys.exit(program(asked))
+        sys.exit(program(flags))
     except ValueError as error:
         fail(command_name(options), str(error))
     except KeyboardInterrupt:
@@ -73,13 +60,12 @@ def jax_settings(arguments: Sequence[str]) -> dict[str, str]:
     Each core is a device, where there is no accelerator. Compiled programs are kept in the user's cache
     folder from one command to the next, unless --no-cache is given or the folder cannot be written.
     """
+    keep = "--no-cache" not in arguments
     settings = {
         "JAX_NUM_CPU_DEVICES": str(os.cpu_count()),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
-    keep = "--no-cache" not in arguments
-    folder = _cache_folder() if keep else None
-    if folder is not None:
+    if keep and (folder := _cache_folder()):
         settings["JAX_COMPILATION_CACHE_DIR"] = str(folder)
     settings = {name: value for name, value in settings.items() if name not in os.environ}
     return settings if keep else settings | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
@@ -93,34 +79,38 @@ class Frame(NamedTuple):
 
 
 class Monitor:
-    """Move a progress bar and keep frames: the callback of a sampler.
+    """Show a progress bar for images that climb, and keep their frames: the callback of a sampler.
+
+        with Monitor(len(images), num_steps) as monitor:
+            samples = sampler(release, images, **monitor.run)
 
     Attributes:
-      seconds: wall time of the climb, once it is over.
+      seconds: wall time of the ascent, once it is over.
     """
 
-    def __init__(self, num: int, num_steps: int, keep: bool):
+    def __init__(self, num: int, num_steps: int, keep: bool = False):
         self.seconds = 0.0
-        self._num = num
-        self._num_steps = num_steps
         self._keep = keep
-        self._bar: Progress | None = None
-        self._steps: set[int] = set()
         self._frames: dict[int, list[Bytes]] = {}
+        self._bar = progress_bar()
+        self._task = self._bar.add_task("climbing", start=False, total=num * num_steps)
+        self._began = time.perf_counter()
+
+    def __enter__(self) -> "Monitor":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds = time.perf_counter() - self._began
+        if self._bar.live.is_started:
+            self._bar.stop()
 
     def __call__(self, step: int, images: "Bytes") -> None:
         """Note that a batch of images has taken `step` steps."""
-        before = max((seen for seen in self._steps if seen < step), default=step)
-        self._steps.add(step)
-        self._bar = self._bar or self._started()
-        self._bar.update(self._bar.task_ids[0], advance=(step - before) * len(images))
-        if self._keep:
-            self._frames.setdefault(step, []).append(images)
-
-    def stop(self) -> None:
-        """Leave the bar as it is; one that never moved was never shown."""
-        if self._bar is not None:
-            self._bar.stop()
+        before = max((earlier for earlier in self._frames if earlier < step), default=step)
+        self._bar.start()
+        self._bar.start_task(self._task)
+        self._bar.update(self._task, advance=(step - before) * len(images))
+        self._frames.setdefault(step, []).extend([images] * self._keep)
 
     @property
     def run(self) -> dict[str, Any]:
@@ -130,25 +120,7 @@ class Monitor:
     @property
     def frames(self) -> list[Frame]:
         """All images, batches joined, at the start and after each chunk of steps; empty unless kept."""
-        return [Frame(step, np.concatenate(parts)) for step, parts in self._frames.items()]
-
-    def _started(self) -> "Progress":
-        bar = progress_bar()
-        bar.start()
-        bar.add_task("climbing", total=self._num * self._num_steps)
-        return bar
-
-
-@contextlib.contextmanager
-def monitor(num: int, num_steps: int, keep: bool = False) -> Iterator[Monitor]:
-    """Show a progress bar for `num` images that climb `num_steps` steps; keep their frames where asked to."""
-    began = time.perf_counter()
-    watched = Monitor(num, num_steps, keep)
-    try:
-        yield watched
-    finally:
-        watched.stop()
-        watched.seconds = time.perf_counter() - began
+        return [Frame(step, np.concatenate(parts)) for step, parts in self._frames.items() if parts]
 
 
 def progress_bar(*columns: str) -> "Progress":
@@ -203,10 +175,8 @@ class Clock:
 
 
 def _cache_folder() -> Path | None:
-    """The folder of compiled programs, made if need be; None where it cannot be written."""
     try:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        folder = base / "rsynth_jax"
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rsynth_jax"
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, RuntimeError):  # RuntimeError: no home
         return None

@@ -568,6 +568,11 @@ def _outputs(release: Release, images: Bytes, run: Run) -> embedding.Embedding:
     return embedding.embed_images(release.model, release.variables, images, size)
 
 
+def scale_of(release: Release) -> float:
+    """Return the factor from lengths at 32 pixels to lengths at the classifier's side."""
+    return release.image_shape[0] / SIDE
+
+
 class _Path(NamedTuple):
     """How an ascent moves, and how far; lengths are those at 32 pixels."""
 
@@ -589,7 +594,7 @@ def _sample(
     labels: np.ndarray | None = None,
     **settings: Any,
 ) -> Samples:
-    scale = release.image_shape[0] / SIDE
+    scale = scale_of(release)
     rate = _rate(path.schedule, path.step_size * scale, path.num_steps)
     settings["radius"] = path.radius * scale
     climb = _climb(path.ascend, task_fn, rate, path.momentum, path.parameterization, **settings)

@@ -11,8 +11,8 @@ from numpy.testing import assert_array_equal
 from PIL import Image as Pillow
 from tiny import NAMES, refused
 
-from rsynth_jax.cli import report, sheets
-from rsynth_jax.cli.edit import EditFlags, edit
+from rsynth_jax.cli import edit, report, sheets
+from rsynth_jax.cli.edit import EditFlags
 from rsynth_jax.cli.options import AscentFlags, ClassName, InputFlags, OutputFlags, read, unit_number
 from rsynth_jax.sampling import samplers
 from rsynth_jax.storage import releases
@@ -48,7 +48,7 @@ def work(
     flags = {"input": InputFlags(images=str(folder / images), **inputs), "output": OutputFlags(**files)}
     options = Options(classifier=str(folder / "c.safetensors"), **flags, **changed)
     options = dataclasses.replace(options, ascent=dataclasses.replace(options.ascent, **ascent))
-    assert edit(options, lambda *given, **settings: (sketch(*given, **settings), extra or {})) == status
+    assert edit.edit(options, lambda *given, **settings: (sketch(*given, **settings), extra or {})) == status
     return json.loads((out / "n.json").read_text())
 
 
@@ -62,7 +62,7 @@ def arrays(out: Path) -> dict[str, np.ndarray]:
 
 
 def test_the_sheet_has_given_start_result_and_difference_of_the_first_images(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "ROWS", 3)
+    monkeypatch.setattr(edit, "ROWS", 3)
     n = work(folder, tmp_path)
     result = arrays(tmp_path)["images"][:3]
     gray = np.uint8(np.clip(128 + result.astype(int) - IMAGES[:3], 0, 255))
@@ -158,7 +158,7 @@ def test_the_largest_change_is_measured_on_the_mask():
     result[0, 0, 0], result[1, 3, 3] = [90, 100, 130], 0
     where = np.ones((4, 4, 1), bool)
     where[3] = False
-    assert report.largest_change(given, result, where).tolist() == [30, 0]
+    assert edit.largest_change(given, result, where).tolist() == [30, 0]
 
 
 @pytest.mark.parametrize(

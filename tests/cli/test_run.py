@@ -176,7 +176,7 @@ def frame(step: int, *values: int):
 
 
 def test_a_monitor_joins_batches_to_frames_and_counts_steps(capsys):
-    with run.monitor(num=3, num_steps=4, keep=True) as watched:
+    with run.Monitor(num=3, num_steps=4, keep=True) as watched:
         for step, images in (frame(0, 0, 1), frame(4, 6, 7), frame(0, 2), frame(4, 8)):
             watched(step, images)
     assert [found.step for found in watched.frames] == [0, 4]
@@ -185,6 +185,6 @@ def test_a_monitor_joins_batches_to_frames_and_counts_steps(capsys):
 
 
 def test_a_monitor_keeps_no_frames_unless_asked_to(capsys):
-    with run.monitor(num=1, num_steps=2) as watched:
+    with run.Monitor(num=1, num_steps=2) as watched:
         watched(*frame(0, 1))
     assert watched.frames == []

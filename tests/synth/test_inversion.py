@@ -10,7 +10,6 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image as Pillow
 from tiny import refused
 
-from rsynth_jax.cli import report
 from rsynth_jax.synthesis import ascent, tasks
 from rsynth_jax.synthesis.norms import L2
 from synth import inversion
@@ -97,12 +96,12 @@ def test_every_result_is_written_where_asked_for(folder, tmp_path):
 
 
 def test_where_the_representation_is_the_pixels_the_way_is_their_blend(folder, tmp_path, monkeypatch):
-    shown, write = [], report.write
+    shown, write = [], inversion.report
     monkeypatch.setattr(
-        report, "write", lambda *asked, **files: shown.append(asked) or write(*asked, **files)
+        inversion, "report", lambda *asked, **files: shown.append(asked) or write(*asked, **files)
     )
     n = invert(folder, tmp_path, to=str(folder / "b.npz"), frames=3, out=tmp_path / "m.gif", batch_size=9)
-    ((result,),) = shown
+    ((_, result),) = shown
     pages = result.frames
     cells = result.sheet.cells.reshape(3, 2, 3, *tiny.SHAPE)
     assert_array_equal(cells[:, 0, 0], IMAGES)
