@@ -1,7 +1,7 @@
 """A training run: everything that a recipe and a data set determine, and the loop.
 
 run = prepare(recipe, images, labels, class_names, num_images=50_000)
-state = fit(run.trainer, start(run), batches, key=run.key, devices=run.devices)
+state = fit(run.trainer, start(run), batches, key=run.keys[1], devices=run.devices)
 releases.save("classifier.safetensors", release(run, state))
 """
 
