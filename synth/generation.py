@@ -96,7 +96,7 @@ def generate(flags: Options) -> int:
         + CHANGE.format_map(numbers),
         image_arrays(release, samples),
         dict(zip(map("{class}-{index:04d}".format_map, numbers["images"]), samples.images, strict=True)),
-        [page(frame.step, frame.images) for frame in monitor.frames],
+        [page(step, images) for step, images in monitor.frames.items()],
     )
     return report(flags.output.out, result, each=flags.output.each, **flags.output.paths)
 

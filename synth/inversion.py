@@ -110,7 +110,7 @@ def _inverted(flags: Options, release: "Release", given: options.Inputs) -> "tup
         {"share": share, "images": each, "seconds": monitor.seconds},
         f"{num} images, the best of {flags.starts} starts each, {share:.0%} classified as before,",
         each=dict(zip(given.names, found.images, strict=True)),
-        frames=[page(frame.step, frame.images[kept]) for frame in monitor.frames],
+        frames=[page(step, images[kept]) for step, images in monitor.frames.items()],
     )
     return found, result
 

@@ -90,9 +90,8 @@ def visualize(flags: Options) -> int:
     shown = rows({"name": names} | activations)
     for row, unit in zip(shown, units, strict=False):
         row["readers"] = measures.readers(weights[unit], release.class_names)
-    title = (
-        f"{flags.starts} made by {ascent.steps} steps of {ascent.step_size * samplers.scale_of(release):g}"
-    )
+    step_size = ascent.step_size * samplers.scale_of(release)
+    title = f"{flags.starts} made by {ascent.steps} steps of {step_size:g}"
     cells = found.images
     if real is not None:
         cells = np.concatenate([cells, _add_real(real, units, labels, shown, flags.real)], axis=1)
@@ -109,7 +108,7 @@ def units_of(asked: Sequence[str], weights: np.ndarray, deviations: np.ndarray |
     """Parse numbers of units, and top:K. Raises ValueError for a unit that does not exist."""
     from rsynth_jax.sampling import measures
 
-    found: list[int] = []
+    found = []
     for word in asked:
         kind, _, most = word.partition(":")
         if kind != "top":
@@ -141,13 +140,14 @@ def _add_real(
     real: _Real, units: list[int], labels: list[int], shown: list[dict[str, Any]], num: int
 ) -> np.ndarray:
     """Describe the `num` real images with the largest activation of each row; return them after a gap."""
-    dataset, outputs = real.dataset, real.outputs
-    activations = np.concatenate([outputs.features[:, units], outputs.logits[:, labels]], axis=1)
+    images = real.dataset.images
+    columns = [real.outputs.features[:, units], real.outputs.logits[:, labels]]
+    activations = np.concatenate(columns, axis=1)
     most = np.argsort(-activations, axis=0, kind="stable")[:num].T
     for row, values, chosen in zip(shown, activations.T, most, strict=True):
-        row["real"] = [{"name": dataset.names[k], "activation": float(values[k])} for k in chosen]
-    images = np.stack([[dataset.images[k] for k in chosen] for chosen in most])
-    return np.concatenate([np.full_like(images[:, :1], 255), images], axis=1)
+        row["real"] = [{"name": real.dataset.names[k], "activation": float(values[k])} for k in chosen]
+    cells = np.stack([[images[k] for k in chosen] for chosen in most])
+    return np.concatenate([np.full_like(cells[:, :1], 255), cells], axis=1)
 
 
 def _caption(row: Mapping[str, Any]) -> str:

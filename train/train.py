@@ -115,8 +115,7 @@ def check(options: Options) -> None:
 def read(options: Options) -> tuple[sources.Dataset, loader.Arrays]:
     """Read the training set, and the test images to evaluate on."""
     splits = (options.train_split, options.test_split)
-    where = (options.reading.data_dir, options.reading.image_size)
-    dataset, test = (sources.labelled(sources.load(options.data, split, *where)) for split in splits)
+    dataset, test = (sources.labelled(options.reading.load(options.data, split)) for split in splits)
     if dataset.class_names != test.class_names:
         raise ValueError("the training and the test split do not have the same classes")
     return loader.cached(dataset), loader.in_memory(test.first(options.judge))

@@ -58,9 +58,6 @@ def edit(flags: EditFlags, sampler: EditSampler, *, factor: int = 1, rounds: int
       sampler: given the release, the `Inputs`, and objective, radius, num_steps ... by keyword.
       factor: see `options.read`.
       rounds: how often the sampler climbs the number of steps that the flags give.
-
-    Raises:
-      ValueError: a flag or a file makes no sense; nothing has been written.
     """
     from rsynth_jax.sampling.samplers import scale_of
     from rsynth_jax.storage import releases
@@ -100,7 +97,7 @@ def _result(
         f"{len(samples.images)} images in {monitor.seconds:.1f} s; " + _CLOSING.format_map(numbers) + more,
         image_arrays(release, samples) | {"given": given.images},
         dict(zip(given.names, samples.images, strict=True)),
-        [page(frame.step, frame.images, short) for frame in monitor.frames],
+        [page(step, images, short) for step, images in monitor.frames.items()],
         given.skipped,
     )
 
@@ -118,12 +115,10 @@ def _numbers(
     measured = {name: np.asarray(column, np.float64) for name, column in extra.items()}
     climb = climb_numbers(samples, about | measured, seconds)
     share, *interval = estimates.share(end == labels)
-    probabilities = {
-        f"p{when}": float(np.mean([np.exp(row[f"log_prob{when}"]) for row in climb["images"]]))
-        for when in ("_start", "")
-    }
+    p_start = float(np.mean([np.exp(row["log_prob_start"]) for row in climb["images"]]))
+    p = float(np.mean([np.exp(row["log_prob"]) for row in climb["images"]]))
     means = {name: float(column.mean()) for name, column in extra.items()}
-    return {"share": share, "interval": interval} | probabilities | means | climb
+    return {"share": share, "interval": interval, "p_start": p_start, "p": p} | means | climb
 
 
 def largest_change(given: "Bytes", result: "Bytes", where: np.ndarray) -> np.ndarray:

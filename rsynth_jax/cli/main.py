@@ -3,7 +3,6 @@
 rsynth generate --class cat
 """
 
-import ast
 import sys
 from importlib import resources
 from importlib.metadata import EntryPoint, distribution
@@ -36,7 +35,6 @@ def _programs() -> dict[str, EntryPoint]:
 
 
 def _usage(programs: dict[str, EntryPoint]) -> str:
-    """A line for each program."""
     lines = [f"  {name:<12} {_summary(entry.module)}" for name, entry in programs.items()]
     usage = "usage: rsynth PROGRAM [FLAGS], or rsynth PROGRAM --help"
     return "\n".join([usage, "", *lines, "", "  --version    print the version"])
@@ -45,5 +43,5 @@ def _usage(programs: dict[str, EntryPoint]) -> str:
 def _summary(module: str) -> str:
     """The first line of a module's docstring after the command's name; the module is not imported."""
     package, _, name = module.rpartition(".")
-    source = resources.files(package).joinpath(f"{name}.py").read_text()
-    return (ast.get_docstring(ast.parse(source)) or "").partition(": ")[2].partition("\n")[0]
+    first = resources.files(package).joinpath(f"{name}.py").read_text().partition("\n")[0]
+    return first.partition(": ")[2]

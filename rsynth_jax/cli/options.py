@@ -25,34 +25,19 @@ if TYPE_CHECKING:
     from rsynth_jax.storage.releases import Release
     from rsynth_jax.types import Bytes
 
-ClassifierName = Annotated[
-    str, arg(help="A bundled classifier by name, a .safetensors file, or a training run.")
-]
-Split = Annotated[
-    str | None,
-    arg(
-        metavar="SPLIT",
-        help="Part of A: train, test, train[:50%] ...; by default test of TFDS, all of anything else.",
-    ),
-]
+_CLASSIFIER = "A bundled classifier's name, a .safetensors file, or a training run."
+_SPLIT = "Part of A: train, test, train[:50%] ...; by default test of TFDS, all of anything else."
+_BATCH = "Images computed together; changes the speed, and the results by no more than rounding."
+_CLASS = "Target class, by name or number; by default an .npz's own labels, else the predicted class."
+_OBJECTIVE = "log-prob (the paper's), logit, sum of both, or energy (of any class)."
+_PARAMETERIZATION = "Coordinates of the ascent: pixel, pyramid (coarse to fine), or fourier."
+ClassifierName = Annotated[str, arg(help=_CLASSIFIER)]
+Split = Annotated[str | None, arg(metavar="SPLIT", help=_SPLIT)]
 Seed = Annotated[int, arg(help="Seed of the random draws.")]
-BatchSize = Annotated[
-    int, arg(help="Images computed together; changes the speed, and the results by no more than rounding.")
-]
-ClassName = Annotated[
-    str | None,
-    arg(
-        name="class",
-        metavar="CLASS",
-        help="Target class, by name or number; by default an .npz's own labels, else the predicted class.",
-    ),
-]
-ObjectiveName = Annotated[
-    str, arg(help="log-prob (the paper's), logit, sum of both, or energy (of any class).")
-]
-ParameterizationName = Annotated[
-    str, arg(help="Coordinates of the ascent: pixel, pyramid (coarse to fine), or fourier.")
-]
+BatchSize = Annotated[int, arg(help=_BATCH)]
+ClassName = Annotated[str | None, arg(name="class", metavar="CLASS", help=_CLASS)]
+ObjectiveName = Annotated[str, arg(help=_OBJECTIVE)]
+ParameterizationName = Annotated[str, arg(help=_PARAMETERIZATION)]
 JsonFile = Annotated[Path | None, arg(metavar="FILE", help="Also write every number printed, as JSON.")]
 
 
@@ -113,7 +98,7 @@ class LengthFlags:
     batch_size: BatchSize = 40
 
     def __post_init__(self) -> None:
-        checks.positive(radius=self.radius, step_size=self.step_size, batch_size=self.batch_size)
+        checks.positive(**vars(self))
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -127,10 +112,6 @@ class AscentFlags(LengthFlags):
 
     steps: int
     """Number of steps of the ascent."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        checks.positive(steps=self.steps)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -183,32 +164,23 @@ class OutputFlags(SheetFlags):
 
 
 class Inputs(NamedTuple):
-    """The images that a program edits.
-
-    Attributes:
-      images: uint8 (n, h, w, c).
-      names: of the n images, all different.
-      labels: the classes asked for, by name or number for all, or (n,); None for the predicted ones.
-      skipped: a line for each file that could not be read.
-    """
+    """The images that a program edits."""
 
     images: "Bytes"
-    names: tuple[str, ...]
-    labels: str | np.ndarray | None
-    skipped: tuple[str, ...]
+    names: tuple[str, ...]  # all different
+    labels: str | np.ndarray | None  # of all, by name or number, or (n,); None: the predicted ones
+    skipped: tuple[str, ...]  # a line for each file that could not be read
 
 
 def read(flags: InputFlags, release: "Release", label: str | None = None, factor: int = 1) -> Inputs:
     """Read the images that a classifier is to edit, at the classifier's side unless the flags give another.
 
     Args:
-      flags: the images.
-      release: the classifier.
       label: the class for all of them; by default the labels of an .npz.
       factor: read the images `factor` times smaller, and repeat each pixel as a block.
 
     Raises:
-      ValueError: if no image can be read, or the classifier takes no images of their size.
+      ValueError: no image can be read, or the classifier takes no images of their size.
     """
     from rsynth_jax.sampling.embedding import channel_repeats
     from rsynth_jax.sampling.samplers import enlarged

@@ -27,7 +27,7 @@ def parse(options: type[Options], arguments: Sequence[str], default: Options | N
     Args:
       options: a dataclass of flags and of groups of flags, whose names carry no prefix.
       arguments: the words after the command's name.
-      default: the values of the flags that are not given, in place of the dataclass's own.
+      default: replaces the dataclass's own defaults.
 
     Raises:
       SystemExit: with status 0 after --help and --version, with status 2 after an error.

@@ -44,7 +44,7 @@ def write_curves(path: Path, log: Path) -> None:
 
 def write_histograms(path: Path, values: Mapping[str, np.ndarray], xlabel: str) -> None:
     """Draw the distributions of sets of numbers, a row a set, each over the first set's outline."""
-    figure, axes = _subplots(len(values), 1, figsize=(8, 1 + 0.8 * len(values)), sharex=True)
+    figure, axes = _subplots(len(values), 1, figsize=(8, 1 + 0.8 * len(values)))
     edges = np.histogram_bin_edges(np.concatenate(list(values.values())), BINS)
     first = next(iter(values.values()))
     for axis, (name, numbers) in zip(axes[:, 0], values.items(), strict=True):
@@ -58,18 +58,15 @@ def write_histograms(path: Path, values: Mapping[str, np.ndarray], xlabel: str) 
 
 
 def _subplots(rows: int, columns: int, **settings: Any) -> tuple["Figure", np.ndarray]:
-    """A figure and its axes (rows, columns)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    sharex = settings.pop("sharex", False)
     figure = Figure(layout="constrained", **settings)
     FigureCanvasAgg(figure)
-    return figure, figure.subplots(rows, columns, sharex=sharex, squeeze=False)
+    return figure, figure.subplots(rows, columns, sharex="col", squeeze=False)
 
 
 def _write_figure(path: Path, figure: "Figure") -> None:
-    """Write a figure as a PNG."""
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=100)
     files.write(path, content.getvalue())

@@ -25,25 +25,15 @@ CHANGE = "mean log p {log_prob_start:.2f} -> {log_prob:.2f}, l2 moved {l2_moved:
 
 
 class Result(NamedTuple):
-    """What an image program made, ready to be written.
-
-    Attributes:
-      sheet: the contact sheet.
-      numbers: everything printed, as plain values.
-      closing: the closing line after the name of the file.
-      arrays: the images and what describes them.
-      each: the images by name.
-      frames: the pages of the animation.
-      skipped: a line for each file that could not be read.
-    """
+    """What an image program made, ready to be written."""
 
     sheet: Page
-    numbers: Mapping[str, Any]
-    closing: str
-    arrays: Mapping[str, np.ndarray] = {}
-    each: Mapping[str, np.ndarray] = {}
-    frames: Sequence[Page] = ()
-    skipped: Sequence[str] = ()
+    numbers: Mapping[str, Any]  # everything printed, as plain values
+    closing: str  # the closing line after the name of the file
+    arrays: Mapping[str, np.ndarray] = {}  # the images and what describes them
+    each: Mapping[str, np.ndarray] = {}  # the images by name
+    frames: Sequence[Page] = ()  # of the animation
+    skipped: Sequence[str] = ()  # a line for each file that could not be read
 
 
 class Title(NamedTuple):
@@ -71,10 +61,8 @@ def report(
 ) -> int:
     """Write each file that has a path, and print a closing line about `out`, then the skipped files.
 
-    A sheet whose name ends in .gif is an animation; `each` writes every image beside `out`.
-
-    Returns:
-      The exit status: 1 if a file was skipped.
+    A sheet whose name ends in .gif is an animation; `each` writes every image beside `out`. Returns the exit
+    status: 1 if a file was skipped.
     """
     for path in filter(None, (sheet, gif)):
         if is_animation(path):
@@ -108,19 +96,14 @@ def rows(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
 def climb_numbers(samples: "Samples", about: Mapping[str, Any], seconds: float) -> dict[str, Any]:
     """Measure log p of the labels before and after and the distances moved: means, and of each image.
 
-    Args:
-      samples: n images with labels.
-      about: columns (n,) to put before the numbers of each image.
-      seconds: the wall time.
+    `about` has columns (n,) to put before the numbers of each of the n images.
     """
     from rsynth_jax.sampling.runner import log_prob
 
+    labels = labels_of(samples)
     summary = samples.summary
-    columns = {
-        "log_prob_start": log_prob(summary.start, labels_of(samples)),
-        "log_prob": log_prob(summary.end, labels_of(samples)),
-        "l2_moved": summary.l2_moved,
-    }
+    columns = {"log_prob_start": log_prob(summary.start, labels), "log_prob": log_prob(summary.end, labels)}
+    columns["l2_moved"] = summary.l2_moved
     means = {name: float(column.mean()) for name, column in columns.items()}
     return means | {"images": rows({**about, **columns}), "seconds": seconds}
 

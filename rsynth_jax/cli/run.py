@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -32,7 +32,7 @@ def run(
     program: Callable[[Options], int],
     parse: Callable[[type[Options], Sequence[str]], Options] = parse,
 ) -> None:
-    """Parse the command line, run the program, and exit.
+    """Parse the command line, run the program, and exit with its status.
 
     Args:
       options: the program's flags, as `parse` takes them.
@@ -40,7 +40,7 @@ def run(
       parse: a replacement, for a program whose defaults depend on its flags.
 
     Raises:
-      SystemExit: with the program's status; 2 after a ValueError, 130 after Ctrl-C.
+      SystemExit: with status 2 after a ValueError, 130 after Ctrl-C.
     """
     arguments = sys.argv[1:]
     os.environ.update(jax_settings(arguments))
@@ -69,13 +69,6 @@ def jax_settings(arguments: Sequence[str]) -> dict[str, str]:
         settings["JAX_COMPILATION_CACHE_DIR"] = str(folder)
     settings = {name: value for name, value in settings.items() if name not in os.environ}
     return settings if keep else settings | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
-
-
-class Frame(NamedTuple):
-    """All images after a number of steps."""
-
-    step: int
-    images: "Bytes"
 
 
 class Monitor:
@@ -118,9 +111,9 @@ class Monitor:
         return {"callback": self} | ({"every": FRAME_STEPS} if self._keep else {})
 
     @property
-    def frames(self) -> list[Frame]:
-        """All images, batches joined, at the start and after each chunk of steps; empty unless kept."""
-        return [Frame(step, np.concatenate(parts)) for step, parts in self._frames.items() if parts]
+    def frames(self) -> "dict[int, Bytes]":
+        """All images at the start and after each chunk, by the number of steps; empty unless kept."""
+        return {step: np.concatenate(parts) for step, parts in self._frames.items() if parts}
 
 
 def progress_bar(*columns: str) -> "Progress":
@@ -141,14 +134,11 @@ def progress_bar(*columns: str) -> "Progress":
 
 
 class Interrupted:
-    """Catch SIGINT and SIGTERM, so that a loop can end between two steps.
+    """Catch SIGINT and SIGTERM, so that a loop can end between two steps."""
 
-    Attributes:
-      signal: None until one of them arrives, then its number.
-    """
+    signal: int | None = None  # the number of the one that arrived
 
     def __init__(self) -> None:
-        self.signal: int | None = None
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._catch)
 
@@ -164,10 +154,8 @@ class Clock:
 
     def lap(self) -> float:
         """Return the seconds since the last lap, pauses left out."""
-        now = time.perf_counter()
-        seconds = now - self.since
-        self.since = now
-        return seconds
+        before, self.since = self.since, time.perf_counter()
+        return self.since - before
 
     def pause(self, seconds: float) -> None:
         """Leave these seconds out of the current lap."""

@@ -7,7 +7,7 @@ write_sheet("cats.png", page)
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -29,16 +29,10 @@ LAST = 2500  # milliseconds of its last frame
 
 
 class Page(NamedTuple):
-    """A sheet: images in rows, each row under a name at its left, below a title.
+    """A sheet: images in rows, each row under a name at its left, below a title of one line."""
 
-    Attributes:
-      cells: uint8 (rows, columns, h, w, c), with 1 or 3 channels.
-      names: of the rows.
-      title: one line.
-    """
-
-    cells: np.ndarray
-    names: Sequence[str]
+    cells: np.ndarray  # uint8 (rows, columns, h, w, c), with 1 or 3 channels
+    names: Sequence[str]  # of the rows
     title: str
 
     def first(self, rows: int) -> "Page":
@@ -73,24 +67,24 @@ def enlarge(images: "Bytes") -> "Bytes":
 
 def write_image(path: Path, image: np.ndarray) -> None:
     """Write one image, uint8 (h, w, 3), as a PNG of the same pixels."""
-    content = io.BytesIO()
-    Image.fromarray(image).save(content, format="PNG")
-    files.write(path, content.getvalue())
+    _save(path, Image.fromarray(image), format="PNG")
 
 
 def write_sheet(path: Path, page: Page) -> None:
     """Write a page as a PNG."""
-    content = io.BytesIO()
-    draw(page).save(content, format="PNG", optimize=True)
-    files.write(path, content.getvalue())
+    _save(path, draw(page), format="PNG", optimize=True)
 
 
 def write_animation(path: Path, pages: Sequence[Page]) -> None:
     """Write pages, one a frame, as a GIF that stays longest on the last."""
     first, *rest = [draw(page) for page in pages]
     durations = [FRAME] * len(rest) + [LAST]
+    _save(path, first, format="GIF", save_all=True, append_images=rest, duration=durations, loop=0)
+
+
+def _save(path: Path, image: Image.Image, **settings: Any) -> None:
     content = io.BytesIO()
-    first.save(content, "GIF", save_all=True, append_images=rest, duration=durations, loop=0)
+    image.save(content, **settings)
     files.write(path, content.getvalue())
 
 

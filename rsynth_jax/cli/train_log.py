@@ -67,36 +67,27 @@ class TrainLog:
             "learning_rate": float(self._rate(step)),
             "images_per_second": LOG_EVERY * self._run.recipe.batch_size / self._clock.lap(),
         }
-        self._write(record)
+        print(json.dumps(record), file=self._file)
         dual = _DUAL.format(**record) if "auc" in record else ""
         self._bar.update(self._task, completed=step, now=_NOW.format(dual=dual, **record))
 
     def epoch(self, state: State, step: int, metrics: Any) -> None:
-        """Log the accuracies of the averaged weights on the test images, clean and under PGD.
-
-        Raises:
-          ValueError: the loss or a weight is not finite.
-        """
+        """Log the averaged weights' accuracies on test images. Raises ValueError if they are not finite."""
         _check_finite(step, float(metrics.loss), state.ema)
         clock = Clock()
-        images, labels = self._test
         threat = build.threat(self._run.recipe)
-        found = evaluation.evaluate(
-            self._model, state.ema, images, labels, threat, [_pgd(threat)], key=jax.random.key(0)
-        )
+        where = (self._model, state.ema, self._test.images, self._test.labels)
+        found = evaluation.evaluate(*where, threat, [_pgd(threat)], key=jax.random.key(0))
         record = {
             "step": step,
             "epoch": step // self._run.steps_per_epoch,
-            "test_num": len(labels),
+            "test_num": len(found.clean),
             "test_clean": float(found.clean.mean()),
             "test_adversarial": float(found.robust.mean()),
         }
-        self._write(record)
+        print(json.dumps(record), file=self._file)
         self._bar.console.print(_EPOCH.format(epochs=self._run.num_epochs, **record))
         self._clock.pause(clock.lap())
-
-    def _write(self, record: dict[str, Any]) -> None:
-        print(json.dumps(record), file=self._file)
 
 
 @contextlib.contextmanager

@@ -179,12 +179,12 @@ def test_a_monitor_joins_batches_to_frames_and_counts_steps(capsys):
     with run.Monitor(num=3, num_steps=4, keep=True) as watched:
         for step, images in (frame(0, 0, 1), frame(4, 6, 7), frame(0, 2), frame(4, 8)):
             watched(step, images)
-    assert [found.step for found in watched.frames] == [0, 4]
-    assert [found.images.ravel().tolist() for found in watched.frames] == [[0, 1, 2], [6, 7, 8]]
+    assert list(watched.frames) == [0, 4]
+    assert [images.ravel().tolist() for images in watched.frames.values()] == [[0, 1, 2], [6, 7, 8]]
     assert watched.seconds > 0 and "climbing" in (errors := capsys.readouterr().err) and "12/12" in errors
 
 
 def test_a_monitor_keeps_no_frames_unless_asked_to(capsys):
     with run.Monitor(num=1, num_steps=2) as watched:
         watched(*frame(0, 1))
-    assert watched.frames == []
+    assert watched.frames == {}
