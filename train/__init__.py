@@ -1,1 +1,1 @@
-"""Programs that train and judge classifiers."""
+"""Programs that train and evaluate classifiers."""
