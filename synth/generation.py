@@ -70,7 +70,7 @@ def generate(flags: Options) -> int:
     objective = checks.named("objective", flags.objective, CLASS_OBJECTIVES)
     schedule = checks.named("schedule", flags.schedule, samplers.SCHEDULES)
     coordinates = checks.named("parameterization", flags.parameterization, PARAMETERIZATIONS)
-    flags.output.check_writable()
+    flags.output.check()
     release = releases.load(flags.classifier)
     names = [release.class_names[label] for label in samplers.labels_of(release, flags.classes)]
     num = flags.num

@@ -65,7 +65,7 @@ def invert(flags: Options) -> int:
     """Invert or interpolate, and report."""
     from rsynth_jax.storage import releases
 
-    flags.output.check_writable()
+    flags.output.check()
     release = releases.load(flags.classifier)
     given = options.read(flags.input, release, flags.label)
     make = _inverted if flags.to is None else _interpolated

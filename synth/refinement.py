@@ -15,7 +15,6 @@ from rsynth_jax.cli import options
 from rsynth_jax.cli.report import CHANGE, Result, climb_numbers, image_arrays, report
 from rsynth_jax.cli.run import Monitor, run
 from rsynth_jax.cli.sheets import Page
-from rsynth_jax.storage import files
 
 COLUMNS = 16  # of a sheet at most: the .npz has all images
 
@@ -35,7 +34,7 @@ class Options:
     out: Path = Path("refined.npz")
     """The refined images: images uint8 (n, h, w, c), labels, class_names."""
     sheet: Annotated[Path | None, arg(metavar="FILE")] = None
-    """Also write a sheet, a PNG: the first images, before and after."""
+    """Also write a sheet: the first images, before and after."""
     json: options.JsonFile = None
     system: options.SystemFlags = options.SystemFlags()
 
@@ -46,7 +45,7 @@ def refine(flags: Options) -> int:
     from rsynth_jax.storage import releases
 
     ascent = flags.ascent
-    files.check_writable(flags.out, flags.sheet, flags.json)
+    options.check_outputs(npz=flags.out, sheet=flags.sheet, json=flags.json)
     release = releases.load(flags.classifier)
     given = options.read(flags.input, release, flags.label)
     with Monitor(len(given.images), ascent.steps) as monitor:

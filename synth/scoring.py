@@ -18,7 +18,6 @@ from rsynth_jax.cli import options, sheets
 from rsynth_jax.cli.report import print_lines
 from rsynth_jax.cli.run import progress_bar, run
 from rsynth_jax.data import image_files
-from rsynth_jax.storage import files
 
 NEAREST = 5  # real images beside a generated one
 LABELS = {"fd": "FD", "kid_x1000": "KID x 1000", "inception_score": "IS of A"}
@@ -53,7 +52,7 @@ class Options:
     reference: Annotated[Path | None, arg(metavar="FILE")] = None
     """An .npz that keeps B's features: written the first time, read from then on."""
     neighbors: Annotated[Path | None, arg(metavar="FILE")] = None
-    """Also write a sheet, a PNG: images of A beside those of B nearest to them, to find copies."""
+    """Also write a sheet: images of A beside those of B nearest to them, to find copies."""
     num_neighbors: int = 8
     """Rows of that sheet: the first images of A."""
     json: options.JsonFile = None
@@ -72,7 +71,7 @@ def score(flags: Options) -> int:
     from rsynth_jax.storage import extractors
 
     size = flags.batch_size
-    files.check_writable(flags.reference, flags.neighbors, flags.json)
+    options.check_outputs(npz=flags.reference, image=flags.neighbors, json=flags.json)
     network = extractors.load(flags.features)
     began = time.perf_counter()
     images = _read(flags, flags.generated, flags.split_a)

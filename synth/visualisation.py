@@ -73,7 +73,7 @@ def visualize(flags: Options) -> int:
 
     ascent = flags.ascent
     kind = checks.named("parameterization", flags.parameterization, PARAMETERIZATIONS)
-    flags.output.check_writable()
+    flags.output.check()
     release = releases.load(flags.classifier)
     weights = np.asarray(models.readout(release.variables)[0])
     units = units_of(flags.features, weights)

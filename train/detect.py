@@ -19,7 +19,6 @@ from rsynth_jax.cli.report import print_lines
 from rsynth_jax.cli.run import progress_bar, run
 from rsynth_jax.data import noise
 from rsynth_jax.metrics import estimates
-from rsynth_jax.storage import files
 
 FEWEST = 2  # images of a set: fewer have no interval
 
@@ -46,7 +45,7 @@ class Options:
     seed: options.Seed = 0
     batch_size: options.BatchSize = 100
     plot: Annotated[Path | None, arg(metavar="FILE")] = None
-    """Also draw the energies of every set, a PNG of histograms."""
+    """Also draw the energies of every set as histograms."""
     json: options.JsonFile = None
     reading: options.DataFlags = options.DataFlags()
     system: options.SystemFlags = options.SystemFlags()
@@ -67,7 +66,7 @@ def detect(flags: Options) -> int:
     from rsynth_jax.sampling import measures
     from rsynth_jax.storage import releases
 
-    files.check_writable(flags.plot, flags.json)
+    options.check_outputs(image=flags.plot, json=flags.json)
     release = releases.load(flags.classifier)
     began = time.perf_counter()
     network = (release.model, release.variables)

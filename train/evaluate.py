@@ -17,7 +17,6 @@ from rsynth_jax.cli.report import print_lines, rows
 from rsynth_jax.cli.run import progress_bar, run
 from rsynth_jax.data import loader, sources
 from rsynth_jax.metrics import estimates
-from rsynth_jax.storage import files
 
 if TYPE_CHECKING:
     from rsynth_jax.attacks.autoattack import Attack
@@ -78,7 +77,7 @@ def evaluate(flags: Options) -> int:
     from rsynth_jax.attacks import evaluation
     from rsynth_jax.storage import releases
 
-    files.check_writable(flags.json)
+    options.check_outputs(json=flags.json)
     release = releases.load(flags.classifier)
     threat, steps = threat_of(flags, release.threat)
     attacks = _attacks(flags, threat, steps, len(release.class_names))

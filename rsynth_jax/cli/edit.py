@@ -65,7 +65,7 @@ def edit(flags: EditFlags, sampler: EditSampler, *, factor: int = 1, rounds: int
 
     steps = flags.ascent.steps
     objective = checks.named("objective", flags.objective, CLASS_OBJECTIVES)
-    flags.output.check_writable()
+    flags.output.check()
     release = releases.load(flags.classifier)
     given = options.read(flags.input, release, flags.label, factor)
     with Monitor(len(given.images), rounds * steps, flags.output.animated) as monitor:

@@ -18,7 +18,7 @@ import numpy as np
 from tyro.conf import Positional, arg
 
 from rsynth_jax import checks
-from rsynth_jax.data import sources
+from rsynth_jax.data import image_files, sources
 from rsynth_jax.storage import files
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ BatchSize = Annotated[int, arg(help=_BATCH)]
 ClassName = Annotated[str | None, arg(name="class", metavar="CLASS", help=_CLASS)]
 ObjectiveName = Annotated[str, arg(help=_OBJECTIVE)]
 ParameterizationName = Annotated[str, arg(help=_PARAMETERIZATION)]
+_SUFFIXES = {"sheet": image_files.SUFFIXES | {".gif"}, "gif": {".gif"}, "npz": {".npz"}, "json": {".json"}}
 JsonFile = Annotated[Path | None, arg(metavar="FILE", help="Also write every number printed, as JSON.")]
 
 
@@ -124,7 +125,7 @@ class SheetFlags:
     """The contact sheet and the numbers that a program writes."""
 
     out: Path
-    """The contact sheet: a PNG, or an animation where the name ends in .gif."""
+    """The contact sheet: .png, .jpg, .webp or .bmp, or an animation, .gif."""
     json: JsonFile = None
 
     @property
@@ -132,9 +133,9 @@ class SheetFlags:
         """The files that `report` writes."""
         return {"sheet": self.out, "json": self.json}
 
-    def check_writable(self) -> None:
-        """Raise ValueError if a file cannot be written."""
-        files.check_writable(*self.paths.values())
+    def check(self) -> None:
+        """Raise ValueError if an output cannot be written."""
+        check_outputs(**self.paths)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -142,15 +143,12 @@ class OutputFlags(SheetFlags):
     """The files that a program writes."""
 
     each: bool = False
-    """Also write every result as a PNG of its own, in a folder beside OUT that bears its name."""
+    """Also write every result as an image of its own, in OUT's format (PNG for .gif), in a folder named like
+    OUT without its suffix."""
     npz: Annotated[Path | None, arg(metavar="FILE")] = None
     """Also write the images as arrays: images uint8 (n, h, w, c), labels, class_names."""
     gif: Annotated[Path | None, arg(metavar="FILE")] = None
-    """Also write an animation; the name must end in .gif."""
-
-    def __post_init__(self) -> None:
-        if self.gif is not None and not is_animation(self.gif):
-            raise ValueError(f"{self.gif} is no animation: end its name in .gif")
+    """Also write an animation."""
 
     @property
     def animated(self) -> bool:
@@ -161,6 +159,10 @@ class OutputFlags(SheetFlags):
     def paths(self) -> dict[str, Any]:
         """The files that `report` writes."""
         return super().paths | {"npz": self.npz, "gif": self.gif}
+
+    def check(self) -> None:
+        """Raise ValueError if an output cannot be written."""
+        check_outputs(**self.paths, each=each_file(self.out, "image") if self.each else None)
 
 
 class Inputs(NamedTuple):
@@ -202,6 +204,23 @@ def unit_number(text: str, num_units: int) -> int:
     if not (text.isascii() and text.isdigit()) or int(text) >= num_units:
         raise ValueError(f"no feature {text!r}: give a number from 0 to {num_units - 1}")
     return int(text)
+
+
+def check_outputs(**outputs: Path | None) -> None:
+    """Raise ValueError for an output that cannot be written, that meets another, or of another suffix.
+
+    Outputs by kind: sheet, image, each, gif, npz or json. A device or a pipe needs no suffix.
+    """
+    files.check_writable(*outputs.values())
+    for kind, path in outputs.items():
+        known = _SUFFIXES.get(kind, image_files.SUFFIXES)
+        if path is not None and path.suffix.lower() not in known and not files.is_stream(path):
+            raise ValueError(f"cannot write {path}: end its name in {' or '.join(sorted(known))}")
+
+
+def each_file(out: Path, name: str) -> Path:
+    """Name the file of one result, in a folder beside the sheet `out`."""
+    return out.with_suffix("") / f"{name}{'.png' if is_animation(out) else out.suffix}"
 
 
 def is_animation(path: Path) -> bool:

@@ -8,6 +8,8 @@ The first word of the docstring of `Options` names the command; each field docum
 import contextlib
 import io
 import itertools
+import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn, TypeVar
@@ -56,6 +58,12 @@ def fail(name: str, message: str) -> NoReturn:
 def command_name(options: type) -> str:
     """Return the first word of the docstring of the options."""
     return (options.__doc__ or "").partition(":")[0]
+
+
+def expand_home(arguments: Sequence[str]) -> list[str]:
+    """Replace ~ and ~USER where a word, a flag's value or the place of a KIND:PLACE begins with them."""
+    words = (re.fullmatch(r"((?:--[\w-]+=)?(?:[a-z]+:)?)(.*)", word, re.DOTALL) for word in arguments)
+    return [start + os.path.expanduser(place) for start, place in (word.groups() for word in words if word)]
 
 
 def value_of(flag: str, arguments: Sequence[str], default: str) -> str:

@@ -1,14 +1,14 @@
 """Draw curves and histograms; matplotlib is imported when the first one is drawn."""
 
-import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
-from rsynth_jax.storage import files
+from rsynth_jax.cli.sheets import write_picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,15 +58,15 @@ def write_histograms(path: Path, values: Mapping[str, np.ndarray], xlabel: str) 
 
 
 def _subplots(rows: int, columns: int, **settings: Any) -> tuple["Figure", np.ndarray]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(layout="constrained", **settings)
-    FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, sharex="col", squeeze=False)
 
 
 def _write_figure(path: Path, figure: "Figure") -> None:
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=100)
-    files.write(path, content.getvalue())
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    write_picture(path, Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]))

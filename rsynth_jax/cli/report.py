@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from rsynth_jax.cli import sheets
-from rsynth_jax.cli.options import is_animation
+from rsynth_jax.cli.options import each_file, is_animation
 from rsynth_jax.cli.sheets import Page
 from rsynth_jax.storage import files
 
@@ -64,13 +64,12 @@ def report(
     A sheet whose name ends in .gif is an animation; `each` writes every image beside `out`. Returns the exit
     status: 1 if a file was skipped.
     """
-    for path in filter(None, (sheet, gif)):
-        if is_animation(path):
-            sheets.write_animation(path, result.frames)
-        else:
-            sheets.write_sheet(path, result.sheet)
+    if sheet is not None and not is_animation(sheet):
+        sheets.write_sheet(sheet, result.sheet)
+    for path in filter(None, (sheet if sheet and is_animation(sheet) else None, gif)):
+        sheets.write_animation(path, result.frames)
     for name, image in result.each.items() if each else ():
-        sheets.write_image(out.with_suffix("") / f"{name}.png", image)
+        sheets.write_image(each_file(out, name), image)
     if npz is not None:
         files.write_arrays(npz, result.arrays)
     print_lines([f"{out}: {result.closing}"], result.numbers, json)

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from rsynth_jax.cli.parse import command_name, fail, parse
+from rsynth_jax.cli.parse import command_name, expand_home, fail, parse
+from rsynth_jax.storage import files
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -42,7 +43,7 @@ def run(
     Raises:
       SystemExit: with status 2 after a ValueError, 130 after Ctrl-C.
     """
-    arguments = sys.argv[1:]
+    arguments = expand_home(sys.argv[1:])
     os.environ.update(jax_settings(arguments))
     try:
         flags = parse(options, arguments)
@@ -165,10 +166,10 @@ class Clock:
 def _cache_folder() -> Path | None:
     try:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rsynth_jax"
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # RuntimeError: no home
+        files.check_writable(folder / "program")  # JAX makes the folder when it compiles
+    except (ValueError, RuntimeError):  # RuntimeError: no home
         return None
-    return folder if os.access(folder, os.W_OK) else None
+    return folder
 
 
 def _silence_absl() -> None:

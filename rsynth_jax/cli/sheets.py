@@ -26,6 +26,10 @@ INK = (30, 30, 30)
 PAPER = (255, 255, 255)
 FRAME = 250  # milliseconds of a frame of an animation
 LAST = 2500  # milliseconds of its last frame
+_PNG = {"format": "PNG", "optimize": True}
+_JPEG = {"format": "JPEG", "quality": 95, "subsampling": 0}
+FORMATS: dict[str, dict[str, Any]] = {".png": _PNG, ".jpg": _JPEG, ".jpeg": _JPEG}
+FORMATS |= {".webp": {"format": "WEBP", "lossless": True}, ".bmp": {"format": "BMP"}}
 
 
 class Page(NamedTuple):
@@ -66,13 +70,21 @@ def enlarge(images: "Bytes") -> "Bytes":
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
-    """Write one image, uint8 (h, w, 3), as a PNG of the same pixels."""
-    _save(path, Image.fromarray(image), format="PNG")
+    """Write one image, uint8 (h, w, 3)."""
+    write_picture(path, Image.fromarray(image))
 
 
 def write_sheet(path: Path, page: Page) -> None:
-    """Write a page as a PNG."""
-    _save(path, draw(page), format="PNG", optimize=True)
+    """Write a page."""
+    write_picture(path, draw(page))
+
+
+def write_picture(path: Path, picture: Image.Image) -> None:
+    """Write a picture in the format of the path's suffix, and a PNG to a device or a pipe without one."""
+    settings = FORMATS.get(path.suffix.lower()) or (_PNG if files.is_stream(path) else None)
+    if settings is None:
+        raise ValueError(f"cannot write {path}: end its name in {' or '.join(FORMATS)}")
+    _save(path, picture, **settings)
 
 
 def write_animation(path: Path, pages: Sequence[Page]) -> None:
@@ -84,7 +96,8 @@ def write_animation(path: Path, pages: Sequence[Page]) -> None:
 
 def _save(path: Path, image: Image.Image, **settings: Any) -> None:
     content = io.BytesIO()
-    image.save(content, **settings)
+    with files.errors_as(f"cannot write {path}"):  # a side of more pixels than the format has
+        image.save(content, **settings)
     files.write(path, content.getvalue())
 
 

@@ -9,6 +9,8 @@ import contextlib
 import io
 import json
 import os
+import secrets
+import stat
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -44,26 +46,38 @@ def errors_as(failure: str) -> Iterator[None]:
 
 
 def check_writable(*paths: Path | None) -> None:
-    """Raise ValueError if a path is a folder, or its nearest existing parent no folder open for writing."""
+    """Raise ValueError for a path that `write` cannot write, and for two that meet. Nothing is created."""
+    taken: list[Path] = []
     for path in filter(None, paths):
-        if Path(path).is_dir():
-            raise ValueError(f"cannot write {path}: it is a folder")
-        parent = next(parent for parent in Path(path).absolute().parents if parent.exists())
-        if not parent.is_dir() or not os.access(parent, os.W_OK):
-            raise ValueError(f"cannot write {path}: {parent} is not a folder that can be written to")
+        target, status = _target(path)
+        if any(target == other or target in other.parents or other in target.parents for other in taken):
+            raise ValueError(f"cannot write {path}: another output goes there: give each a path of its own")
+        if status is None or not stat.S_ISCHR(status.st_mode):  # /dev/null takes all
+            taken.append(target)
+
+
+def is_stream(path: Path) -> bool:
+    """Whether a path leads to a device or a pipe, whose names have no suffix."""
+    status = _target(path)[1]
+    return status is not None and not stat.S_ISREG(status.st_mode)
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a whole file, by renaming a temporary one, or none. Raises ValueError if it cannot be written."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    """Write the file that `path` leads to: whole, by renaming a temporary one, or not at all.
+
+    Links are followed, and stay. An existing file keeps its owner and permission bits; a new one, and the
+    folders that it needs, follow the umask. A device or a pipe is written to directly.
+
+    Raises:
+      ValueError: the path cannot be written.
+    """
+    target, status = _target(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(content)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        if status is not None and not stat.S_ISREG(status.st_mode):
+            with open(os.open(path, os.O_WRONLY), "wb") as stream:  # creates nothing
+                stream.write(content)
+        else:
+            _replace(target, status, content)
     except OSError as error:
         raise ValueError(f"cannot write {path}: {error.strerror}") from error
 
@@ -119,3 +133,52 @@ def read_tensors(path: Path) -> Tensors:
         }
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     return Tensors(arrays, header.get("__metadata__") or {})
+
+
+def _target(path: Path) -> tuple[Path, os.stat_result | None]:
+    """The path without links, and its status or None. Raises ValueError if it cannot be written."""
+    try:
+        target = Path(os.path.realpath(path))
+        try:
+            status = os.stat(path)
+        except FileNotFoundError:
+            status = None
+        reason = _reason(path, target, status)
+    except OSError as error:
+        reason = error.strerror
+    if reason:
+        raise ValueError(f"cannot write {path}: {reason}")
+    return target, status
+
+
+def _reason(path: Path, target: Path, status: os.stat_result | None) -> str | None:
+    """Why a path cannot be written."""
+    mode = stat.S_IFREG if status is None else status.st_mode
+    if stat.S_ISDIR(mode) or stat.S_ISSOCK(mode):
+        return f"it is a {'folder' if stat.S_ISDIR(mode) else 'socket'}: give a file"
+    if status is not None and not os.access(path, os.W_OK):
+        return "it is read-only"
+    if not stat.S_ISREG(mode):
+        return None
+    if target.parts[1] in ("proc", "sys"):
+        return "it belongs to the system: give a file elsewhere"
+    folder = next(folder for folder in target.parents if folder.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        return f"{folder} is not a folder that can be written to"
+    return None
+
+
+def _replace(target: Path, status: os.stat_result | None, content: bytes) -> None:
+    """Rename a temporary file of this content to `target`, which has that status."""
+    temporary = target.with_name(f".{secrets.token_hex(8)}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with open(temporary, "xb") as file:
+            file.write(content)
+        if status is not None:
+            with contextlib.suppress(OSError):  # only root gives files away
+                os.chown(temporary, status.st_uid, status.st_gid)
+            temporary.chmod(status.st_mode & 0o777)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -171,7 +172,7 @@ def test_the_largest_change_is_measured_on_the_mask():
         ({"input": {"num": 0}}, "num is 0"),
         ({"input": {"image_size": 24}}, "takes no images of 24 x 24 x 3"),
         ({"input": {"image_size": -1}}, "image_size is -1"),
-        ({"output": {"gif": Path("a.png")}}, "a.png is no animation: end its name in .gif"),
+        ({"output": {"gif": Path("a.png")}}, "cannot write a.png: end its name in .gif"),
         ({"objective": "loss"}, "'loss'.*log-prob, logit, sum"),
         ({"label": "unicorn"}, "no class 'unicorn'.*airplane, cat, dog"),
         ({"images": "nowhere.png"}, "cannot read the image .*nowhere.png"),
@@ -183,10 +184,43 @@ def test_a_mistake_is_refused_in_one_line_and_nothing_is_written(folder, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_output_that_cannot_be_written_is_refused(tmp_path):
-    (tmp_path / "file").touch()
-    with refused(match="cannot write .*s.png"):
-        OutputFlags(out=tmp_path / "file" / "s.png").check_writable()
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"out": "file/s.png"}, "Not a directory"),
+        ({"out": "s.jpg", "each": True}, "s/image.jpg"),
+        ({"out": "/dev/null", "each": True}, "Not a directory"),
+        ({"out": "s"}, "s: end its name in .bmp or .gif or .jpeg or .jpg or .png or .webp"),
+        ({"out": "s.tif"}, "s.tif: end its name in"),
+        ({"npz": "a.png"}, "a.png: end its name in .npz"),
+        ({"json": "a.npz"}, "a.npz: end its name in .json"),
+        ({"gif": "a.webp"}, "a.webp: end its name in .gif"),
+        ({"out": "a.gif", "gif": "./a.gif"}, "another output goes there"),
+    ],
+)
+def test_an_output_that_cannot_be_or_is_of_another_format_is_refused(tmp_path, monkeypatch, flags, message):
+    monkeypatch.chdir(tmp_path)
+    for name in ("file", "s"):
+        Path(name).touch()
+    flags = {name: value if value is True else Path(value) for name, value in flags.items()}
+    with refused(match=f"cannot write .*{message}"):
+        OutputFlags(**{"out": Path("o.png")} | flags).check()
+    assert sorted(os.listdir()) == ["file", "s"]
+
+
+def test_results_have_the_format_of_the_sheet_and_png_beside_an_animation(folder, tmp_path):
+    for out, kind in (("s.jpg", "JPEG"), ("t.gif", "PNG")):
+        work(folder, tmp_path, "photos", output={"out": tmp_path / out, "each": True}, ascent={"steps": 1})
+        for file in (*(tmp_path / out[0]).iterdir(), tmp_path / "s.jpg"):
+            with Pillow.open(file) as picture:
+                assert picture.format == (kind if file.parent != tmp_path else "JPEG")
+        assert len(list((tmp_path / out[0]).iterdir())) == 2
+
+
+def test_devices_take_any_output(folder, tmp_path):
+    null = Path(os.devnull)
+    work(folder, tmp_path, output={"out": null, "npz": null, "gif": null}, ascent={"steps": 1})
+    assert null.is_char_device() and [file.name for file in tmp_path.iterdir()] == ["n.json"]
 
 
 @pytest.mark.parametrize("text", ["8", "-1", "one", "", "²"])

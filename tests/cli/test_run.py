@@ -49,7 +49,7 @@ def handlers():
     ],
 )
 def test_a_program_that_raises_ends_with_its_status_and_at_most_one_line(
-    command, capsys, raised, status, message
+    command, capsys, tmp_path, raised, status, message
 ):
     def program(options):
         raise raised
@@ -58,6 +58,7 @@ def test_a_program_that_raises_ends_with_its_status_and_at_most_one_line(
     with pytest.raises(SystemExit) as stopped:
         run.run(Options, program)
     assert stopped.value.code == status and capsys.readouterr().err == message
+    assert list(tmp_path.iterdir()) == []  # not even the cache folder
 
 
 def test_a_defect_keeps_its_traceback(command):
@@ -72,6 +73,16 @@ def test_a_program_s_answer_is_the_exit_status(command, status):
     with pytest.raises(SystemExit) as stopped:
         run.run(Options, lambda options: status if options.num == 5 else 1)
     assert stopped.value.code == status
+
+
+def test_a_tilde_is_the_home_wherever_a_place_begins(command, monkeypatch):
+    monkeypatch.setitem(os.environ, "HOME", "/home/me")
+    command("~/a.png", "--out=~/b.png", "--data", "folder:~/c", "--data=npz:~/d", "a~b", "x/~", "--~", "~:")
+    words = []
+    with pytest.raises(SystemExit):
+        run.run(Options, lambda _: 0, lambda _, arguments: words.extend(arguments) or Options())
+    home = ["/home/me/a.png", "--out=/home/me/b.png", "--data", "folder:/home/me/c", "--data=npz:/home/me/d"]
+    assert words == [*home, "a~b", "x/~", "--~", "~:"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -97,7 +108,7 @@ def test_a_clock_s_lap_leaves_out_the_pauses(monkeypatch):
 def test_compiled_programs_are_kept_in_the_user_s_cache_folder(command, tmp_path):
     settings = run.jax_settings([])
     assert settings["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path / "rsynth_jax")
-    assert (tmp_path / "rsynth_jax").is_dir()
+    assert not (tmp_path / "rsynth_jax").exists()  # until a program is compiled
     assert settings["JAX_NUM_CPU_DEVICES"] == str(os.cpu_count())
 
 

@@ -1,5 +1,8 @@
 """Sheets: every pixel in its place, a frame for every page."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,6 +10,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from PIL import Image as Pillow
 from PIL import ImageFont
+from tiny import refused
 
 from rsynth_jax.cli import sheets
 from rsynth_jax.cli.sheets import FONT, GAP, LINE, MARGIN, SIDE, Page
@@ -99,6 +103,27 @@ def test_a_written_image_has_the_same_pixels(tmp_path):
     sheets.write_image(tmp_path / "image.png", image)
     with Pillow.open(tmp_path / "image.png") as picture:
         assert_array_equal(picture, image)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "kind"), [(".PNG", "PNG"), (".bmp", "BMP"), (".webp", "WEBP"), (".jpeg", "JPEG")]
+)
+def test_a_picture_has_the_format_of_its_suffix(tmp_path, suffix, kind):
+    image = np.full((16, 16, 3), 200, np.uint8)
+    sheets.write_image(tmp_path / f"a{suffix}", image)
+    with Pillow.open(tmp_path / f"a{suffix}") as picture:
+        assert picture.format == kind
+        assert_array_equal(picture, image)
+
+
+def test_a_picture_without_a_format_or_too_large_for_it_is_refused_and_a_device_takes_a_png(tmp_path):
+    sheets.write_image(Path(os.devnull), noise(4, 4, 3))
+    for name in ("a", "a.tif", "a.json"):
+        with refused(match=f"cannot write .*{name}: end its name in .png or .jpg"):
+            sheets.write_image(tmp_path / name, noise(4, 4, 3))
+    with refused(match="cannot write .*a.webp: "):
+        sheets.write_image(tmp_path / "a.webp", np.zeros((16384, 1, 3), np.uint8))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("num", [1, 2, 5])

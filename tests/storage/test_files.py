@@ -1,8 +1,11 @@
 """Files are written whole or not at all, and arrays are read without pickle."""
 
 import os
+import socket
+import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -25,41 +28,133 @@ def test_a_written_file_has_its_content_and_an_ordinary_mode(tmp_path):
     assert written.stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-@pytest.mark.parametrize(("where", "call"), [(os, "replace"), (Path, "write_bytes")])
+def fail(error):
+    def replacement(*arguments, **settings):
+        raise error
+
+    return replacement
+
+
+@pytest.mark.parametrize(("where", "call"), [(os, "replace"), (Path, "chmod")])
 @pytest.mark.parametrize(
     "error", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["full", "Ctrl-C"]
 )
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, where, call, error):
-    def fail(*arguments):
-        raise error
-
     (tmp_path / "file").write_bytes(b"old")
-    monkeypatch.setattr(where, call, fail)
-    for name in ("file", "other"):
-        with pytest.raises((ValueError, KeyboardInterrupt)):
-            files.write(tmp_path / name, b"new")
+    monkeypatch.setattr(where, call, fail(error))
+    with pytest.raises((ValueError, KeyboardInterrupt)):
+        files.write(tmp_path / "file", b"new")
     monkeypatch.undo()
     assert (tmp_path / "file").read_bytes() == b"old" and entries(tmp_path) == {"file"}
-
-
-def test_a_write_that_cannot_be_is_refused_with_the_reason(tmp_path, monkeypatch):
-    (tmp_path / "file").touch()
-    for path in (tmp_path / "file" / "x", tmp_path / "file" / "deep" / "x"):
-        with refused(match=f"cannot write {path}: .+"):
-            files.write(path, b"")
-    (tmp_path / "folder").mkdir()
-    with refused(match="cannot write .*folder: Is a directory"):
-        files.write(tmp_path / "folder", b"")
-    assert entries(tmp_path) == {"file", "folder"}
+    monkeypatch.setattr(os, "replace", fail(error))
+    with pytest.raises((ValueError, KeyboardInterrupt)):
+        files.write(tmp_path / "other", b"new")
+    assert entries(tmp_path) == {"file"}
 
 
 def test_writable_paths_are_the_paths_that_write_can_write(tmp_path):
     (tmp_path / "file").touch()
     files.check_writable(None, tmp_path / "new", tmp_path / "deep" / "new", tmp_path / "file")
-    for path in (tmp_path, tmp_path / "file" / "x", tmp_path / "file" / "deep" / "x", Path("/")):
-        with refused(match=f"cannot write {path}: .+"):
-            files.check_writable(tmp_path / "new", path)
     assert entries(tmp_path) == {"file"}
+
+
+def unwritable(folder: Path) -> dict[str, Path]:
+    """Paths that are no place for a file, and links to two of them."""
+    (folder / "file").touch()
+    (folder / "folder").mkdir()
+    (folder / "loop").symlink_to(folder / "loop")
+    (folder / "linked").symlink_to(folder / "folder")
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(folder / "socket"))
+    names = ["folder", "linked", "socket", "loop", "file/x", "file/deep/x", "n" * 300]
+    others = {
+        "root": Path("/"),
+        "proc": Path("/proc/x.png"),
+        "deep": Path("/proc/sys/x/y"),
+        "sys": Path("/sys/x"),
+    }
+    return {name: folder / name for name in names} | others
+
+
+def test_what_is_no_place_for_a_file_is_refused_before_and_by_the_write(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a socket's path is short
+    paths = unwritable(Path())
+    before = entries(tmp_path)
+    for path in paths.values():
+        for call in (files.check_writable, lambda path: files.write(path, b"")):
+            with refused(match=f"^cannot write {path}: .+"):
+                call(path)
+    assert entries(tmp_path) == before and entries(tmp_path / "folder") == set()
+
+
+def test_without_rights_a_path_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    for place, reason in (
+        (tmp_path / "file", "it is read-only"),
+        (tmp_path, "is not a folder that can be writ"),
+    ):
+        with monkeypatch.context() as patch:  # root has all rights
+            patch.setattr(os, "access", lambda path, mode, place=place: Path(path) != place)
+            with refused(match=f"cannot write .*file: .*{reason}"):
+                files.check_writable(tmp_path / "file")
+
+
+def test_two_outputs_do_not_meet(tmp_path):
+    (tmp_path / "link").symlink_to("a")
+    a = tmp_path / "a"
+    for other in (a, tmp_path / "link", tmp_path / "b" / ".." / "a", a / "b", tmp_path):
+        with refused(match="cannot write .*"):
+            files.check_writable(a, other)
+    with refused(match="another output goes there"):
+        files.check_writable(a / "b", a)
+    files.check_writable(Path(os.devnull), a, Path(os.devnull))
+
+
+def test_links_are_followed_and_stay(tmp_path):
+    (tmp_path / "real").mkdir()
+    for name in ("old", "new"):
+        (tmp_path / name).symlink_to(Path("real") / name)
+    (tmp_path / "real" / "old").write_bytes(b"old")
+    for name in ("old", "new"):
+        files.write(tmp_path / name, b"content")
+        assert (tmp_path / name).is_symlink() and (tmp_path / "real" / name).read_bytes() == b"content"
+    assert entries(tmp_path) == {"real", "old", "new"} and entries(tmp_path / "real") == {"old", "new"}
+
+
+def test_a_replaced_file_keeps_its_permission_bits(tmp_path):
+    path = tmp_path / "file"
+    path.touch()
+    for mode in (0o600, 0o664, 0o755):
+        path.chmod(mode)
+        files.write(path, b"content")
+        assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+def test_a_name_of_full_length_can_be_written(tmp_path):
+    files.write(tmp_path / ("n" * 255), b"content")
+    assert entries(tmp_path) == {"n" * 255}
+
+
+def test_a_device_and_a_pipe_are_written_to_and_stay(tmp_path):
+    null = Path(os.devnull)
+    files.check_writable(null)
+    files.write(null, b"content")
+    assert stat.S_ISCHR(null.stat().st_mode) and files.is_stream(null) and not files.is_stream(tmp_path / "x")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    files.check_writable(pipe)  # does not wait for a reader
+    found: list[bytes] = []
+    reader = threading.Thread(target=lambda: found.append(pipe.read_bytes()))
+    reader.start()
+    files.write(pipe, b"content")
+    reader.join()
+    assert found == [b"content"] and stat.S_ISFIFO(pipe.stat().st_mode) and entries(tmp_path) == {"pipe"}
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="no /dev/full")
+def test_a_full_device_is_named():
+    with refused(match="cannot write /dev/full: No space left on device"):
+        files.write(Path("/dev/full"), b"content")
 
 
 def test_written_arrays_are_read_back_without_pickle(tmp_path):

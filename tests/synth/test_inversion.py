@@ -123,7 +123,7 @@ def test_where_the_representation_is_the_pixels_the_way_is_their_blend(folder, t
         ({"smooth": -1.0}, "smooth is -1"),
         ({"seed": -1}, "seed is -1"),
         ({"label": "unicorn"}, "no class 'unicorn'"),
-        ({"gif": Path("a.png")}, "a.png is no animation"),
+        ({"gif": Path("a.png")}, "a.png: end its name in .gif"),
         ({"to": "two.npz"}, "2 images to go to from 3: give one, or as many"),
         ({"to": "nowhere.png"}, "cannot read the image .*nowhere.png"),
     ],

@@ -168,6 +168,8 @@ def test_the_sheet_shows_copies_at_distance_zero(options, tmp_path):
 
 # ---- refusals
 
+OUTPUTS = {"json": "n.json", "reference": "r.npz", "neighbors": "n.png"}
+
 
 @pytest.mark.parametrize(
     ("changed", "said"),
@@ -184,7 +186,7 @@ def test_the_sheet_shows_copies_at_distance_zero(options, tmp_path):
     ],
 )
 def test_what_cannot_be_scored_is_refused_before_anything_is_written(options, tmp_path, changed, said):
-    files = {kind: tmp_path / kind for kind in ("json", "reference", "neighbors")}
+    files = {kind: tmp_path / name for kind, name in OUTPUTS.items()}
     with refused(match=said):
         scoring.score(tiny.options(Options, **options | files | changed))
     assert list(tmp_path.iterdir()) == []
@@ -205,7 +207,7 @@ def test_a_bad_image_in_b_leaves_no_file(options, tmp_path, damage):
         Pillow.fromarray(image if i < 7 or damage == "corrupt" else image[:8]).save(photos / f"{i}.png")
     if damage == "corrupt":
         (photos / "7.png").write_bytes((photos / "7.png").read_bytes()[:60])
-    files = {kind: tmp_path / "out" / kind for kind in ("json", "reference", "neighbors")}
+    files = {kind: tmp_path / "out" / name for kind, name in OUTPUTS.items()}
     with refused(match={"mixed": "mixed size", "corrupt": r"cannot read the image .*7\.png"}[damage]):
         scoring.score(tiny.options(Options, **options | files | {"real": str(photos)}))
     assert not (tmp_path / "out").exists()
