@@ -12,10 +12,10 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import ParamSpec, Protocol
 
-import jax
 import numpy as np
 from jaxtyping import Int
 
+from rsynth_jax import seeds
 from rsynth_jax.attacks import autoattack, evaluation
 from rsynth_jax.attacks.autoattack import Attack
 from rsynth_jax.attacks.evaluation import Evaluation
@@ -84,7 +84,7 @@ def evaluate(
     threat = release.threat if threat is None else threat
     if attacks is None:
         attacks = (autoattack.pgd(threat, Steps(threat.epsilon / 5, 20)),)
-    key = jax.random.key(seed)
+    key = seeds.key(seed)
     return evaluation.evaluate(release.model, release.variables, images, labels, threat, attacks, key=key)
 
 

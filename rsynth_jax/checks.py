@@ -39,6 +39,13 @@ def share(**numbers: float) -> None:
             raise ValueError(f"{name} is {number}: give a share above 0, at most 1")
 
 
+def seed(**numbers: int) -> None:
+    """Every number is a seed of 64 bits."""
+    for name, number in numbers.items():
+        if not 0 <= number < 1 << 64:
+            raise ValueError(f"{name} is {number}: give 0 or more, and less than 2^64")
+
+
 def given(check: Callable[..., None], **numbers: float | None) -> None:
     """`check` holds for every number that is not None."""
     check(**{name: number for name, number in numbers.items() if number is not None})

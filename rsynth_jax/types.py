@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 from jaxtyping import Key as TypedKey
 
-Key = TypedKey[Array, ""]  # a typed PRNG key, jax.random.key(seed)
+Key = TypedKey[Array, ""]  # a typed PRNG key, as `seeds.key` makes
 Scalar = Float[Array, ""]
 Image = Float[Array, "h w c"]  # values in [0, 1]
 Images = Float[Array, "n h w c"]

@@ -55,7 +55,7 @@ class Options:
 
     def __post_init__(self) -> None:
         checks.positive(num=self.num, temperature=self.temperature)
-        checks.not_negative(seed=self.seed)
+        checks.seed(seed=self.seed)
         checks.given(checks.not_negative, steps=self.steps)
         checks.below_one(momentum=self.momentum)
 

@@ -55,7 +55,7 @@ class Options:
 
     def __post_init__(self) -> None:
         checks.positive(starts=self.starts)
-        checks.not_negative(seed=self.seed)
+        checks.seed(seed=self.seed)
         checks.given(checks.not_negative, smooth=self.smooth)
         if self.frames < 2:
             raise ValueError(f"frames is {self.frames}: give 2 or more, as both ends are among them")

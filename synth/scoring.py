@@ -62,7 +62,7 @@ class Options:
     def __post_init__(self) -> None:
         checks.positive(batch_size=self.batch_size, num_neighbors=self.num_neighbors)
         checks.given(checks.positive, num=self.num)
-        checks.not_negative(seed=self.seed)
+        checks.seed(seed=self.seed)
 
 
 def score(flags: Options) -> int:

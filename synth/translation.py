@@ -52,7 +52,8 @@ class Options(EditFlags):
         checks.given(checks.share, until=self.until)
         checks.share(most=self.most)
         checks.given(checks.not_negative, coarse=self.coarse, resemble=self.resemble)
-        checks.not_negative(shift=self.shift, seed=self.seed)
+        checks.not_negative(shift=self.shift)
+        checks.seed(seed=self.seed)
 
 
 def translate(flags: Options) -> int:

@@ -59,7 +59,7 @@ class Options:
 
     def __post_init__(self) -> None:
         checks.positive(starts=self.starts, real=self.real, num=self.num)
-        checks.not_negative(seed=self.seed)
+        checks.seed(seed=self.seed)
         if not (self.features or self.classes):
             raise ValueError("nothing to visualize: give --features (numbers, or top:K) or --classes")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 ORDER = (  # a module imports from its own package and from those before it
-    *("types", "checks", "sharding", "images", "metrics", "models", "synthesis", "attacks"),
+    *("types", "checks", "seeds", "sharding", "images", "metrics", "models", "synthesis", "attacks"),
     *("storage", "training", "data", "sampling", "api", "cli"),
 )
 FOLDERS = ("rsynth_jax", "train", "synth", "benchmarks")

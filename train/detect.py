@@ -53,7 +53,7 @@ class Options:
     def __post_init__(self) -> None:
         checks.positive(batch_size=self.batch_size)
         checks.enough("an interval (num)", FEWEST, self.num)
-        checks.not_negative(seed=self.seed)
+        checks.seed(seed=self.seed)
         if not self.against:
             raise ValueError(f"no sets to compare with: give --against {', '.join(noise.DRAWS)}, or images")
         if self.inside in self.against:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import arg
 
-from rsynth_jax import checks
+from rsynth_jax import checks, seeds
 from rsynth_jax.cli import options
 from rsynth_jax.cli.report import print_lines, rows
 from rsynth_jax.cli.run import progress_bar, run
@@ -65,15 +65,13 @@ class Options:
         checks.positive(num=self.num, restarts=self.restarts, batch_size=self.batch_size)
         checks.given(checks.positive, steps=self.steps)
         checks.given(checks.not_negative, epsilon=self.epsilon, step_size=self.step_size)
-        checks.not_negative(seed=self.seed)
+        checks.seed(seed=self.seed)
         if self.attack == "autoattack" and self.steps is not None:
             raise ValueError("autoattack has steps of its own: leave out --steps, or name one of its attacks")
 
 
 def evaluate(flags: Options) -> int:
     """Evaluate and report."""
-    import jax
-
     from rsynth_jax.attacks import evaluation
     from rsynth_jax.storage import releases
 
@@ -82,7 +80,7 @@ def evaluate(flags: Options) -> int:
     threat, steps = threat_of(flags, release.threat)
     attacks = _attacks(flags, threat, steps, len(release.class_names))
     data = _read(flags, release.class_names)
-    settings: dict[str, Any] = {"key": jax.random.key(flags.seed), "batch_size": flags.batch_size}
+    settings: dict[str, Any] = {"key": seeds.key(flags.seed), "batch_size": flags.batch_size}
     with _progress() as settings["callback"]:
         network = (release.model, release.variables)
         found = evaluation.evaluate(*network, data.images, data.labels, threat, attacks, **settings)

@@ -8,13 +8,14 @@ from importlib import resources
 from importlib.metadata import EntryPoint, distribution
 
 from rsynth_jax import __version__
-from rsynth_jax.cli.parse import fail
+from rsynth_jax.cli.parse import fail, replace_unprintable
 
 PREFIX = "rsynth-"
 
 
 def main() -> None:
     """Run the command."""
+    replace_unprintable()
     name, *arguments = sys.argv[1:] or ["--help"]
     programs = _programs()
     if name == "--version":
@@ -43,5 +44,5 @@ def _usage(programs: dict[str, EntryPoint]) -> str:
 def _summary(module: str) -> str:
     """The first line of a module's docstring after the command's name; the module is not imported."""
     package, _, name = module.rpartition(".")
-    first = resources.files(package).joinpath(f"{name}.py").read_text().partition("\n")[0]
+    first = resources.files(package).joinpath(f"{name}.py").read_text("utf-8").partition("\n")[0]
     return first.partition(": ")[2]

@@ -6,25 +6,29 @@ The first word of the docstring of `Options` names the command; each field docum
 """
 
 import contextlib
+import dataclasses
 import io
 import itertools
 import os
 import re
 import sys
-from collections.abc import Sequence
-from typing import Any, NoReturn, TypeVar
+import typing
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from rsynth_jax import __version__
 
 Options = TypeVar("Options")
 
 CONFIG = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
+REGISTRY = ConstructorRegistry()
 
 
 def parse(options: type[Options], arguments: Sequence[str], default: Options | None = None) -> Options:
-    """Parse a command's arguments.
+    """Parse a command's arguments. A flag of many values that is repeated adds to them.
 
     Args:
       options: a dataclass of flags and of groups of flags, whose names carry no prefix.
@@ -41,8 +45,11 @@ def parse(options: type[Options], arguments: Sequence[str], default: Options | N
     defaults: dict[str, Any] = {} if default is None else {"default": default}
     errors = io.StringIO()
     try:
+        arguments = merge_repeated(options, arguments)
         with contextlib.redirect_stderr(errors):
-            return tyro.cli(options, prog=name, args=arguments, config=CONFIG, **defaults)
+            return tyro.cli(options, prog=name, args=arguments, config=CONFIG, registry=REGISTRY, **defaults)
+    except ValueError as error:
+        fail(name, f"{error} (see {name} --help)")
     except SystemExit as stop:
         if stop.code:
             fail(name, f"{_message(errors.getvalue())} (see {name} --help)")
@@ -53,6 +60,37 @@ def fail(name: str, message: str) -> NoReturn:
     """Print a message as one line on standard error, and exit with status 2."""
     print(f"{name}: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(2)
+
+
+def replace_unprintable() -> None:
+    """Print ? for what the locale's encoding lacks, in place of a UnicodeEncodeError."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def merge_repeated(options: type, arguments: Sequence[str]) -> list[str]:
+    """Join all values of a flag of many values. Raises ValueError for any other flag given twice."""
+    many = dict(_flags(options))
+    groups: list[list[str]] = [[]]  # a flag and the words after it
+    uses: dict[str, list[str]] = {}
+    current = groups[0]
+    rest = list(itertools.dropwhile("--".__ne__, arguments))
+    for word in arguments[: len(arguments) - len(rest)]:
+        flag, *value = word.split("=", 1)
+        flag = flag.replace("_", "-")
+        if not flag.startswith("--"):
+            current.append(word)
+        elif flag not in uses:
+            current = [flag, *value] if many.get(flag) else [word]
+            groups.append(current)
+            uses |= {flag: current} if flag in many else {}
+        elif many[flag]:
+            current = uses[flag]
+            current += value
+        else:
+            raise ValueError(f"{flag} is given twice: give it once")
+    return [*itertools.chain(*groups), *rest]
 
 
 def command_name(options: type) -> str:
@@ -71,6 +109,40 @@ def value_of(flag: str, arguments: Sequence[str], default: str) -> str:
     pairs = itertools.chain(itertools.pairwise(arguments), (word.split("=", 1) for word in arguments))
     values = [value for word, *rest in pairs for value in rest if word == f"--{flag}"]
     return values[-1] if values else default
+
+
+def _flags(options: Any) -> Iterator[tuple[str, bool]]:
+    """Each flag with values, but those that append: its name, and whether it takes many."""
+    for field, kind in typing.get_type_hints(options, include_extras=True).items():
+        kind, *marks = typing.get_args(kind) if typing.get_origin(kind) is Annotated else (kind,)
+        if dataclasses.is_dataclass(kind) or hasattr(kind, "_fields"):
+            yield from _flags(kind)
+        elif kind is not bool and tyro.conf.UseAppendAction not in marks:
+            names = [name for mark in marks if (name := getattr(mark, "name", None))]
+            yield f"--{(names or [field])[0].replace('_', '-')}", typing.get_args(kind)[1:] == (...,)
+
+
+@REGISTRY.primitive_rule
+def _float_flag(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[float] | None:
+    """Read fractions too, for every flag that is a float."""
+    if info.type is not float:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="FLOAT",
+        instance_from_str=lambda words: _float(words[0]),
+        is_instance=lambda value: isinstance(value, float | int),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+def _float(text: str) -> float:
+    """0.5, or 8/255."""
+    above, slash, below = text.partition("/")
+    try:
+        return float(above) / float(below) if slash else float(text)
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"cannot read {text!r}: write a number or a fraction, 0.5 or 8/255") from None
 
 
 def _message(box: str) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from rsynth_jax.cli.parse import command_name, expand_home, fail, parse
+from rsynth_jax.cli.parse import command_name, expand_home, fail, parse, replace_unprintable
 from rsynth_jax.storage import files
 
 if TYPE_CHECKING:
@@ -43,10 +43,12 @@ def run(
     Raises:
       SystemExit: with status 2 after a ValueError, 130 after Ctrl-C.
     """
+    replace_unprintable()
     arguments = expand_home(sys.argv[1:])
     os.environ.update(jax_settings(arguments))
     try:
         flags = parse(options, arguments)
+        _check_devices()
         _silence_absl()
         sys.exit(program(flags))
     except ValueError as error:
@@ -170,6 +172,18 @@ def _cache_folder() -> Path | None:
     except (ValueError, RuntimeError):  # RuntimeError: no home
         return None
     return folder
+
+
+def _check_devices() -> None:
+    """Raise ValueError if JAX_PLATFORMS names no device of this machine."""
+    if platforms := os.environ.get("JAX_PLATFORMS"):
+        import jax
+
+        try:
+            jax.devices()
+        except (AssertionError, RuntimeError) as error:
+            wanted = "unset it, or install JAX for that device"
+            raise ValueError(f"JAX finds no device for JAX_PLATFORMS={platforms}: {wanted}") from error
 
 
 def _silence_absl() -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rsynth_jax import checks
+from rsynth_jax import checks, seeds
 from rsynth_jax.data.sources import Dataset, Example, labelled
 
 MEMORY = 4 << 30  # bytes of decoded images that may stay in memory
@@ -68,7 +68,7 @@ def batches(dataset: Dataset, batch_size: int, seed: int, epoch: int, start: int
     a data set in memory and one that is streamed have orders of their own.
     """
     if dataset.decoded is not None and dataset.labels is not None:
-        order = np.random.default_rng((seed, epoch)).permutation(len(dataset))
+        order = seeds.rng(seed, epoch).permutation(len(dataset))
         for i in range(start, len(dataset) // batch_size):
             chosen = order[i * batch_size : (i + 1) * batch_size]
             yield Arrays(dataset.decoded[chosen], dataset.labels[chosen])

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from rsynth_jax import seeds
 from rsynth_jax.data.sources import Dataset, Example
 
 Draw = Callable[[np.random.Generator, tuple[int, int, int]], np.ndarray]  # an image (h, w, c) in [0, 1]
@@ -22,7 +23,7 @@ def drawn(draw: Draw, num: int, shape: tuple[int, int, int], *, seed: int) -> Se
     """Draw `num` images uint8 (h, w, c); image i depends on (seed, i) alone."""
 
     def read(row: int) -> Example:
-        values = draw(np.random.default_rng((seed, row)), shape)
+        values = draw(seeds.rng(seed, row), shape)
         return Example(np.rint(255 * values).astype(np.uint8))
 
     return Dataset("drawn images", read, np.arange(num)).images

@@ -14,7 +14,7 @@ import flax.linen as nn
 import numpy as np
 from jaxtyping import Float, Int
 
-from rsynth_jax import checks
+from rsynth_jax import checks, seeds
 from rsynth_jax.metrics import frechet, inception_score, kernel, neighbors, ranking
 from rsynth_jax.metrics.estimates import Estimate
 from rsynth_jax.sampling import embedding
@@ -53,7 +53,7 @@ def compare(
 ) -> dict[str, Estimate]:
     """Score an embedding of generated images against the features of real ones, see `score`."""
     features = generated.features
-    rng = functools.partial(np.random.default_rng, seed)
+    rng = functools.partial(seeds.rng, seed)
     measures: dict[tuple[str, ...], Callable[[], Sequence[Estimate]]] = {
         ("fd",): lambda: [frechet.frechet_estimate(features, real)],
         ("kid_x1000",): lambda: [Estimate(*(1000 * each for each in kernel.kid(features, real, rng())))],

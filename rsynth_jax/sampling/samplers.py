@@ -34,7 +34,7 @@ import optax
 from jaxtyping import Float, Int, UInt8
 
 from rsynth_jax import images as arrays
-from rsynth_jax import models
+from rsynth_jax import models, seeds
 from rsynth_jax.sampling import embedding, runner
 from rsynth_jax.sampling.runner import BATCH_SIZE, Callback, Rows, Samples
 from rsynth_jax.storage.releases import Release
@@ -240,7 +240,7 @@ def translate(
     """
     labels = _labels(release, images, labels, run)
     free = _per_image(np.ones((*images.shape[1:3], 1), np.float32) if masks is None else masks, images)
-    key = jax.random.key(seed)
+    key = seeds.key(seed)
     inputs = (Rows(len(images), lambda rows: jnp.broadcast_to(key, rows.shape)), images, labels, free)
     path = _Path(radius, num_steps, step_size, ascend=_jittered(max_shift, until))
     settings = {
@@ -505,7 +505,7 @@ def visualize(
     shape = (side, side, release.image_shape[-1])
     embedding.channel_repeats(release.model, release.variables, shape)
     labels = labels_of(release, classes) if np.size(classes) else []
-    sources = np.random.default_rng(seed).permutation(len(release.class_names))
+    sources = seeds.rng(seed).permutation(len(release.class_names))
     path = _Path(radius, num_steps, step_size, parameterization=parameterization)
     parts = []
     for numbers, objective, field in (
@@ -630,5 +630,5 @@ def _draw(gaussians, key, labels, numbers, shape):
 
 def _draws(gaussians, seed: int, labels: np.ndarray, numbers: np.ndarray, shape: tuple[int, ...]) -> Rows:
     """Starts (n, h, w, c): row r depends on its class's Gaussian and (seed, *numbers[r]) alone."""
-    key = jax.random.key(seed)
+    key = seeds.key(seed)
     return Rows(len(labels), lambda rows: _draw(gaussians, key, labels[rows], numbers[rows], shape))

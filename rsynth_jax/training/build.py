@@ -79,7 +79,8 @@ _RANGES = {
         *("least_steps", "batch_size", "num_steps", "step_size", "learning_rate", "seed_factor"),
         *("fake_temperature", "fake_step_size", "fake_stride"),
     ),
-    checks.not_negative: ("epsilon", "beta", "weight_decay", "contrast", "crop_padding", "seed"),
+    checks.not_negative: ("epsilon", "beta", "weight_decay", "contrast", "crop_padding"),
+    checks.seed: ("seed",),
     checks.below_one: ("momentum", "label_smoothing", "ema_decay", "fake_noise"),
     checks.share: ("seed_share", "auc_threshold"),
 }

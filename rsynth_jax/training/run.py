@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rsynth_jax import models, sharding
+from rsynth_jax import models, seeds, sharding
 from rsynth_jax.sharding import Devices
 from rsynth_jax.storage.releases import Release
 from rsynth_jax.synthesis import class_gaussians
@@ -46,7 +46,7 @@ class Run(NamedTuple):
     @property
     def keys(self) -> tuple[Key, Key]:
         """Of the initial weights, and of the steps."""
-        init_key, step_key = jax.random.split(jax.random.key(self.recipe.seed))
+        init_key, step_key = jax.random.split(seeds.key(self.recipe.seed))
         return init_key, step_key
 
 

@@ -3,12 +3,14 @@
 import dataclasses
 import re
 from pathlib import Path
+from typing import Annotated
 
 import pytest
+from tyro.conf import UseAppendAction, arg
 
 from rsynth_jax import __version__
 from rsynth_jax.cli.options import AscentFlags, SystemFlags
-from rsynth_jax.cli.parse import parse, value_of
+from rsynth_jax.cli.parse import merge_repeated, parse, value_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,6 +22,12 @@ class Options:
 
     num: int = 3
     """How many."""
+    share: float | None = None
+    """How much."""
+    labels: Annotated[tuple[str, ...], arg(name="class")] = ()
+    """Which."""
+    stroke: UseAppendAction[tuple[str, ...]] = ()
+    """Where."""
     ascent: AscentFlags = AscentFlags(radius=6.0, steps=40, step_size=0.5)
     out: Path | None = None
     """Where to."""
@@ -37,6 +45,33 @@ def test_a_default_replaces_the_options_own():
     assert parse(Options, ["--out", "a"], default=Options(num=5)) == Options(num=5, out=Path("a"))
 
 
+def test_a_float_is_a_number_or_a_fraction():
+    asked = parse(Options, ["--radius", "8/255", "--step-size=0.5", "--share", "1/4"])
+    assert (asked.ascent.radius, asked.ascent.step_size, asked.share) == (8 / 255, 0.5, 0.25)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--class", "cat", "dog", "--num", "4"],
+        ["--class", "cat", "--num", "4", "--class", "dog"],
+        ["--class=cat", "--num=4", "--class=dog"],
+    ],
+)
+def test_a_repeated_flag_of_many_values_adds_to_them(arguments):
+    assert parse(Options, arguments) == Options(num=4, labels=("cat", "dog"))
+
+
+def test_flags_that_append_and_switches_may_be_repeated():
+    asked = parse(Options, ["--stroke", "a", "--no-cache", "--stroke", "b", "--no-cache"])
+    assert asked == Options(stroke=("a", "b"), system=SystemFlags(no_cache=True))
+
+
+def test_words_after_two_dashes_are_no_flags():
+    words = ["--num", "1", "--", "--num", "2"]
+    assert merge_repeated(Options, words) == words
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -46,6 +81,9 @@ def test_a_default_replaces_the_options_own():
         (["--nmu", "3"], "--nmu"),
         (["stray"], "stray"),
         (["--radius", "-1"], "radius is -1.0: give a number above 0"),
+        (["--radius", "1/0"], "cannot read '1/0': write a number or a fraction, 0.5 or 8/255"),
+        (["--radius", "1", "--radius=2"], "--radius is given twice: give it once"),
+        (["--step-size", "1", "--step_size", "2"], "--step-size is given twice: give it once"),
     ],
 )
 def test_a_wrong_flag_ends_with_status_2_and_one_line_that_names_it(capsys, arguments, message):

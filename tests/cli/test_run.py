@@ -1,12 +1,15 @@
 """Runs: exit statuses, errors in one line, signals, the cache of compiled programs, progress."""
 
 import dataclasses
+import importlib
+import io
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -59,6 +62,44 @@ def test_a_program_that_raises_ends_with_its_status_and_at_most_one_line(
         run.run(Options, program)
     assert stopped.value.code == status and capsys.readouterr().err == message
     assert list(tmp_path.iterdir()) == []  # not even the cache folder
+
+
+@pytest.mark.parametrize("error", [AssertionError(), RuntimeError("no\nsuch backend")])
+def test_an_absent_device_ends_with_status_2_and_one_line(command, capsys, monkeypatch, error):
+    def devices():
+        raise error
+
+    command()
+    monkeypatch.setitem(os.environ, "JAX_PLATFORMS", "cuda")
+    monkeypatch.setattr(jax, "devices", devices)
+    with pytest.raises(SystemExit) as stopped:
+        run.run(Options, lambda options: 0)
+    errors = capsys.readouterr().err
+    assert stopped.value.code == 2 and errors.count("\n") == 1 and len(errors) < 200
+    assert errors.startswith("rsynth-try: JAX finds no device for JAX_PLATFORMS=cuda: unset it, or ")
+
+
+PROGRAMS = sorted(path.stem for folder in ("synth", "train") for path in (ROOT / folder).glob("[a-z]*.py"))
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_help_is_printed_in_an_encoding_of_few_characters(command, monkeypatch, name):
+    output = io.BytesIO()
+    command("--help")
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(output, "ascii", write_through=True))
+    folder = "train" if (ROOT / "train" / f"{name}.py").exists() else "synth"
+    with pytest.raises(SystemExit) as stopped:
+        importlib.import_module(f"{folder}.{name}").main()
+    assert not stopped.value.code and b"usage: rsynth-" in output.getvalue()
+
+
+def test_a_message_may_have_any_character(command, monkeypatch):
+    errors = io.BytesIO()
+    command("--num", "\udcff\xe9")
+    monkeypatch.setattr("sys.stderr", io.TextIOWrapper(errors, "ascii", "strict", write_through=True))
+    with pytest.raises(SystemExit) as stopped:
+        run.run(Options, lambda options: 0)
+    assert stopped.value.code == 2 and b"?" in errors.getvalue()
 
 
 def test_a_defect_keeps_its_traceback(command):
