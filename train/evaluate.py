@@ -15,7 +15,7 @@ from rsynth_jax import checks, seeds
 from rsynth_jax.cli import options
 from rsynth_jax.cli.report import print_lines, rows
 from rsynth_jax.cli.run import progress_bar, run
-from rsynth_jax.data import loader, sources
+from rsynth_jax.data import loader
 from rsynth_jax.metrics import estimates
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Options:
 
     classifier: options.ClassifierName = "cifar10"
     data: Annotated[str, arg(metavar="KIND:PLACE")] = "tfds:cifar10"
-    """tfds:NAME, folder:PATH (one folder a class) or npz:FILE."""
+    """tfds:NAME, folder:PATH (one folder a class, or testA and testB) or npz:FILE."""
     split: str = "test"
     """Split of the data; all is a folder or file without splits."""
     num: int = 1000
@@ -58,7 +58,7 @@ class Options:
     batch_size: options.BatchSize = 100
     seed: options.Seed = 0
     json: options.JsonFile = None
-    reading: options.DataFlags = options.DataFlags()
+    reading: options.LabelledDataFlags = options.LabelledDataFlags()
     system: options.SystemFlags = options.SystemFlags()
 
     def __post_init__(self) -> None:
@@ -148,7 +148,7 @@ def _attacks(flags: Options, threat: "Threat", steps: "Steps", num_classes: int)
 
 def _read(flags: Options, class_names: tuple[str, ...]) -> loader.Arrays:
     """Read the first images and labels. Raises ValueError unless the classes are those of the classifier."""
-    dataset = sources.labelled(flags.reading.load(flags.data, flags.split))
+    dataset = flags.reading.load_labelled(flags.data, flags.split)
     if dataset.class_names != class_names:
         has, needs = ", ".join(dataset.class_names or ()), ", ".join(class_names)
         raise ValueError(f"the data set's classes ({has}) are not the classifier's ({needs})")

@@ -18,7 +18,7 @@ from tyro.conf import arg
 from rsynth_jax import checks
 from rsynth_jax.cli import plots
 from rsynth_jax.cli import run as console
-from rsynth_jax.cli.options import DataFlags, SystemFlags
+from rsynth_jax.cli.options import LabelledDataFlags, SystemFlags
 from rsynth_jax.cli.parse import parse, value_of
 from rsynth_jax.data import loader, sources
 from rsynth_jax.storage import files
@@ -39,7 +39,8 @@ class Options:
     recipe: Annotated[str, arg(metavar="NAME")] = "cifar10-cpu"
     """Name of the recipe."""
     data: Annotated[str, arg(metavar="KIND:PLACE")] = "tfds:cifar10"
-    """tfds:NAME, folder:PATH (one folder a class, in train/ and test/) or npz:FILE (train_images, ...)."""
+    """tfds:NAME, folder:PATH (one folder a class, in train/ and test/, or trainA, trainB, testA, testB) or
+    npz:FILE (train_images, ...)."""
     train_split: str = "train"
     """Split to train on; train[:90%] is a part, all is a folder or file without splits."""
     test_split: str = "test"
@@ -55,7 +56,7 @@ class Options:
     """Continue the run in --out from its newest checkpoint."""
     settings: Recipe = RECIPES["cifar10-cpu"]
     """The recipe's values."""
-    reading: DataFlags = DataFlags()
+    reading: LabelledDataFlags = LabelledDataFlags()
     system: SystemFlags = SystemFlags()
 
 
@@ -69,6 +70,7 @@ def train(options: Options) -> int:
     out = options.out
     dataset, test = read(options)
     images, labels = loader.in_memory(dataset, loader.MEMORY)
+    loader.check_classes(dataset, labels, least=2)
     run = prepare(options.settings, images, labels, dataset.class_names or (), len(dataset))
     state = start(run, load_start(options.start) if options.start else None)
     if options.resume:
@@ -115,7 +117,7 @@ def check(options: Options) -> None:
 def read(options: Options) -> tuple[sources.Dataset, loader.Arrays]:
     """Read the training set, and the test images to evaluate on."""
     splits = (options.train_split, options.test_split)
-    dataset, test = (sources.labelled(options.reading.load(options.data, split)) for split in splits)
+    dataset, test = (options.reading.load_labelled(options.data, split) for split in splits)
     if dataset.class_names != test.class_names:
         raise ValueError("the training and the test split do not have the same classes")
     return loader.cached(dataset), loader.in_memory(test.first(options.judge))

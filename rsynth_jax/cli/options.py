@@ -70,6 +70,18 @@ class DataFlags:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class LabelledDataFlags(DataFlags):
+    """How images and labels are read."""
+
+    classes: Annotated[tuple[str, ...], arg(metavar="NAME ...")] = ()
+    """Names of the classes, in the order of the data set, in place of its own."""
+
+    def load_labelled(self, place: str, split: str | None) -> sources.Dataset:
+        """Open a data set with labels. Raises ValueError if it has none, or other classes than named."""
+        return sources.labelled(self.load(place, split), self.classes)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class InputFlags(DataFlags):
     """The images that a program edits."""
 

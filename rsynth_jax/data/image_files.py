@@ -4,22 +4,41 @@ photo = read_image("holiday.jpg", size=32)  # uint8 (32, 32, 3), upright, its ce
 mask = read_mask("hole.png", size=32)  # float32 (32, 32, 1)
 """
 
+import io
 from pathlib import Path
 
 import numpy as np
 from PIL import Image as Pillow
-from PIL import ImageOps
+from PIL import ImageOps, UnidentifiedImageError
 
 from rsynth_jax.storage import files
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+
+_FORMATS = (
+    "PNG",
+    "JPEG",
+    "WEBP",
+    "BMP",
+)  # by content; Pillow starts Ghostscript for an EPS, whatever its name
+_LIGHT = 192  # the lightest value of a mask is this or more: white, blurred or compressed
+_SYSTEM_NAMES = {"$recycle.bin", "system volume information", "thumbs.db", "desktop.ini", "__macosx"}
+_SYSTEM_NAMES |= {"@eadir", "@tmp", "@recycle", "@__thumb", "#recycle", "#snapshot"}
+_SYSTEM_NAMES |= {"lost+found", "__pycache__"}
+
+
+def listed(folder: Path) -> list[Path]:
+    """List a folder by name, without hidden names and those that systems leave (@eaDir, __MACOSX ...)."""
+    found = (path for path in folder.iterdir() if path.name.lower() not in _SYSTEM_NAMES)
+    return sorted(path for path in found if not path.name.startswith("."))
 
 
 def read_image(file: str | Path, size: int | None = None) -> np.ndarray:
     """Read an image file of any mode (palette, CMYK, 16 bits of grey ...) as uint8 (h, w, 3).
 
     It is turned upright as its EXIF tells; transparent pixels become white; with `size`, its central square
-    is resized to size x size (Lanczos). Raises ValueError, in one line, for a damaged file.
+    is resized to size x size (Lanczos). Raises ValueError, in one line, for a damaged file, and for any but
+    PNG, JPEG, WebP and BMP, which its content tells, not its name.
     """
     return _square(_open(file, "white"), size, Pillow.Resampling.LANCZOS)
 
@@ -27,10 +46,22 @@ def read_image(file: str | Path, size: int | None = None) -> np.ndarray:
 def read_mask(file: str | Path, size: int | None = None) -> np.ndarray:
     """Read a mask, float32 (h, w, 1): 0 where it is black or transparent, 1 where it is white.
 
-    As `read_image`, but each value of a resized mask is the mean over the area of its pixel.
+    As `read_image`, but each value of a resized mask is the mean over the area of its pixel. Raises
+    ValueError also if the lightest value is not black and far from white, as in a mask of 0 and 1.
     """
     grey = _open(file, "black").convert("L")
+    _, lightest = grey.getextrema()
+    if 0 < lightest < _LIGHT:  # pyright: ignore[reportOperatorIssue]
+        wanted = "save the mask with 0 for black and 255 for white"
+        raise ValueError(f"{file}: its lightest value is {lightest} of 255, far from white: {wanted}")
     return _square(grey, size, Pillow.Resampling.BOX)[:, :, None].astype(np.float32) / np.float32(255)
+
+
+def decode(content: bytes) -> np.ndarray:
+    """Decode an image of a data set as it is stored, uint8 (h, w, c)."""
+    with _recognized(io.BytesIO(content)) as picture:
+        image = np.asarray(picture)
+    return image if image.ndim == 3 else image[:, :, None]
 
 
 def square_bytes(image: np.ndarray, size: int | None) -> np.ndarray:
@@ -42,7 +73,7 @@ def square_bytes(image: np.ndarray, size: int | None) -> np.ndarray:
 
 def _open(file: str | Path, paper: str) -> Pillow.Image:
     """In RGB, turned as its EXIF tells; transparent pixels show `paper`; 16 bits of grey become 8."""
-    with files.errors_as(f"cannot read the image {file}"), Pillow.open(file) as picture:
+    with files.errors_as(f"cannot read the image {file}"), _recognized(file) as picture:
         picture = ImageOps.exif_transpose(picture)
         if picture.mode.startswith("I"):
             grey = np.rint(np.clip(np.asarray(picture, np.float64) / 257, 0, 255))
@@ -51,6 +82,13 @@ def _open(file: str | Path, paper: str) -> Pillow.Image:
             behind = Pillow.new("RGBA", picture.size, paper)
             picture = Pillow.alpha_composite(behind, picture.convert("RGBA"))
         return picture.convert("RGB")
+
+
+def _recognized(file: str | Path | io.BytesIO) -> Pillow.Image:
+    try:
+        return Pillow.open(file, formats=_FORMATS)
+    except UnidentifiedImageError:
+        raise ValueError("it is no PNG, JPEG, WebP or BMP, or it is damaged") from None
 
 
 def _square(picture: Pillow.Image, size: int | None, method: Pillow.Resampling) -> np.ndarray:

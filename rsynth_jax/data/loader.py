@@ -61,6 +61,18 @@ def cached(dataset: Dataset, limit: int = MEMORY) -> Dataset:
     )
 
 
+def check_classes(dataset: Dataset, labels: np.ndarray, least: int) -> None:
+    """Raise ValueError, by name, for the first class of which there are fewer than `least` images."""
+    names = dataset.class_names or ()
+    counts = np.bincount(labels, minlength=len(names))
+    few = np.flatnonzero(counts < least)
+    if few.size:
+        from_one = few.tolist() == [0] and not counts[0] and names[few[0]] == "0"
+        hint = "; do its labels start at 1? subtract 1" if from_one else ""
+        found = f"has {counts[few[0]]} images of the class {names[few[0]]!r}"
+        raise ValueError(f"{dataset.source} {found}: training needs {least} of each{hint}")
+
+
 def batches(dataset: Dataset, batch_size: int, seed: int, epoch: int, start: int = 0) -> Iterator[Arrays]:
     """Iterate over one epoch in random order, from batch `start` on, in full batches only.
 

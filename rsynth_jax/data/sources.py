@@ -12,6 +12,7 @@
 """
 
 import dataclasses
+import functools
 import importlib.util
 import re
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rsynth_jax import checks
-from rsynth_jax.data import image_files
+from rsynth_jax.data import image_files, tfrecord
 from rsynth_jax.storage import files
 
 _PER_EXAMPLE = ("rows", "stems", "labels", "decoded")
@@ -39,7 +40,7 @@ class Dataset:
     """A sequence of n examples, read where they are indexed: `len(dataset)`, `dataset[i] -> Example`.
 
     Attributes:
-      source: its name or path, for messages.
+      source: its name or path and its split, for messages.
       read: the example of a row number.
       rows: int (n,), the row number of each example.
       class_names: label i is class_names[i]; None where there are none.
@@ -118,7 +119,9 @@ def load(
     Args:
       spec: one of
         tfds:NAME     a prepared TFDS data set, read without TensorFlow;
-        folder:PATH   the image files of PATH/split and of the class folders in it, one of each in turn;
+        folder:PATH   the image files of PATH/split and of the class folders in it, one of each in turn, or of
+                      the two classes PATH/splitA and PATH/splitB, the layout of CycleGAN; names that begin
+                      with a dot and the folders of thumbnails that systems leave are passed over;
         npz:FILE      the arrays split_images, split_labels (optional) and class_names (optional);
         PATH          a folder, an .npz or one image file.
       split: train, test or any other that the data set has, or a part such as train[:90%]; "all" is the
@@ -142,14 +145,22 @@ def load(
         known = ", ".join(sorted(image_files.SUFFIXES))
         hint = f": image files end in {known}" if kind == "folder" else ""
         raise ValueError(f"{spec} has no images in split {split!r}{hint}")
-    return dataset
+    source = place if split == "all" else f"{place}, split {split!r},"
+    return dataclasses.replace(dataset, source=source)
 
 
-def labelled(dataset: Dataset) -> Dataset:
+def labelled(dataset: Dataset, class_names: Sequence[str] = ()) -> Dataset:
     """Return the examples that have a label, for training and evaluation; numbers name classes without names.
 
-    Raises ValueError if the data set has no labels, or its labels are not numbers of its classes.
+    Args:
+      class_names: in place of the data set's own, as many.
+
+    Raises:
+      ValueError: the data set has no labels, its labels are not numbers of its classes, or there are not as
+        many classes as names.
     """
+    if class_names:
+        return _renamed(labelled(dataset), tuple(class_names))
     if dataset.stored is not None:
         numeric = dataset.stored.dtype.kind in "iu"
         num = int(dataset.stored.max(initial=0)) + 1 if numeric else 1
@@ -162,6 +173,16 @@ def labelled(dataset: Dataset) -> Dataset:
         wanted = f"give a folder with one folder a class, an .npz with the arrays {arrays}, or tfds:NAME"
         raise ValueError(f"{dataset.source} has no labels: {wanted}")
     return dataset if kept.all() else dataset.take(kept)
+
+
+def _renamed(dataset: Dataset, class_names: tuple[str, ...]) -> Dataset:
+    own = dataset.class_names or ()
+    if len(class_names) != len(own) or len(set(class_names)) != len(own):
+        given = " ".join(class_names)
+        raise ValueError(
+            f"{dataset.source} has {len(own)} classes: give as many names, each once, not {given}"
+        )
+    return dataclasses.replace(dataset, class_names=class_names)
 
 
 def labels_for(dataset: Dataset, class_names: Sequence[str]) -> np.ndarray | None:
@@ -231,7 +252,9 @@ def _part(num: int, percent: slice) -> np.ndarray:
 def _checked_labels(source: str, labels: np.ndarray, num_classes: int) -> np.ndarray:
     """The labels of an .npz as int32 (n,), if they are numbers of classes."""
     if labels.ndim != 1 or labels.dtype.kind not in "iu" or not np.isin(labels, range(num_classes)).all():
-        raise ValueError(f"{source}: labels must be integers (n,) in 0 ... {num_classes - 1}")
+        from_one = labels.dtype.kind in "iu" and labels.min(initial=1) == 1 and labels.max() == num_classes
+        hint = "; these start at 1: subtract 1" if from_one else ""
+        raise ValueError(f"{source}: labels must be integers (n,) in 0 ... {num_classes - 1}{hint}")
     return labels.astype(np.int32)
 
 
@@ -246,15 +269,18 @@ def _from_tfds(name: str, split: str, percent: slice, data_dir: str | None, size
     if "image" not in features:
         raise ValueError(f"the TFDS data set {name!r} has no image: it has {', '.join(features)}")
     class_names = _tfds_class_names(builder)
-    sources = [builder.as_data_source(split=s) for s in splits]
+    sources = [_tfds_examples(builder, name, s) for s in splits]
     pairs = [(i, rank) for rank, source in enumerate(sources) for i in range(len(source))]
     entries = sorted(pairs[i] for i in _part(len(pairs), percent))
 
     def read(row: int) -> Example:
         i, rank = entries[row]
-        example = sources[rank][i]
+        with files.errors_as(f"cannot read an image of the TFDS data set {name!r}"):
+            example = sources[rank][i]
+            image = example["image"]
+            image = image_files.decode(image) if isinstance(image, bytes) else image
         label = None if class_names is None else int(example["label"])
-        return Example(image_files.square_bytes(example["image"], size), label)
+        return Example(image_files.square_bytes(image, size), label)
 
     return Dataset(name, read, np.arange(len(entries)), class_names)
 
@@ -269,10 +295,34 @@ def _prepared(name: str, data_dir: str | None) -> Any:
         builder = tfds.builder(name, data_dir=data_dir)
         prepared = builder.is_prepared()
     if not prepared:
-        build = f"run `tfds build {name} --file_format=array_record` (needs TensorFlow)"
-        place = f"{builder.data_dir}: {build}, or give --data-dir"
+        place = f"{builder.data_dir}: {_build(name)}, or give --data-dir"
         raise ValueError(f"the TFDS data set {name!r} is not prepared in {place}")
     return builder
+
+
+def _build(name: str) -> str:
+    return f"run `tfds build {name} --file_format=array_record` (needs TensorFlow)"
+
+
+def _tfds_examples(builder: Any, name: str, split: str) -> Any:
+    """The examples of a split, each decoded where it is indexed, but for the image, which may stay bytes."""
+    import tensorflow_datasets as tfds
+
+    encoded = {"image": tfds.decode.SkipDecoding()}
+    formats = {known.value for known in builder.info.available_file_formats()}
+    with files.errors_as(f"cannot open the TFDS data set {name!r}"):
+        if formats & {"array_record", "parquet"}:
+            return builder.as_data_source(split=split, decoders=encoded)
+        if "tfrecord" not in formats:
+            raise ValueError(f"it is prepared as {', '.join(formats)}: {_build(name)}")
+        info = builder.info.splits[split]
+        parse = functools.partial(builder.info.features.deserialize_example_np, decoders=encoded)
+        records = tfrecord.Records(info.filepaths, parse)
+        if len(records) != info.num_examples:
+            raise ValueError(
+                f"{builder.data_dir} has {len(records)} of {info.num_examples} images of {split}"
+            )
+    return records
 
 
 def _tfds_class_names(builder: Any) -> tuple[str, ...] | None:
@@ -281,20 +331,26 @@ def _tfds_class_names(builder: Any) -> tuple[str, ...] | None:
     if "label" not in features or not hasattr(features["label"], "names"):
         return None
     names = tuple(features["label"].names)
-    pair = builder.builder_config.name.partition("_")[0].split("2") if names == ("A", "B") else ()
-    return tuple(pair) if len(pair) == 2 else names
+    return _pair_names(builder.builder_config.name) if names == ("A", "B") else names
+
+
+def _pair_names(name: str) -> tuple[str, ...]:
+    """The names of the two classes of horse2zebra or summer2winter_yosemite; of any other set A and B."""
+    pair = tuple(name.partition("_")[0].split("2"))
+    return pair if len(pair) == 2 and all(pair) else ("A", "B")
 
 
 def _from_folder(path: Path, split: str, percent: slice, size: int | None) -> Dataset:
     """The image files of PATH/split, without labels, and of the folders in it; split "all" is PATH itself."""
     root = path if split == "all" else path / split
-    if not root.is_dir():
+    classes = _halves(path, split) or {folder.name: [folder] for folder in _folders(root)}
+    if not (root.is_dir() or classes):
         wanted = "images, an .npz, or tfds:NAME" if split == "all" else f"{split}/, or the split 'all'"
         raise ValueError(f"no folder {root}: give a folder of {wanted}")
-    classes = sorted(folder for folder in root.iterdir() if folder.is_dir())
     entries = []
-    for label, folder in enumerate([root, *classes], start=-1):
-        found = sorted(file for file in folder.iterdir() if file.suffix.lower() in image_files.SUFFIXES)
+    for label, folders in enumerate([[root] if root.is_dir() else [], *classes.values()], start=-1):
+        listed = (file for folder in folders for file in image_files.listed(folder))
+        found = [file for file in listed if file.suffix.lower() in image_files.SUFFIXES]
         entries += [(rank, label, found[i]) for rank, i in enumerate(_part(len(found), percent))]
     entries.sort()
     labels = np.array([label for _, label, _ in entries], np.int32)
@@ -303,10 +359,25 @@ def _from_folder(path: Path, split: str, percent: slice, size: int | None) -> Da
         str(path),
         lambda row: Example(image_files.read_image(entries[row][2], size)),
         np.arange(len(entries)),
-        tuple(folder.name for folder in classes) if (labels >= 0).any() else None,
+        tuple(classes) if (labels >= 0).any() else None,
         np.array(stems, np.str_),
         labels,
     )
+
+
+def _folders(path: Path) -> list[Path]:
+    return [folder for folder in image_files.listed(path) if folder.is_dir()] if path.is_dir() else []
+
+
+def _halves(path: Path, split: str) -> dict[str, list[Path]]:
+    """The folders of the two classes of a split in CycleGAN's layout: trainA, trainB, testA, testB."""
+    folders = _folders(path)
+    prefix = "(train|test|val)" if split == "all" else split
+    halves = [[folder for folder in folders if re.fullmatch(prefix + half, folder.name)] for half in "AB"]
+    others = len(folders) - sum(map(len, halves)) if split == "all" else (path / split).is_dir()
+    if others or not all(halves):
+        return {}
+    return dict(zip(_pair_names(path.resolve().name), halves, strict=True))
 
 
 def _from_npz(path: Path, split: str, percent: slice, size: int | None) -> Dataset:
@@ -316,7 +387,10 @@ def _from_npz(path: Path, split: str, percent: slice, size: int | None) -> Datas
     images = arrays[f"{prefix}images"]
     labels = arrays.get(f"{prefix}labels")
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3):
-        raise ValueError(f"{path}: {prefix}images must be uint8 (n, h, w, c) with 1 or 3 channels")
+        first = images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[-1] not in (1, 3)
+        hint = ", channels first: transpose by (0, 2, 3, 1)" if first else ""
+        wanted = f"images must be uint8 (n, h, w, c) with 1 or 3 channels, not {images.dtype} {images.shape}"
+        raise ValueError(f"{path}: {prefix}{wanted}{hint}")
     if labels is not None and labels.ndim == 1 and len(labels) != len(images):
         raise ValueError(f"{path} has {len(labels)} labels for {len(images)} images")
     named = labels is not None and "class_names" in arrays

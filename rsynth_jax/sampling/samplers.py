@@ -560,6 +560,8 @@ def _per_image(masks: np.ndarray, images: Bytes) -> np.ndarray:
     shape = (*images.shape[:3], 1)
     if masks.shape not in (shape, shape[1:]):
         raise ValueError(f"a mask of shape {masks.shape} does not fit images of shape {images.shape}")
+    if not ((masks >= 0) & (masks <= 1)).all():
+        raise ValueError(f"a mask has values from {masks.min()} to {masks.max()}: give values in [0, 1]")
     return np.broadcast_to(np.asarray(masks, np.float32), shape)
 
 

@@ -1,10 +1,13 @@
 """One image file: whatever its mode, its orientation and its size, it comes out upright, in RGB, square."""
 
+import contextlib
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from PIL import EpsImagePlugin
 from PIL import Image as Pillow
 from tiny import refused
 
@@ -135,3 +138,57 @@ def test_damage_is_refused_in_one_line_by_name(tmp_path, read, suffix, content):
     path.write_bytes(cut[content])
     with refused(match=f"cannot read the image .*a.{suffix}"):
         read(path, 8)
+
+
+def test_an_eps_named_as_a_png_starts_no_program(tmp_path, monkeypatch):
+    gs = tmp_path / "bin" / "gs"
+    gs.parent.mkdir()
+    gs.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\necho 10.0\n")
+    gs.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{gs.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # unknown, as in a new process
+    Pillow.fromarray(noise(8, 8, 3)).save(tmp_path / "x.png", "EPS")
+    content = (tmp_path / "x.png").read_bytes()
+    doors = (image_files.read_image, image_files.read_mask, lambda _: image_files.decode(content))
+    for door in doors:
+        with refused(match="no PNG, JPEG, WebP or BMP"):
+            door(tmp_path / "x.png")
+    assert not (tmp_path / "started").exists()
+    with contextlib.suppress(OSError), Pillow.open(tmp_path / "x.png") as picture:
+        picture.load()
+    assert (tmp_path / "started").exists()  # the stand-in was a live one
+
+
+@pytest.mark.parametrize("format", ["GIF", "TIFF", "PPM", "ICO", "PDF"])
+def test_other_formats_than_png_jpeg_webp_and_bmp_are_refused(tmp_path, format):
+    path = saved(tmp_path / "a.png", Pillow.fromarray(noise(16, 16, 3)), format=format)
+    with refused(match=r"cannot read the image .*a\.png: it is no PNG, JPEG, WebP or BMP"):
+        image_files.read_image(path)
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "BMP", "MPO"])
+def test_an_image_is_known_by_its_content_whatever_its_name(tmp_path, format):
+    path = saved(tmp_path / "a.png", Pillow.new("RGB", (8, 8), (200, 100, 50)), format=format)
+    assert_allclose(image_files.read_image(path), np.broadcast_to([200, 100, 50], (8, 8, 3)), atol=4)
+
+
+@pytest.mark.parametrize("lightest", [1, 20, 128])
+def test_a_mask_whose_lightest_value_is_far_from_white_is_refused(tmp_path, lightest):
+    path = saved(tmp_path / "m.png", Pillow.fromarray(np.uint8([[0, lightest], [0, 0]])))
+    with refused(match=rf"m\.png: its lightest value is {lightest} of 255, .* 0 for black and 255 for white"):
+        image_files.read_mask(path, 8)
+
+
+def test_masks_of_one_bit_and_of_compressed_white_are_read(tmp_path):
+    values = np.uint8([[0, 250], [0, 0]])
+    one_bit = saved(tmp_path / "a.png", Pillow.fromarray(values).convert("1"))
+    grey = saved(tmp_path / "b.png", Pillow.fromarray(values))
+    assert image_files.read_mask(one_bit)[0, 1] == 1 and image_files.read_mask(grey)[0, 1] > 0.97
+    assert not image_files.read_mask(saved(tmp_path / "c.png", Pillow.fromarray(0 * values))).any()
+
+
+def test_a_listed_folder_is_without_what_systems_leave_in_it(tmp_path):
+    left = "._1.png .hidden @eaDir __MACOSX Thumbs.db .ipynb_checkpoints $RECYCLE.BIN #recycle lost+found"
+    for name in (*left.split(), "b.png", "a", "@home"):
+        (tmp_path / name).touch()
+    assert [path.name for path in image_files.listed(tmp_path)] == ["@home", "a", "b.png"]

@@ -1,14 +1,18 @@
 """Data sets, with labels and without: order, labels, names, and refusals in one line."""
 
 import functools
+import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image as Pillow
+from tensorflow_datasets.proto import tf_example_pb2
 from tiny import refused
 
 from rsynth_jax.data import image_files, loader, sources
@@ -182,6 +186,75 @@ def test_a_split_that_cannot_be_read_is_refused(photos, split):
         decoded(f"folder:{photos}", split)
 
 
+@pytest.mark.parametrize("name", [".ipynb_checkpoints", "@eaDir", "__MACOSX", ".thumbnails"])
+def test_hidden_files_and_thumbnails_are_neither_classes_nor_images(tmp_path, name):
+    for i, place in enumerate(("cat", "dog", "")):
+        write(tmp_path / place / "1.png", IMAGES[i])
+        write(tmp_path / place / name / "1.png", noise(4, 4, 3))
+        (tmp_path / place / "._1.png").write_bytes(b"resource fork")
+        (tmp_path / place / "Thumbs.db").touch()
+    dataset = load(str(tmp_path))
+    assert dataset.class_names == ("cat", "dog") and dataset.names == ("1", "cat-1", "dog-1")
+    assert read_all(dataset).skipped == ()
+    assert [example.label for example in dataset] == [None, 0, 1]
+
+
+# ---- CycleGAN's layout
+
+
+@pytest.fixture
+def pairs(tmp_path) -> Path:
+    """Three horses and one zebra to train on, one of each to test; the first pixel's red counts them."""
+    files = ("trainA/0", "trainA/1", "trainA/2", "trainB/3", "testA/4", "testB/5")
+    for number, file in enumerate(files):
+        write(tmp_path / "horse2zebra" / f"{file}.png", np.full((4, 4, 3), number, np.uint8))
+    write(tmp_path / "horse2zebra/.cache/1.png", noise(4, 4, 3))
+    return tmp_path / "horse2zebra"
+
+
+@pytest.mark.parametrize(
+    ("split", "images", "labels"),
+    [
+        ("train", [0, 3, 1, 2], [0, 1, 0, 0]),
+        ("test", [4, 5], [0, 1]),
+        ("all", [4, 5, 0, 3, 1, 2], [0, 1, 0, 1, 0, 0]),
+    ],
+)
+def test_cyclegan_s_layout_is_two_classes(pairs, split, images, labels):
+    dataset = decoded(f"folder:{pairs}", split)
+    assert dataset.class_names == ("horse", "zebra")
+    assert numbers(dataset) == images and dataset.labels.tolist() == labels
+
+
+@pytest.mark.parametrize(
+    ("name", "names"), [("summer2winter_yosemite", "summer winter"), ("photos", "A B"), ("2", "A B")]
+)
+def test_the_classes_of_cyclegan_s_layout_are_called_as_the_folder(pairs, name, names):
+    pairs = pairs.rename(pairs.with_name(name))
+    assert load(str(pairs), "train[:100%]").class_names == tuple(names.split())
+    assert labelled(load(str(pairs), "test"), ("pony", "okapi")).class_names == ("pony", "okapi")
+
+
+def test_a_half_of_cyclegan_s_layout_alone_and_a_plain_split_keep_what_they_mean(pairs):
+    assert load(str(pairs), "trainA").class_names is None
+    write(pairs / "train/cat/1.png", noise(4, 4, 3))
+    assert load(str(pairs), "train").class_names == ("cat",)
+    assert load(str(pairs)).class_names == ("testA", "testB", "train", "trainA", "trainB")
+    with refused(match="no folder .*horse2zebra/val"):
+        load(str(pairs), "val")
+
+
+@pytest.mark.parametrize("names", [["cat"], ["cat", "cat"], ["cat", "dog", "cow"]])
+def test_other_names_than_one_for_each_class_are_refused(photos, names):
+    with refused(match=r"photos, split 'train', has 2 classes: give as many names, each once, not cat"):
+        labelled(load(str(photos), "train"), names)
+
+
+def test_names_are_given_to_numbered_classes_of_an_npz(tmp_path):
+    dataset = load(str(npz(tmp_path / "d.npz", images=IMAGES, labels=np.arange(6) % 2)))
+    assert labelled(dataset, ["cat", "dog"]).class_names == ("cat", "dog")
+
+
 # ---- .npz files
 
 
@@ -308,6 +381,20 @@ def test_images_of_a_wrong_type_or_shape_are_refused(tmp_path, images):
     path = npz(tmp_path / "d.npz", images=images, labels=np.zeros(3, int))
     with refused(match=r"images must be uint8 \(n, h, w, c\)"):
         decoded(f"npz:{path}", "all")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_with_their_channels_first_are_refused_as_such(tmp_path, channels):
+    path = npz(tmp_path / "d.npz", images=noise(2, channels, 8, 8))
+    with refused(match=rf"not uint8 \(2, {channels}, 8, 8\), channels first: transpose by \(0, 2, 3, 1\)"):
+        load(str(path))
+
+
+def test_labels_that_start_at_one_are_refused_as_such(tmp_path):
+    path = npz(tmp_path / "d.npz", images=IMAGES, labels=np.arange(6) % 2 + 1, class_names=["a", "b"])
+    for ask in (labelled, lambda dataset: labels_for(dataset, ("a", "b"))):
+        with refused(match=r"in 0 \.\.\. 1; these start at 1: subtract 1"):
+            ask(load(str(path)))
 
 
 def test_images_and_labels_of_different_numbers_are_refused(tmp_path):
@@ -597,12 +684,83 @@ def test_the_labels_of_a_tfds_data_set_are_optional():
     builder = mock.Mock()
     builder.info.features = {"image": None}
     builder.info.splits = {"test": None}
-    builder.as_data_source = lambda split: [{"image": image} for image in IMAGES]
+    builder.info.available_file_formats = lambda: {mock.Mock(value="array_record")}
+    builder.as_data_source = lambda split, decoders: [{"image": image} for image in IMAGES]
     with mock.patch.object(sources, "_prepared", return_value=builder):
         dataset = load("tfds:photos")
         assert_array_equal(read_all(dataset).images, IMAGES)
-        with refused(match="photos has no labels"):
+        with refused(match="photos, split 'test', has no labels"):
             labelled(dataset)
         builder.info.features = {"label": None}
         with refused(match="'photos' has no image: it has label"):
             load("tfds:photos")
+
+
+def example(image: np.ndarray, label: int) -> bytes:
+    """A serialized tf.train.Example."""
+    message = tf_example_pb2.Example()
+    content = io.BytesIO()
+    Pillow.fromarray(image).save(content, "PNG")
+    message.features.feature["image"].bytes_list.value.append(content.getvalue())
+    message.features.feature["label"].int64_list.value.append(label)
+    return message.SerializeToString()
+
+
+@pytest.fixture
+def prepared(tmp_path) -> Path:
+    """The folder of pets, prepared as TFDS does by default: two files of tfrecord with three images each."""
+    folder = tmp_path / "pets/1.0.0"
+    folder.mkdir(parents=True)
+    features = {
+        "image": tfds.features.Image(shape=(8, 10, 3)),
+        "label": tfds.features.ClassLabel(num_classes=2),
+    }
+    tfds.features.FeaturesDict(features).save_config(str(folder))
+    (folder / "label.labels.txt").write_text("cat\ndog\n")
+    template = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
+    split = {"name": "train", "numBytes": "1", "shardLengths": ["3", "3"], "filepathTemplate": template}
+    info = {"name": "pets", "version": "1.0.0", "fileFormat": "tfrecord", "splits": [split]}
+    (folder / "dataset_info.json").write_text(json.dumps(info))
+    for shard in (0, 1):
+        records = [example(IMAGES[i], i % 2) for i in range(3 * shard, 3 * shard + 3)]
+        content = b"".join(len(r).to_bytes(8, "little") + bytes(4) + r + bytes(4) for r in records)
+        (folder / f"pets-train.tfrecord-0000{shard}-of-00002").write_bytes(content)
+    return folder
+
+
+def test_a_tfds_data_set_prepared_as_tfrecord_is_read_without_tensorflow(prepared, tmp_path):
+    dataset = load("tfds:pets", "train", data_dir=str(tmp_path))
+    assert_array_equal(read_all(dataset).images, IMAGES)
+    assert dataset.class_names == ("cat", "dog")
+    assert [label for _, label in labelled(dataset)] == [0, 1, 0, 1, 0, 1]
+    assert len(load("tfds:pets", "train[:50%]", data_dir=str(tmp_path))) == 3
+
+
+@pytest.mark.parametrize("keep", [0, 5, 100, -1])
+def test_a_cut_or_absent_tfrecord_is_refused(prepared, tmp_path, keep):
+    file = prepared / "pets-train.tfrecord-00001-of-00002"
+    content = file.read_bytes()[:keep]
+    file.write_bytes(content)
+    with refused(match="cannot open the TFDS data set 'pets': .*(is cut or damaged|has 3 of 6 images)"):
+        load("tfds:pets", "train", data_dir=str(tmp_path))
+    file.unlink()
+    with refused(match="cannot open the TFDS data set 'pets'"):
+        load("tfds:pets", "train", data_dir=str(tmp_path))
+
+
+def test_damage_in_a_tfrecord_is_refused_where_it_is_read(prepared, tmp_path):
+    file = prepared / "pets-train.tfrecord-00000-of-00002"
+    content = bytearray(file.read_bytes())
+    content[12:40] = bytes(28)
+    file.write_bytes(content)
+    dataset = load("tfds:pets", "train", data_dir=str(tmp_path))
+    with refused(match="cannot read an image of the TFDS data set 'pets'"):
+        dataset[0]
+    assert_array_equal(dataset[1].image, IMAGES[1])
+
+
+def test_a_format_of_tfds_that_cannot_be_read_is_refused_with_the_one_command(prepared, tmp_path):
+    info = prepared / "dataset_info.json"
+    info.write_text(info.read_text().replace("tfrecord", "riegeli"))
+    with refused(match="prepared as riegeli: run `tfds build pets --file_format=array_record`"):
+        load("tfds:pets", "train", data_dir=str(tmp_path))

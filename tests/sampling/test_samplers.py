@@ -245,6 +245,9 @@ def test_arrays_that_do_not_fit_are_refused(release):
         samplers.refine(release, IMAGES / 255)
     with refused(match="a mask of shape"):
         samplers.inpaint(release, IMAGES, HOLE[:8])
+    for masks in (255 * HOLE, -HOLE, np.nan * HOLE):
+        with refused(match=r"a mask has values from .*: give values in \[0, 1\]"):
+            samplers.inpaint(release, IMAGES, masks)
     with refused(match="no strokes"):
         samplers.paint(release, IMAGES, [])
     with refused(match="nothing to visualize"):

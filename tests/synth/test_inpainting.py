@@ -23,7 +23,7 @@ def folder(tmp_path_factory):
     mask[:, 10:] = 255
     soft = mask.copy()
     soft[:, 8:10] = [51, 102]
-    masks = {"mask": mask, "soft": soft, "none": 0 * mask, "all": 0 * mask + 255}
+    masks = {"mask": mask, "soft": soft, "none": 0 * mask, "all": 0 * mask + 255, "ones": mask // 255}
     for name, values in masks.items():
         Pillow.fromarray(values).save(folder / f"{name}.png")
     with tiny.network():
@@ -59,6 +59,7 @@ def test_every_known_byte_is_as_it_was(folder, tmp_path, mask, hole):
     [
         ("none.png", "is black: white is the hole"),
         ("all.png", "has no known pixel"),
+        ("ones.png", "its lightest value is 1 of 255"),
         ("nowhere.png", "cannot read the image .*nowhere.png"),
     ],
 )

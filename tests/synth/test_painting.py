@@ -25,6 +25,7 @@ def folder(tmp_path_factory) -> Path:
         mask = np.zeros(tiny.SHAPE[:2], np.uint8)
         mask[where] = 255
         Pillow.fromarray(mask).save(folder / f"{name}.png")
+    Pillow.fromarray(np.ones(tiny.SHAPE[:2], np.uint8)).save(folder / "ones.png")
     return tiny.bench(folder, a={"images": IMAGES})
 
 
@@ -68,6 +69,7 @@ def test_every_stroke_has_a_flag_of_its_own_and_none_is_lost():
         ([], "nothing to paint: give --stroke MASK:CLASS"),
         (["left.png"], "cannot read the stroke|cannot read the image"),
         (["none.png:dog"], "is black: white is where to paint"),
+        (["ones.png:dog"], "its lightest value is 1 of 255"),
         (["left.png:unicorn"], "no class 'unicorn'"),
         (["left.png:feature=768"], "no feature '768': give a number from 0 to 767"),
         (["nowhere.png:dog"], "cannot read the image .*nowhere.png"),

@@ -71,9 +71,10 @@ def test_where_the_mask_is_black_every_pixel_stays_and_gray_is_a_blend(folder, t
     assert 0 < moved[4:8].max() <= 51 < moved[8:].max()
 
 
-def test_a_black_mask_is_refused(folder, tmp_path):
-    Pillow.fromarray(np.zeros((16, 16), np.uint8)).save(tmp_path / "m.png")
-    with refused(match="m.png is black"):
+@pytest.mark.parametrize(("value", "said"), [(0, "m.png is black"), (1, "m.png: its lightest value is 1 of")])
+def test_a_mask_without_white_is_refused(folder, tmp_path, value, said):
+    Pillow.fromarray(np.full((16, 16), value, np.uint8)).save(tmp_path / "m.png")
+    with refused(match=said):
         translate(folder, tmp_path, mask=tmp_path / "m.png")
     assert len(list(tmp_path.iterdir())) == 1
 

@@ -12,6 +12,7 @@ import tiny
 from tiny import NAMES, refused
 
 from rsynth_jax.attacks import autoattack
+from rsynth_jax.cli.options import LabelledDataFlags
 from rsynth_jax.storage import releases
 from rsynth_jax.synthesis.norms import L2, LINF
 from train import evaluate
@@ -138,6 +139,14 @@ def test_data_of_other_classes_are_refused(options, tmp_path, names):
     data = tiny.photos(tmp_path / "d.npz", names, test=12)
     with refused(match=r"the data set's classes \(.*\) are not the classifier's \(airplane, cat, dog\)"):
         evaluate.evaluate(tiny.options(Options, **options | {"data": data}))
+
+
+def test_classes_are_renamed_to_the_classifier_s(options, tmp_path):
+    data = {"data": tiny.photos(tmp_path / "d.npz", ("a", "b", "c"), test=12)}
+    reading = {"reading": LabelledDataFlags(classes=NAMES)}
+    assert evaluate.evaluate(Options(**options | data | reading)) == 0
+    with refused(match="has 3 classes: give as many names"):
+        evaluate.evaluate(Options(**options | data | {"reading": LabelledDataFlags(classes=NAMES[:2])}))
 
 
 def test_an_unknown_split_is_refused(options):

@@ -308,6 +308,31 @@ def test_more_images_in_a_batch_than_there_are_is_refused(tmp_path, data):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ([0] * 31 + [1], r"d.npz, split 'train', has 1 images of the class '1': training needs 2 of each$"),
+        ([1, 2] * 16, "has 0 images of the class '0': .*start at 1[?] subtract 1"),
+    ],
+)
+def test_a_class_with_too_few_images_is_refused_by_name(tmp_path, labels, said):
+    images = tiny.noise(32)
+    arrays = {"train_images": images, "train_labels": labels, "test_images": images, "test_labels": labels}
+    np.savez(tmp_path / "d.npz", **arrays)
+    with refused(match=said):
+        train.train(train.Options(data=f"npz:{tmp_path / 'd.npz'}", out=tmp_path / "run", settings=RECIPE))
+    assert not (tmp_path / "run").exists()
+
+
+def test_cyclegan_s_layout_is_trained_on_with_names_of_its_own(tmp_path):
+    for folder in ("trainA", "trainB", "testA", "testB"):
+        (tmp_path / folder).mkdir()
+        Pillow.new("RGB", (16, 16)).save(tmp_path / folder / "1.png")
+    flags = ["--data", f"folder:{tmp_path}", "--classes", "pony", "okapi"]
+    dataset, test = train.read(train.parse_flags(train.Options, flags))
+    assert dataset.class_names == ("pony", "okapi") and test.labels.tolist() == [0, 1]
+
+
 def test_splits_of_other_classes_are_refused(tmp_path):
     for split, names in {"train": ("cat", "dog"), "test": ("cat", "emu")}.items():
         for name in names:
