@@ -2,13 +2,16 @@
 
     rsynth-train --recipe cifar10-cpu --data tfds:cifar10 --data-dir DIR --out RUN
 
-RUN then holds classifier.safetensors (for every other command), log.jsonl, curves.png and the
-checkpoints from which --resume continues, bit for bit on the same machine.
+RUN then holds classifier.safetensors (for every other command), log.jsonl, curves.png, run.json (everything
+that made it) and the checkpoints. --resume --out RUN continues it, bit for bit on the same machine.
 """
 
 import dataclasses
 import functools
 import itertools
+import json
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,7 +25,11 @@ from rsynth_jax.cli.options import LabelledDataFlags, SystemFlags
 from rsynth_jax.cli.parse import parse, value_of
 from rsynth_jax.data import loader, sources
 from rsynth_jax.storage import files
-from rsynth_jax.training.recipes import RECIPES, Recipe, flat
+from rsynth_jax.training.recipes import RECIPES, Recipe, flat, replace
+
+RECORD = "run.json"  # its name inside a run
+FLAGS = ("recipe", "data", "train_split", "test_split", "judge", "start")  # recorded, beside the settings
+CHANGEABLE = {"epochs", "judge", "test_split", "data_dir"}  # by --resume; epochs upwards
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,7 +60,9 @@ class Options:
     """Start from the weights of a classifier: a name, a file or a run. Its network is kept, and by the
     recipe dual its threat model; for other classes than its own the last layer is new."""
     resume: bool = False
-    """Continue the run in --out from its newest checkpoint."""
+    """Continue the run in --out from its newest whole checkpoint, with the values of its run.json. Only
+    --epochs (upwards), --judge, --test-split, --data-dir and the number of devices may be others; where
+    the data moved, write their new place into run.json."""
     settings: Recipe = RECIPES["cifar10-cpu"]
     """The recipe's values."""
     reading: LabelledDataFlags = LabelledDataFlags()
@@ -64,18 +73,20 @@ def train(options: Options) -> int:
     """Train, evaluate and release after every epoch, and report."""
     from rsynth_jax.cli.train_log import train_log
     from rsynth_jax.storage import releases, train_states
-    from rsynth_jax.training.run import fit, prepare, release, start
+    from rsynth_jax.training.run import fit, prepare, release
 
     check(options)
     out = options.out
     dataset, test = read(options)
     images, labels = loader.in_memory(dataset, loader.MEMORY)
     loader.check_classes(dataset, labels, least=2)
-    run = prepare(options.settings, images, labels, dataset.class_names or (), len(dataset))
-    state = start(run, load_start(options.start) if options.start else None)
+    names = dataset.class_names or ()
+    facts = {"num_images": len(dataset), "image_shape": images.shape[1:], "class_names": names}
     if options.resume:
-        state = train_states.restore_state(out, state)
-    files.write_json(out / "recipe.json", flat(run.recipe))
+        check_same(out, facts)
+    run = prepare(options.settings, images, labels, names, len(dataset))
+    state = first_state(options, run)
+    files.write_json(out / RECORD, made_of(options) | {"epochs": run.num_epochs} | facts)
     interrupted = console.Interrupted()
     first = int(state.step)
     batches = loader.batches_from(dataset, run.recipe.batch_size, run.recipe.seed, run.num_epochs, first)
@@ -107,11 +118,61 @@ def check(options: Options) -> None:
     method = options.settings.method
     checks.positive(judge=options.judge)
     build.validate(options.settings)
-    if build.METHODS[method].continues and options.start is None:
+    if options.resume:
+        check_same(options.out, made_of(options))
+    elif build.METHODS[method].continues and options.start is None:
         raise ValueError(f"{method} training goes on from a robust classifier: give it with --start")
     files.check_writable(options.out / releases.RELEASE)
-    if (options.out / train_states.FOLDER).exists() and not options.resume:
+    held = (options.out / train_states.FOLDER).exists()
+    if held and not options.resume:
         raise ValueError(f"{options.out} already holds a run: give --resume or another --out")
+    if options.resume and not held:
+        raise ValueError(f"nothing to resume in {options.out}: it has no checkpoints")
+
+
+def first_state(options: Options, run: Any) -> Any:
+    """Return the state to go on from: the newest whole one of a resumed run, else a new one."""
+    from rsynth_jax.storage import train_states
+    from rsynth_jax.training.run import start
+
+    if options.resume:
+        return train_states.restore_state(options.out, start(run), functools.partial(print, file=sys.stderr))
+    return start(run, load_start(options.start) if options.start else None)
+
+
+def made_of(options: Options) -> dict[str, Any]:
+    """Return every flag that makes a run what it is, by name; a path as it is from any folder."""
+    values = {name: getattr(options, name) for name in FLAGS} | dataclasses.asdict(options.reading)
+    kind, _, place = options.data.partition(":")
+    if kind in ("folder", "npz"):
+        values["data"] = f"{kind}:{_absolute(place)}"
+    elif kind != "tfds":
+        values["data"] = _absolute(options.data)
+    if options.reading.data_dir:
+        values["data_dir"] = _absolute(options.reading.data_dir)
+    return values | flat(options.settings)
+
+
+def recorded(out: Path) -> dict[str, Any]:
+    """Return what a run is made of, by name; of a run of 0.1.0 its recipe, and nothing of no run."""
+    path = next((path for path in (out / RECORD, out / "recipe.json") if path.is_file()), None)
+    if path is None:
+        return {}
+    with files.errors_as(f"cannot read {path}"):
+        values = dict(json.loads(path.read_text()))
+        return {name: tuple(value) if type(value) is list else value for name, value in values.items()}
+
+
+def check_same(out: Path, values: dict[str, Any]) -> None:
+    """Raise ValueError for the first value that is not the run's own, unless it may change."""
+    own = recorded(out)
+    for name in (name for name in values if name in own and name not in CHANGEABLE):
+        if values[name] != own[name]:
+            mine, others = (f"{value!s:.40}" for value in (own[name], values[name]))
+            raise ValueError(f"{name} is {others}: the run in {out} has {mine}, which --resume cannot change")
+    least = own.get("epochs") or 0
+    if (values.get("epochs") or least) < least:
+        raise ValueError(f"epochs is {values['epochs']}: the run in {out} has {least}, give as many or more")
 
 
 def read(options: Options) -> tuple[sources.Dataset, loader.Arrays]:
@@ -132,7 +193,12 @@ def load_start(name: str) -> Any:
 
 
 def parse_flags(options: type[Options], arguments: Sequence[str]) -> Options:
-    """Parse the flags, over the values of the recipe that they name."""
+    """Parse the flags, over the values of the run that they resume, or of the recipe that they name."""
+    out = Path(value_of("out", arguments, str(options.out))).expanduser()
+    if "--resume" in arguments and (own := recorded(out)):
+        with files.errors_as(f"cannot use {out / RECORD}"):
+            default = options_of(own)
+        return parse(options, arguments, default=default)
     name = value_of("recipe", arguments, "cifar10-cpu")
     recipe = checks.named("recipe", name, RECIPES)
     if start := value_of("start", arguments, ""):
@@ -140,6 +206,21 @@ def parse_flags(options: type[Options], arguments: Sequence[str]) -> Options:
 
         recipe = build.recipe_from_release(recipe, load_start(start))
     return parse(options, arguments, default=options(recipe=name, settings=recipe))
+
+
+def options_of(own: dict[str, Any]) -> Options:
+    """Return the options that resume a run of these values."""
+
+    def pick(*names: str) -> dict[str, Any]:
+        return {name: own[name] for name in names if name in own}
+
+    settings = replace(Recipe(), **pick(*flat(Recipe())))
+    reading = LabelledDataFlags(**pick(*LabelledDataFlags.__dataclass_fields__))
+    return Options(settings=settings, reading=reading, **pick(*FLAGS))
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(path) if os.path.exists(path) else path
 
 
 main = functools.partial(console.run, Options, train, parse_flags)

@@ -8,6 +8,7 @@ with train_log(path, run, test, step=0) as log:
 import contextlib
 import functools
 import json
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -22,6 +23,7 @@ from rsynth_jax.attacks.autoattack import Attack
 from rsynth_jax.attacks.threats import Steps, Threat
 from rsynth_jax.cli.run import Clock, progress_bar
 from rsynth_jax.data.loader import Arrays
+from rsynth_jax.storage import files
 from rsynth_jax.training import build
 from rsynth_jax.training.classifier import accuracy
 from rsynth_jax.training.run import Run
@@ -92,9 +94,21 @@ class TrainLog:
 
 @contextlib.contextmanager
 def train_log(path: Path, run: Run, test: Arrays, step: int) -> Iterator[TrainLog]:
-    """Append to the log of a run that has done `step` steps, and show its progress."""
+    """Append to the log of a run that has done `step` steps, without what it has past them; show progress."""
+    content = path.read_bytes() if path.exists() else b""
+    kept = b"".join(line + b"\n" for line in content.splitlines() if _step_of(line) <= step)
+    if kept != content:
+        files.write(path, kept)
     with open(path, "a", buffering=1) as file, progress_bar("{task.fields[now]}") as bar:
         yield TrainLog(file, bar, run, test, step)
+
+
+def _step_of(line: bytes) -> float:
+    """The step of a line; infinity for one that was cut."""
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, TypeError, KeyError):
+        return math.inf
 
 
 @functools.cache

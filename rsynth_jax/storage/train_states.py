@@ -7,12 +7,13 @@ A state is a NamedTuple of arrays, trees and other NamedTuples that has a `.step
 function needs it, for it takes 0.3 s or more.
 """
 
+import itertools
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import jax
-
-from rsynth_jax.storage import files
 
 if TYPE_CHECKING:
     from orbax.checkpoint import CheckpointManager
@@ -41,27 +42,64 @@ def save_state(run: Path, state: State) -> None:
             checkpoints.save(int(state.step), args=args.StandardSave(state._asdict()))
 
 
-def restore_state(run: Path, like: StateT) -> StateT:
-    """Read the newest state of a run, with the structure, shapes, types and placement of `like`.
+def restore_state(run: Path, like: StateT, warn: Callable[[str], object] = warnings.warn) -> StateT:
+    """Read the newest whole state of a run, with the structure, shapes, types and placement of `like`.
 
-    Raises ValueError if the run has no whole checkpoint, or one of another network or optimizer.
+    Newer checkpoints that are broken are renamed to STEP.broken, so that their steps can be saved again.
+
+    Args:
+      warn: called with one line for each broken checkpoint.
+
+    Raises:
+      ValueError: the run has no whole checkpoint, or one of another network or optimizer.
     """
-    import orbax.checkpoint as ocp
-
-    if not (Path(run) / FOLDER).is_dir():  # Orbax would make it
+    folder = Path(run) / FOLDER
+    if not folder.is_dir():  # Orbax would make it
         raise ValueError(f"nothing to resume in {run}: it has no checkpoints")
     with _manager(run) as checkpoints:
-        step = checkpoints.latest_step()
-        if step is None:
-            raise ValueError(f"nothing to resume in {run}: it has no whole checkpoint")
-        with files.errors_as(f"{run}/{FOLDER}/{step} does not fit this recipe"):
-            abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like._asdict())
-            if _shapes(checkpoints.item_metadata(step).tree) != _shapes(
-                abstract
-            ):  # or Orbax reads half of it
-                raise ValueError("its arrays have other shapes")
-            restored = checkpoints.restore(step, args=ocp.args.StandardRestore(abstract))
-    return type(like)(**restored)
+        steps = sorted(checkpoints.all_steps(), reverse=True)
+        found = ((i, _read(checkpoints, step, like, folder)) for i, step in enumerate(steps))
+        num_broken, state = next((pair for pair in found if pair[1] is not None), (0, None))
+    if state is None:
+        raise ValueError(f"nothing to resume in {run}: {folder} has no whole checkpoint")
+    for step in steps[:num_broken]:
+        (folder / str(step)).rename(_free(folder / f"{step}.broken"))
+        warn(f"{folder / str(step)} is broken: going on from step {int(state.step)} instead")
+    return state
+
+
+def _read(checkpoints: "CheckpointManager", step: int, like: StateT, folder: Path) -> StateT | None:
+    """Read a state; None if its files are damaged. Raises ValueError if its arrays are others."""
+    import orbax.checkpoint as ocp
+
+    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like._asdict())
+    try:
+        _check_whole(folder / str(step) / "default")
+        shapes = _shapes(checkpoints.item_metadata(step).tree)
+    except Exception:  # of many kinds, as damaged files cause them
+        return None
+    if shapes != _shapes(abstract):  # or Orbax reads half of it
+        raise ValueError(f"{folder / str(step)} does not fit this recipe: its arrays have other shapes")
+    try:
+        return type(like)(**checkpoints.restore(step, args=ocp.args.StandardRestore(abstract)))
+    except Exception:
+        return None
+
+
+def _check_whole(item: Path) -> None:
+    """Read every array's bytes and compare checksums: a read that fails in Orbax leaves futures behind."""
+    import tensorstore
+
+    base = {"driver": "file", "path": f"{item.absolute()}/"}
+    store = tensorstore.KvStore.open({"driver": "ocdbt", "base": base}).result()
+    for name in store.list().result():
+        store.read(name).result()
+
+
+def _free(path: Path) -> Path:
+    """The path, or where it exists the first of path.1, path.2 ... that does not."""
+    others = (path.with_name(f"{path.name}.{i}") for i in itertools.count(1))
+    return next(other for other in itertools.chain([path], others) if not other.exists())
 
 
 def _manager(run: Path) -> "CheckpointManager":

@@ -22,7 +22,7 @@ from rsynth_jax.synthesis.norms import NORMS
 from rsynth_jax.training import classifier, dual, losses
 from rsynth_jax.training.classifier import Augment, Setup
 from rsynth_jax.training.losses import RobustLoss
-from rsynth_jax.training.recipes import GaussianValues, Recipe, flat, replace
+from rsynth_jax.training.recipes import DualValues, GaussianValues, Recipe, flat, replace
 from rsynth_jax.training.state import Trainer
 from rsynth_jax.types import Image, Key
 
@@ -85,19 +85,24 @@ _RANGES = {
     checks.share: ("seed_share", "auc_threshold"),
 }
 
+_READERS = {"beta": ("method", "trades"), "momentum": ("optimizer", "sgd")}  # all else is read by all
+_READERS |= {name: ("method", "dual") for name in DualValues._fields}
+
 
 def validate(recipe: Recipe) -> None:
-    """Check every value. Raises ValueError for the first one that makes no sense."""
+    """Check every value that is read. Raises ValueError for the first one that makes no sense."""
     values = flat(recipe)
+    unread = {name for name, (kind, reader) in _READERS.items() if values[kind] != reader}
     for check, names in _RANGES.items():
-        check(**{name: values[name] for name in names})
+        check(**{name: values[name] for name in names if name not in unread})
     for kind, table in _TABLES.items():
         checks.named(kind, values[kind], table)
     checks.given(checks.positive, epochs=recipe.epochs)
     checks.positive(**{f"std {i}": value for i, value in enumerate(recipe.network.std)})
     stride = recipe.dual.fake_stride
-    if not stride <= recipe.dual.most_fake_steps <= stride * recipe.batch_size:
-        span = f"{stride} ... {stride * recipe.batch_size}, fake_stride to batch_size as many"
+    most = range(stride, stride * recipe.batch_size + 1)
+    if "most_fake_steps" not in unread and recipe.dual.most_fake_steps not in most:
+        span = f"{stride} ... {most[-1]}, fake_stride to batch_size as many"
         raise ValueError(f"most_fake_steps is {recipe.dual.most_fake_steps}: give {span}")
     models.create(config(recipe, num_classes=1))
 

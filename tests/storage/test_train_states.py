@@ -98,6 +98,40 @@ def test_a_half_written_state_is_passed_over(tmp_path):
     assert int(train_states.restore_state(tmp_path, state()).step) == 7
 
 
+def broken(run, step, part=None):
+    """Save a state of a step, and cut the files whose path has the part; without one, remove them all."""
+    train_states.save_state(run, state()._replace(step=jnp.array(step, jnp.int32)))
+    folder = run / "checkpoints" / str(step)
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    for file in files:
+        if part is None:
+            file.unlink()
+        elif part in str(file.relative_to(folder)):
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("part", [None, "default/_METADATA", "default/d/", "default/manifest", "_sharding"])
+def test_the_newest_whole_state_comes_back_where_newer_ones_are_broken_and_their_steps_are_saved_again(
+    tmp_path, part
+):
+    train_states.save_state(tmp_path, state())
+    broken(tmp_path, 9, part)
+    lines = []
+    assert_same(train_states.restore_state(tmp_path, state(), lines.append), state())
+    assert lines == [f"{tmp_path}/checkpoints/9 is broken: going on from step 7 instead"]
+    for step in (8, 9):
+        train_states.save_state(tmp_path, state()._replace(step=jnp.array(step, jnp.int32)))
+    assert int(train_states.restore_state(tmp_path, state()).step) == 9
+
+
+def test_a_run_without_a_whole_state_is_refused_by_its_folder_and_left_as_it_is(tmp_path):
+    broken(tmp_path, 8)
+    broken(tmp_path, 9, "default/d/")
+    with refused(match=f"nothing to resume in {tmp_path}: {tmp_path}/checkpoints has no whole checkpoint"):
+        train_states.restore_state(tmp_path, state())
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"8", "9"}
+
+
 class Nested(NamedTuple):
     """A state that holds another."""
 

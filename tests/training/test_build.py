@@ -61,8 +61,8 @@ def test_every_recipe_passes_the_check(name):
     "wrong",
     [
         *({name: 0} for name in POSITIVE),
-        *({name: -1} for name in ("epsilon", "beta", "weight_decay", "seed", "crop_padding")),
-        *({name: 1.0} for name in ("momentum", "label_smoothing", "ema_decay", "fake_noise")),
+        *({name: -1} for name in ("epsilon", "weight_decay", "seed", "crop_padding")),
+        *({name: 1.0} for name in ("momentum", "label_smoothing", "ema_decay")),
         *({name: "none"} for name in ("method", "schedule", "optimizer", "norm", "architecture", "dtype")),
     ],
     ids=lambda wrong: next(iter(wrong)),
@@ -71,6 +71,25 @@ def test_the_check_refuses_what_makes_no_sense_by_name(wrong):
     name, value = next(iter(wrong.items()))
     with pytest.raises(ValueError, match=f"{name} (is {value}|named 'none')"):
         build.validate(replace(RECIPES["cifar10"], **wrong))
+
+
+@pytest.mark.parametrize(
+    ("reader", "values"),
+    [
+        ("method='trades'", {"beta": -1}),
+        ("method='dual'", {"fake_noise": 1.0}),
+        ("method='dual'", {"fake_stride": 0}),
+        ("method='dual'", {"batch_size": 8, "most_fake_steps": 40}),
+        ("optimizer='sgd'", {"momentum": 1.0}),
+    ],
+    ids=lambda value: str(value),
+)
+def test_a_value_is_checked_where_it_is_read_alone(reader, values):
+    kind, name = reader.replace("'", "").split("=")
+    others = {"method": "natural", "optimizer": "adamw"}
+    build.validate(replace(RECIPES["cifar10-cpu"], **others, **values))
+    with pytest.raises(ValueError, match=f"{list(values)[-1]} is {list(values.values())[-1]}"):
+        build.validate(replace(RECIPES["cifar10-cpu"], **others | {kind: name}, **values))
 
 
 @pytest.mark.parametrize(("per_epoch", "epochs"), [(781, 4), (234, 13), (3000, 1), (3001, 1), (2999, 2)])
