@@ -4,39 +4,40 @@ positive(batch_size=0)         # batch_size is 0: give a number above 0
 named("norm", "l3", NORMS)     # no norm named 'l3': give one of l2, linf
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+LARGEST = 1e19  # of a number that is given: its square is finite in float32
+_LARGEST_FEATURE = 1e15  # a sum of squares of a million of them is finite in float32
+
 
 def positive(**numbers: float) -> None:
     """Every number is finite and above zero."""
-    for name, number in numbers.items():
-        if not (math.isfinite(number) and number > 0):
-            raise ValueError(f"{name} is {number}: give a number above 0")
+    _demand(lambda number: number > 0, "a number above 0", numbers)
 
 
 def not_negative(**numbers: float) -> None:
     """Every number is finite and not below zero."""
-    for name, number in numbers.items():
-        if not (math.isfinite(number) and number >= 0):
-            raise ValueError(f"{name} is {number}: give 0 or more")
+    _demand(lambda number: number >= 0, "0 or more", numbers)
 
 
 def below_one(**numbers: float) -> None:
     """Every number is finite and in [0, 1)."""
-    for name, number in numbers.items():
-        if not 0 <= number < 1:
-            raise ValueError(f"{name} is {number}: give 0 or more, and less than 1")
+    _demand(lambda number: 0 <= number < 1, "0 or more, and less than 1", numbers)
 
 
 def share(**numbers: float) -> None:
     """Every number is in (0, 1]."""
-    for name, number in numbers.items():
-        if not 0 < number <= 1:
-            raise ValueError(f"{name} is {number}: give a share above 0, at most 1")
+    _demand(lambda number: 0 < number <= 1, "a share above 0, at most 1", numbers)
+
+
+def finite(**values: Any) -> None:
+    """Every number, and every number of an array, is finite."""
+    for name, value in values.items():
+        if not np.isfinite(value).all():
+            raise ValueError(f"{name} holds NaN or infinity: give finite numbers")
 
 
 def seed(**numbers: int) -> None:
@@ -78,12 +79,27 @@ def same_size(first: tuple[int, ...], other: tuple[int, ...]) -> None:
         raise ValueError(f"images of mixed size ({sizes}): give one with --image-size")
 
 
+def images(batch: np.ndarray) -> None:
+    """Images are bytes (n, h, w, c)."""
+    if batch.ndim != 4 or batch.dtype != np.uint8:
+        raise ValueError(f"images must be uint8 (n, h, w, c), not {batch.dtype} {batch.shape}")
+
+
 def features(what: str, least: int, *sets: np.ndarray) -> None:
     """Each set is (n, d), finite, with n >= `least`, and all have the same d."""
     for rows in sets:
         if rows.ndim != 2:
             raise ValueError(f"{what} needs features (n, d), not of shape {rows.shape}")
         enough(what, least, len(rows))
-        if not np.isfinite(rows).all():
-            raise ValueError(f"{what} needs finite features: these hold NaN or infinity")
+        if rows.dtype.kind not in "fiu" or not (np.abs(rows) <= _LARGEST_FEATURE).all():
+            wanted = f"finite features within +-{_LARGEST_FEATURE:g}"
+            raise ValueError(f"{what} needs {wanted}: these hold NaN, infinity or more")
     same_width(*sets)
+
+
+def _demand(fits: Callable[[float], bool], wanted: str, numbers: dict[str, float]) -> None:
+    """Raise ValueError for the first number that does not fit, or is too large for float32."""
+    for name, number in numbers.items():
+        if not (fits(number) and number <= LARGEST):
+            most = f", at most {LARGEST:g}" if number > LARGEST else ""
+            raise ValueError(f"{name} is {str(number)[:20]}: give {wanted}{most}")

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rsynth_jax.attacks.threats import usable
 from rsynth_jax.synthesis.ascent import Ascent, AscentInfo, select, steepest
 from rsynth_jax.synthesis.norms import Norm
 from rsynth_jax.types import Image, Objective, Projection, Scalar
@@ -79,6 +80,7 @@ def auto_pgd(
 def _measure(objective: Objective, state: _State) -> tuple[Image, _State]:
     """The gradient at the image, and the state with its value counted."""
     value, grad = jax.value_and_grad(objective)(state.image)
+    grad = usable(grad)
     peak = select(value > state.peak.value, _Peak(state.image, value, grad), state.peak)
     window = state.window
     rises = window.rises + jnp.where(value > state.value, 1.0, 0.0)

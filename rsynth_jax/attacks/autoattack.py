@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from rsynth_jax.attacks import apgd, fab, square
-from rsynth_jax.attacks.threats import Steps, Threat, allowed, random_start
+from rsynth_jax.attacks.threats import Steps, Threat, allowed, check, random_start, usable
 from rsynth_jax.synthesis import ascent, objectives
 from rsynth_jax.synthesis.ascent import Ascent
 from rsynth_jax.types import Classifier, Image, Key, Label, Logits, Objective, Scalar
@@ -70,9 +71,12 @@ def is_adversarial(threat: Threat, classifier: Classifier, example: Example, ima
 def pgd(threat: Threat, steps: Steps, loss: Loss = objectives.cross_entropy, restarts: int = 1) -> Attack:
     """Climb `loss` by projected gradient ascent (Madry et al. 2018) from random starts."""
 
+    check(threat, steps.step_size)
+
     def attempt(key: Key, classifier: Classifier, example: Example, index: Label) -> Attempt:
         objective = loss(classifier, example.label)
-        optimizer = ascent.steepest(threat.norm, steps.step_size)
+        follow = optax.stateless(lambda gradient, _: usable(jnp.asarray(gradient)))
+        optimizer = optax.chain(follow, ascent.steepest(threat.norm, steps.step_size))
         climb = ascent.projected_gradient_ascent(objective, allowed(threat, example.image), optimizer)
         start = random_start(key, threat, example.image)
         return _attempt(start, threat, classifier, example, climb)
@@ -118,6 +122,8 @@ def fab_targeted(threat: Threat, num_steps: int = STEPS, num_targets: int = TARG
 def square_attack(threat: Threat, num_queries: int = QUERIES, restarts: int = 1) -> Attack:
     """Climb the margin by the Square Attack (Andriushchenko et al. 2020)."""
 
+    check(threat)
+
     def attempt(key: Key, classifier: Classifier, example: Example, index: Label) -> Attempt:
         margin = objectives.margin(classifier, example.label)
         climb = square.square(key, margin, example.image, threat.norm, threat.epsilon, num_queries)
@@ -144,6 +150,8 @@ def _auto_pgd(
     num_tries: int,
     objective: Callable[[Classifier, Example, Label], Objective],
 ) -> Attack:
+    check(threat)
+
     def attempt(key: Key, classifier: Classifier, example: Example, index: Label) -> Attempt:
         goal = objective(classifier, example, index)
         climb = apgd.auto_pgd(goal, allowed(threat, example.image), threat.norm, threat.epsilon, num_steps)

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from rsynth_jax import sharding
+from rsynth_jax import checks, sharding
 from rsynth_jax.attacks.autoattack import Attack
 from rsynth_jax.attacks.runner import BATCH_SIZE, Examples, make_runner, run_attack
 from rsynth_jax.attacks.threats import Threat
@@ -78,14 +78,16 @@ def evaluate(
 
 
 def correct(logits: Array | np.ndarray, labels: Array | np.ndarray) -> np.ndarray:
-    """Check whether the largest of the logits (n, k) is the label's, bool (n,)."""
-    return np.asarray(logits).argmax(axis=-1) == np.asarray(labels)
+    """Check whether the logits (n, k) are finite and the largest is the label's, bool (n,)."""
+    finite = np.isfinite(logits).all(axis=-1)
+    return finite & (np.asarray(logits).argmax(axis=-1) == np.asarray(labels))
 
 
 def predict_logits(
     model: nn.Module, variables: Variables, images: Bytes, batch_size: int = BATCH_SIZE
 ) -> Float[np.ndarray, "n k"]:
     """Compute the logits float32 (n, k) of images uint8 (n, h, w, c), in batches of one size."""
+    checks.images(images)
     size = sharding.padded(min(batch_size, len(images)))
     devices = sharding.over_devices(size)
     variables = devices.replicate(variables)

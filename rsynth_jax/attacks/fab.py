@@ -40,6 +40,7 @@ def fab(difference: Objective, margin: Objective, center: Image, norm: Norm) -> 
         near, far = (jnp.maximum(norm.length(way), 1e-8) for way in (here, there))
         pull = jnp.minimum(near / (near + far), ALPHA)
         moved = clip((1 - pull) * (image + ETA * here) + pull * (center + ETA * there))
+        moved = jnp.where(jnp.isfinite(moved).all(), moved, image)  # no linear model: stay
         return _State(moved), AscentInfo(value, jnp.linalg.norm(normal.ravel()))
 
     return Ascent(lambda image: _State(clip(image)), step)

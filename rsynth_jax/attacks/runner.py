@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from rsynth_jax import sharding
 from rsynth_jax.attacks.autoattack import Attack, Attempt, Example, is_adversarial
-from rsynth_jax.attacks.threats import Threat
+from rsynth_jax.attacks.threats import Threat, check
 from rsynth_jax.images import decode
 from rsynth_jax.models import bind
 from rsynth_jax.synthesis import ascent
@@ -76,6 +76,7 @@ def make_runner(model: nn.Module, threat: Threat, attack: Attack) -> AttackRunne
     An attempt is split into calls of equal length, at most `ascent.CHUNK` steps; where that makes more steps
     than the attack has, the last ones change nothing.
     """
+    check(threat)
     num_calls = -(-attack.num_steps // ascent.CHUNK)
     length = -(-attack.num_steps // num_calls)
 

@@ -2,9 +2,14 @@
 
 from typing import NamedTuple
 
+import jax.numpy as jnp
+
+from rsynth_jax import checks
 from rsynth_jax.synthesis import projections
 from rsynth_jax.synthesis.norms import Norm
 from rsynth_jax.types import Image, Key, Projection
+
+HUGE = 1e15  # a gradient of a million such values has a finite length in float32
 
 
 class Threat(NamedTuple):
@@ -29,6 +34,22 @@ class Steps(NamedTuple):
 
     step_size: float
     num_steps: int
+
+
+def check(threat: Threat, step_size: float = 0.0) -> None:
+    """Raise ValueError for a radius or a step size that is negative or not finite."""
+    checks.not_negative(epsilon=threat.epsilon, step_size=step_size)
+
+
+def usable(gradient: Image) -> Image:
+    """Make a gradient one that an attack can follow: 0 where it is not finite, scaled where it is huge.
+
+    One NaN would make the whole image NaN, and the square of a huge value is infinite: either way the attack
+    would stop, and the classifier appear robust.
+    """
+    finite = jnp.where(jnp.isfinite(gradient), gradient, 0.0)
+    largest = jnp.max(jnp.abs(finite))
+    return jnp.where(largest > HUGE, finite / jnp.maximum(largest, HUGE), finite)
 
 
 def allowed(threat: Threat, image: Image) -> Projection:

@@ -28,16 +28,17 @@ DUAL_CURVES = {
 
 def write_curves(path: Path, log: Path) -> None:
     """Draw a training run's JSON lines: `CURVES`, and `DUAL_CURVES` of dual training."""
-    records = [json.loads(line) for line in Path(log).read_text().splitlines()]
+    lines = map(json.loads, Path(log).read_text().splitlines())
+    records = [{name: value for name, value in line.items() if value is not None} for line in lines]
     logged = {name for record in records for name in record}
-    panels = CURVES | (DUAL_CURVES if "auc" in logged else {})
+    panels = CURVES | (DUAL_CURVES if "num_steps" in logged else {})
     figure, axes = _subplots(1, len(panels), figsize=(5 * len(panels), 4))
     for axis, (title, names) in zip(axes[0], panels.items(), strict=True):
         for name in (name for name in names if name in logged):
             points = [(record["step"], record[name]) for record in records if name in record]
             axis.plot(*zip(*points, strict=True), "o-" if name.startswith("test") else "-", label=name)
         axis.set(title=title, xlabel="step")
-        if logged:
+        if axis.lines:
             axis.legend()
     _write_figure(path, figure)
 

@@ -69,7 +69,7 @@ class TrainLog:
             "learning_rate": float(self._rate(step)),
             "images_per_second": LOG_EVERY * self._run.recipe.batch_size / self._clock.lap(),
         }
-        print(json.dumps(record), file=self._file)
+        self._write(record)
         dual = _DUAL.format(**record) if "auc" in record else ""
         self._bar.update(self._task, completed=step, now=_NOW.format(dual=dual, **record))
 
@@ -87,9 +87,13 @@ class TrainLog:
             "test_clean": float(found.clean.mean()),
             "test_adversarial": float(found.robust.mean()),
         }
-        print(json.dumps(record), file=self._file)
+        self._write(record)
         self._bar.console.print(_EPOCH.format(epochs=self._run.num_epochs, **record))
         self._clock.pause(clock.lap())
+
+    def _write(self, record: dict[str, Any]) -> None:
+        values = {name: value if np.isfinite(value) else None for name, value in record.items()}
+        print(json.dumps(values), file=self._file)  # null: the AUC before the first fakes are finished
 
 
 @contextlib.contextmanager

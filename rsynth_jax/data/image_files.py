@@ -65,7 +65,12 @@ def decode(content: bytes) -> np.ndarray:
 
 
 def square_bytes(image: np.ndarray, size: int | None) -> np.ndarray:
-    """Resize the central square of a decoded image, uint8 (h, w, 1 or 3), as `read_image`; None: do not."""
+    """Resize the central square of a decoded image, uint8 (h, w, 1 or 3), as `read_image`; None: do not.
+
+    Raises ValueError for another dtype.
+    """
+    if image.dtype != np.uint8:
+        raise ValueError(f"images must be uint8, not {image.dtype}")
     if size is None:
         return image
     return _square(Pillow.fromarray(image.squeeze()).convert("RGB"), size, Pillow.Resampling.LANCZOS)

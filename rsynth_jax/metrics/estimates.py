@@ -19,7 +19,8 @@ class Estimate(NamedTuple):
 
 
 def normal(value: float, deviation: float, lowest: float = -math.inf) -> Estimate:
-    """Return value ± 1.96 deviations, cut at the lowest possible value."""
+    """Return value ± 1.96 deviations, cut at the lowest possible value. Raises ValueError for NaN."""
+    checks.finite(value=value, deviation=deviation)
     return Estimate(float(value), float(max(lowest, value - Z * deviation)), float(value + Z * deviation))
 
 
@@ -39,7 +40,8 @@ def bootstrapped(value: float, replicates: np.ndarray, lowest: float = -math.inf
 
 
 def wilson(successes: float, num: float) -> tuple[float, float]:
-    """Compute the score interval of a proportion (Wilson 1927)."""
+    """Compute the score interval of a proportion (Wilson 1927). Raises ValueError for NaN."""
+    checks.finite(successes=successes, num=num)
     share, spread = successes / num, Z * Z / num
     middle = share + spread / 2
     half = Z * math.sqrt(share * (1 - share) / num + spread / (4 * num))

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from rsynth_jax import checks
 from rsynth_jax.types import Variables
 
 AXES = {1: (0,), 2: (1, 0), 4: (2, 3, 1, 0)}  # number of axes -> our axes among PyTorch's
@@ -35,7 +36,7 @@ def from_state_dict(model: nn.Module, state: Mapping[str, np.ndarray]) -> Variab
     """Convert a state dict to the variables of `model`, float32.
 
     Raises:
-      ValueError: naming the first key that is missing, unknown, or of another shape.
+      ValueError: naming the first key that is missing, unknown, of another shape, or not finite.
     """
     expected = paths(model)
     for key in expected:
@@ -52,4 +53,6 @@ def _converted(key: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarra
     ours = array.transpose(AXES.get(array.ndim, range(array.ndim)))
     if ours.shape != shape:
         raise ValueError(f"{key} is of shape {array.shape}, which does not fit {shape} of the network")
-    return np.ascontiguousarray(ours, np.float32)
+    ours = np.ascontiguousarray(ours, np.float32)
+    checks.finite(**{key: ours})
+    return ours

@@ -31,13 +31,15 @@ class Embedding(NamedTuple):
 
 
 def in_batches(images: Images, batch_size: int, track: Track = iter) -> Iterator[Bytes]:
-    """Index the images in order, `batch_size` at a time. Raises ValueError where they differ in size."""
+    """Index the images in order, `batch_size` at a time. Raises ValueError if not bytes of one size."""
     first = images[0].shape
     for start in track(range(0, len(images), batch_size)):
         batch = [images[i] for i in range(start, min(start + batch_size, len(images)))]
         for image in batch:
             checks.same_size(first, image.shape)
-        yield np.stack(batch)
+        stacked = np.stack(batch)
+        checks.images(stacked)
+        yield stacked
 
 
 def hashed(batches: Iterable[Bytes], total: Any) -> Iterator[Bytes]:
@@ -79,7 +81,7 @@ def network(model: nn.Module) -> Callable[[Any, Bytes], Outputs]:
 
 
 def embed(model: nn.Module, variables: Any, batches: Iterable[Bytes], batch_size: int) -> Embedding:
-    """Apply `model` to batches of images, over all devices. Raises ValueError for a feature not finite.
+    """Apply `model` to batches of images, over all devices. Raises ValueError for an output not finite.
 
     Args:
       batch_size: of the compiled program; smaller batches are filled up.
@@ -93,7 +95,8 @@ def embed(model: nn.Module, variables: Any, batches: Iterable[Bytes], batch_size
         outputs = jax.device_get(network(model)(placed, devices.split(filled)))
         parts.append([np.float32(each[: len(batch)]) for each in (outputs.features, outputs.logits)])
     found = Embedding(*map(np.concatenate, zip(*parts, strict=True)))
-    checks.features("a comparison", 1, found.features)
+    for name, outputs in found._asdict().items():
+        checks.features(f"a comparison of {name}", 1, outputs)
     return found
 
 

@@ -85,7 +85,7 @@ def sample(
       every: most steps between two calls.
 
     Raises:
-      ValueError: there are no images.
+      ValueError: there are no images, or one is no longer finite.
     """
     num = len(inputs[0])
     if not num:
@@ -99,7 +99,11 @@ def sample(
     for first in range(0, num, size):
         rows = np.arange(first, first + size) % num  # the last batch wraps around
         batch = devices.split(tuple(each[rows] for each in inputs))
-        for step, stage in _stages(model, ascent_fn, devices, placed, batch, chunks):
+        for step, (stage, finite) in _stages(model, ascent_fn, devices, placed, batch, chunks):
+            if not np.asarray(finite).all():
+                raise ValueError(
+                    f"an image holds NaN or infinity after {step} steps: give another classifier"
+                )
             shown = np.asarray(stage)[: num - first]
             if step == 0:
                 starts.append(shown)
@@ -119,8 +123,8 @@ def _stages(
     variables: Any,
     inputs: tuple,
     chunks: tuple[int, ...],
-) -> Iterator[tuple[int, jax.Array]]:
-    """The steps done and the bytes, at the start and after each chunk.
+) -> Iterator[tuple[int, tuple[jax.Array, jax.Array]]]:
+    """The steps done and the bytes, and which images are finite, at the start and after each chunk.
 
     XLA may leave constants of the state on every device; split like the rest, they compile no program twice.
     """
@@ -133,24 +137,24 @@ def _stages(
 
 @functools.lru_cache(maxsize=64)
 def _begin(model: nn.Module, ascent_fn: AscentFn) -> Callable:
-    """Compile (variables, *inputs) -> state, bytes."""
+    """Compile (variables, *inputs) -> state, (bytes, whether finite)."""
 
     def begin(variables, *inputs):
         start, climb = ascent_fn(bind(model, variables), *map(_decoded, inputs))
         state = climb.init(start)
-        return state, encode(state.image)
+        return state, (encode(state.image), jnp.isfinite(state.image).all())
 
     return _jit_vmap(begin)
 
 
 @functools.lru_cache(maxsize=256)
 def _advance(model: nn.Module, ascent_fn: AscentFn, num_steps: int) -> Callable:
-    """Compile (variables, *inputs, state) -> state, bytes."""
+    """Compile (variables, *inputs, state) -> state, (bytes, whether finite)."""
 
     def advance(variables, *inputs):
         _, climb = ascent_fn(bind(model, variables), *map(_decoded, inputs[:-1]))
         state, _ = ascent.advance(climb, inputs[-1], num_steps)
-        return state, encode(state.image)
+        return state, (encode(state.image), jnp.isfinite(state.image).all())
 
     return _jit_vmap(advance)
 

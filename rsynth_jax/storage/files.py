@@ -90,8 +90,10 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def write_json(path: Path, value: Any, indent: int = 2) -> None:
-    """Write a value as indented JSON."""
-    write(path, (json.dumps(value, indent=indent) + "\n").encode())
+    """Write a value as indented JSON. Raises ValueError for NaN and infinity, which JSON does not have."""
+    with errors_as(f"cannot write {path}"):
+        text = json.dumps(value, indent=indent, allow_nan=False)
+    write(path, f"{text}\n".encode())
 
 
 def read_arrays(path: Path, *needed: str, optional: Sequence[str] = ()) -> dict[str, np.ndarray]:

@@ -63,14 +63,17 @@ class Release(NamedTuple):
 def save(path: Path, release: Release) -> None:
     """Write a release as one file, its arrays rounded to bfloat16: half the size.
 
-    Model cards give the figures of the rounded weights. Raises ValueError if the file cannot be written.
+    Model cards give the figures of the rounded weights. Raises ValueError if the file cannot be written, or a
+    number is not finite.
     """
     tree = {"variables": release.variables, "seeds": release.class_gaussians._asdict()}
     flat = traverse_util.flatten_dict(tree, sep="/")
     threat = {"norm": release.threat.norm.name, "epsilon": release.threat.epsilon, **release.steps._asdict()}
     description = release._asdict() | {"config": release.config._asdict(), "threat": threat}
-    texts = {name: json.dumps(description[name]) for name in (*_KINDS, "threat")}
     arrays = {name: np.asarray(leaf).astype(ml_dtypes.bfloat16) for name, leaf in flat.items()}
+    with files.errors_as(f"cannot write {path}"):
+        texts = {name: json.dumps(description[name], allow_nan=False) for name in (*_KINDS, "threat")}
+        checks.finite(**arrays)
     files.write_tensors(path, arrays, {"format": _FORMAT, **texts})
 
 
@@ -88,7 +91,8 @@ def locate(name: str | Path) -> Path:
 def load(name: str | Path) -> Release:
     """Read the release that `locate` finds.
 
-    Raises ValueError if there is none, if its file is damaged, or if its parts do not fit each other.
+    Raises ValueError if there is none, if its file is damaged or holds a number that is not finite, or if its
+    parts do not fit each other.
     """
     path = locate(name)
     file = files.read_tensors(path)
@@ -98,6 +102,7 @@ def load(name: str | Path) -> Release:
         )
     with files.errors_as(f"{path} is damaged"):
         arrays = {name: array.astype(np.float32) for name, array in file.arrays.items()}
+        checks.finite(**arrays)
         tree = traverse_util.unflatten_dict(arrays, sep="/")
         steps = json.loads(file.metadata["threat"])  # with the norm and the radius, as files have them
         norm = checks.named("norm", steps.pop("norm"), NORMS)
@@ -120,6 +125,9 @@ def _check_parts(release: Release) -> None:
     config = release.config
     gaussians = release.class_gaussians
     checks.positive(num_classes=config.num_classes, side=min(release.image_shape))
+    checks.positive(std=min(config.std), num_steps=release.steps.num_steps)
+    checks.not_negative(epsilon=release.threat.epsilon, step_size=release.steps.step_size)
+    json.dumps((config, release.recipe), allow_nan=False)  # raises ValueError for a number that is not finite
     checks.positive(fake_steps=_parsed(release.recipe.get("fake_steps", 1), int))
     images = jax.ShapeDtypeStruct((1, *release.image_shape), jnp.float32)
     expected = jax.eval_shape(lambda images: release.model.init(jax.random.key(0), images), images)

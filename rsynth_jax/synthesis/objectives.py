@@ -56,11 +56,15 @@ def cross_entropy(classifier: Classifier, label: Label) -> Objective:
 
 
 def margin(classifier: Classifier, label: Label) -> Objective:
-    """The best wrong logit minus the right one: positive exactly when the image is misclassified."""
+    """The best wrong logit minus the right one: positive exactly when the image is misclassified.
+
+    Infinite where a logit is not finite: the network does not classify that image.
+    """
 
     def objective(image: Image):
         logits = classifier.logits(image)
-        return jnp.max(logits.at[label].set(-jnp.inf)) - logits[label]
+        gap = jnp.max(logits.at[label].set(-jnp.inf)) - logits[label]
+        return jnp.where(jnp.isfinite(logits).all(), gap, jnp.inf)
 
     return objective
 

@@ -98,6 +98,8 @@ def validate(recipe: Recipe) -> None:
     for kind, table in _TABLES.items():
         checks.named(kind, values[kind], table)
     checks.given(checks.positive, epochs=recipe.epochs)
+    numbers = {name: value for name, value in values.items() if isinstance(value, float)}
+    checks.finite(mean=recipe.network.mean, **numbers)  # those that are not read too: files hold them
     checks.positive(**{f"std {i}": value for i, value in enumerate(recipe.network.std)})
     stride = recipe.dual.fake_stride
     most = range(stride, stride * recipe.batch_size + 1)

@@ -45,8 +45,9 @@ class Metrics(NamedTuple):
 
 
 def accuracy(logits: BatchLogits, labels: Labels) -> Scalar:
-    """Measure the share of rows whose largest logit is the label's."""
-    return jnp.mean(jnp.argmax(logits, axis=-1) == labels, dtype=jnp.float32)
+    """Measure the share of rows whose logits are finite and the largest is the label's."""
+    correct = jnp.isfinite(logits).all(axis=-1) & (jnp.argmax(logits, axis=-1) == labels)
+    return jnp.mean(correct, dtype=jnp.float32)
 
 
 def make_perturb(setup: Setup) -> Perturb:

@@ -56,3 +56,10 @@ def test_the_curves_show_the_log(tmp_path):
             drawn.append(np.asarray(picture.convert("L"), np.int16))
     changed = (drawn[0] != drawn[1]).any(axis=0)
     assert changed[:500].any() and not changed[500:].any()  # the loss is the left third
+
+
+def test_what_was_not_measured_yet_is_not_drawn(tmp_path):
+    """The AUC is null before the first fakes are finished."""
+    record = {"step": 20, "auc": None, "real_energy": 1.0, "fake_energy": 0.0, "num_steps": 5} | STEP
+    with draw(tmp_path, [record]) as picture:
+        assert picture.size == (3000, 400)

@@ -88,3 +88,18 @@ def test_too_few_samples_are_refused():
         estimates.mean(np.ones(1))
     with refused(match="needs 1 images or more, not 0"):
         estimates.share(np.ones(0, bool))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_no_interval_is_made_of_numbers_that_are_none(value):
+    """Cut to [0, 1] or at the lowest value, NaN would be an interval of everything."""
+    samples = np.array([0.5, value, 1.0])
+    for estimate in (
+        lambda: estimates.mean(samples, lowest=0.0),
+        lambda: estimates.normal(value, 1.0, lowest=0.0),
+        lambda: estimates.bootstrapped(1.0, samples, lowest=0.0),
+        lambda: wilson(value, 10),
+        lambda: wilson(3, value),
+    ):
+        with np.errstate(invalid="ignore"), refused(match="NaN or infinity"):
+            estimate()

@@ -70,5 +70,18 @@ def test_features_that_are_not_finite_are_refused():
             pixels = images.reshape(len(images), -1)
             return Outputs(pixels, jnp.log(pixels - 0.5))
 
-    with refused(match="NaN"):
+    with refused(match="features .* NaN"):
         embedding.embed(Log(), {}, [IMAGES], len(IMAGES))
+
+
+def test_logits_that_are_not_finite_are_refused():
+    """No class, no energy, no Inception Score comes of them."""
+    for value in (jnp.nan, jnp.inf):
+        broken = jax.tree.map(lambda leaf, value=value: leaf * value, VARIABLES)
+        with refused(match="logits .* NaN"):
+            embedding.predict(MODEL, broken, IMAGES, 4)
+
+
+def test_images_that_are_not_bytes_are_refused():
+    with refused(match="images must be uint8"):
+        embed(IMAGES / np.float32(255))

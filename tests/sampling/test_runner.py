@@ -302,3 +302,13 @@ def test_a_chunk_of_a_batch_lowers_for_accelerators_as_a_loop(small, platform):
         lowering_platforms=(platform,)
     )
     assert "stablehlo.while" in lowered.as_text() and "stablehlo.convolution" in lowered.as_text()
+
+
+def test_an_image_that_becomes_nan_is_refused():
+    def broken(classifier, start, label) -> Task:
+        plain = task(classifier, start, label)
+        return plain._replace(objective=lambda image: plain.objective(image) * jnp.nan)
+
+    climb = tasks.with_optimizer(broken, steepest(L2, 0.1))
+    with refused(match="NaN or infinity after 2 steps"):
+        sample(MODEL, VARIABLES, climb, (STARTS, LABELS), num_steps=2)

@@ -254,3 +254,32 @@ def test_arrays_that_do_not_fit_are_refused(release):
         samplers.visualize(release)
     with refused(match="no class given"):
         samplers.generate(release, [])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("name", ["radius", "step_size", "temperature", "momentum"])
+def test_numbers_that_are_not_finite_are_refused(release, name, value):
+    with refused(match=f"{name} is"):
+        samplers.generate(release, "cat", 1, num_steps=1, **{name: value})
+
+
+@pytest.mark.parametrize("name", ["most", "perceptual_weight", "coarse", "until"])
+def test_numbers_of_a_translation_that_are_not_finite_are_refused(release, name):
+    with refused(match=name):
+        samplers.translate(release, IMAGES, "cat", num_steps=1, **{name: np.nan})
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -0.1, 255.0])
+def test_masks_outside_0_and_1_are_refused(release, value):
+    mask = HOLE.copy()
+    mask[5, 5] = value
+    for sampler in (samplers.inpaint, samplers.translate):
+        with refused(match="a mask has values from"):
+            sampler(release, IMAGES, masks=mask, labels="cat")
+
+
+def test_a_start_that_is_not_finite_is_no_black_image(release):
+    gaussians = release.class_gaussians
+    broken = release._replace(class_gaussians=gaussians._replace(mean=gaussians.mean * np.nan))
+    with refused(match="NaN or infinity after 0 steps"):
+        samplers.generate(broken, "cat", 1, num_steps=1)

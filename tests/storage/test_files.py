@@ -180,3 +180,10 @@ def test_importing_files_imports_no_jax():
     code = "import sys; import rsynth_jax.storage.files; print(*{'jax', 'flax', 'orbax'} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == []
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_that_json_does_not_have_are_refused(tmp_path, value):
+    with refused(match=r"cannot write .*n\.json"):
+        files.write_json(tmp_path / "n.json", {"a": [1.0, {"b": value}]})
+    assert not list(tmp_path.iterdir())

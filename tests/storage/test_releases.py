@@ -251,6 +251,13 @@ THREAT = '{"norm": "l2", "epsilon": 0.5, "step_size": 0.1, "num_steps": 7}'
         ("threat", THREAT.replace("0.5", "null")),
         ("recipe", "not JSON"),
         ("recipe", "[" * 100_000),
+        ("threat", THREAT.replace("0.5", "NaN")),
+        ("threat", THREAT.replace("0.5", "1e400")),
+        ("config", config(mean=[float("nan")])),
+        ("config", config(std=[float("inf")])),
+        ("config", config(std=[0.0])),
+        ("recipe", '{"beta": NaN}'),
+        ("recipe", '{"beta": -1e400}'),
         ("recipe", '{"fake_steps": 0}'),
         ("recipe", '{"fake_steps": 2.5}'),
         ("recipe", '{"fake_steps": "24"}'),
@@ -272,3 +279,35 @@ def test_an_image_shape_beyond_memory_is_not_allocated(saved, tmp_path, monkeypa
     monkeypatch.setattr(jnp, "zeros", guarded)
     loaded = releases.load(damaged(saved, tmp_path, image_shape="[100000, 100000, 3]"))
     assert loaded.image_shape == (100_000, 100_000, 3)
+
+
+def with_value(release: releases.Release, part: str, value: float) -> releases.Release:
+    """The release with one number of its weights or of its class Gaussians replaced."""
+    leaves, structure = jax.tree.flatten(jax.tree.map(np.array, getattr(release, part)))
+    leaves[-1].flat[0] = value
+    return release._replace(**{part: jax.tree.unflatten(structure, leaves)})
+
+
+@pytest.mark.parametrize("part", ["variables", "class_gaussians"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, np.finfo(np.float32).max])  # the last rounds to infinity
+def test_numbers_that_are_not_finite_are_neither_written_nor_read(saved, tmp_path, monkeypatch, part, value):
+    path, broken = tmp_path / "x.safetensors", with_value(saved[1], part, value)
+    with refused(match=r"cannot write .*x\.safetensors: .* holds NaN or infinity"):
+        releases.save(path, broken)
+    assert not path.exists()
+    with monkeypatch.context() as without:
+        without.setattr(releases.checks, "finite", lambda **_: None)
+        releases.save(path, broken)
+    with refused(match=r"x\.safetensors is damaged: .* holds NaN or infinity"):
+        releases.load(path)
+
+
+def test_a_description_that_is_not_finite_is_not_written(saved, tmp_path):
+    release = saved[1]
+    for broken in (
+        release._replace(recipe={"beta": np.inf}),
+        release._replace(threat=release.threat._replace(epsilon=np.nan)),
+    ):
+        with refused(match="cannot write"):
+            releases.save(tmp_path / "x.safetensors", broken)
+    assert not list(tmp_path.iterdir())
