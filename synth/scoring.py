@@ -17,7 +17,7 @@ from rsynth_jax import checks
 from rsynth_jax.cli import options, sheets
 from rsynth_jax.cli.report import print_lines
 from rsynth_jax.cli.run import progress_bar, run
-from rsynth_jax.data import image_files
+from rsynth_jax.data import image_files, sources
 
 NEAREST = 5  # real images beside a generated one
 LABELS = {"fd": "FD", "kid_x1000": "KID x 1000", "inception_score": "IS of A"}
@@ -74,11 +74,13 @@ def score(flags: Options) -> int:
     options.check_outputs(npz=flags.reference, image=flags.neighbors, json=flags.json)
     network = extractors.load(flags.features)
     began = time.perf_counter()
-    images = _read(flags, flags.generated, flags.split_a)
-    reals = _read(flags, flags.real, flags.split_b)
+    given = flags.reading.load(flags.generated, flags.split_a).first(flags.num)
+    others = flags.reading.load(flags.real, flags.split_b).first(flags.num)
     with progress_bar() as bar:
-        names = ("features of A", "features of B", "comparing")
-        tracks = [functools.partial(bar.track, description=name) for name in names]
+        names = ("reading A", "reading B", "features of A", "features of B", "comparing")
+        reading, reading_b, *tracks = (functools.partial(bar.track, description=name) for name in names)
+        images, skipped = _read(given, reading)
+        reals, skipped_b = _read(others, reading_b)
         generated = embedding.embed_images(network.model, network.variables, images, size, tracks[0])
         real = measures.real_features(network, reals, flags.reference, batch_size=size, track=tracks[1])
         scores = measures.compare(generated, real, seed=flags.seed, track=tracks[2])
@@ -95,15 +97,15 @@ def score(flags: Options) -> int:
     ]
     sets = f"{flags.generated}: {len(images)} images against {len(reals)} of {flags.real}"
     closing = f"{sets}, by {network.name}, in {numbers['seconds']:.1f} s"
-    return print_lines([*lines, closing], numbers, flags.json)
+    return print_lines([*lines, closing], numbers, flags.json, skipped + skipped_b)
 
 
-def _read(flags: Options, place: str, split: str | None) -> Images:
+def _read(dataset: sources.Dataset, track: Any) -> tuple[Images, tuple[str, ...]]:
     from rsynth_jax.sampling import measures
 
-    images = flags.reading.load(place, split).first(flags.num).images
-    checks.enough(f"a comparison with {place}", measures.FEWEST, len(images))
-    return images
+    found = sources.readable(dataset, track)
+    checks.enough(f"a comparison with {dataset.source}", measures.FEWEST, len(found.dataset))
+    return found.dataset.images, found.skipped
 
 
 def _write_neighbors(

@@ -17,6 +17,7 @@ from rsynth_jax.cli import options
 from rsynth_jax.cli.report import Result, report, rows
 from rsynth_jax.cli.run import Monitor, progress_bar, run
 from rsynth_jax.cli.sheets import Page
+from rsynth_jax.data import sources
 
 if TYPE_CHECKING:
     from rsynth_jax.data.sources import Dataset
@@ -101,7 +102,8 @@ def visualize(flags: Options) -> int:
     change = "mean activation {activation_start:.2f} -> {activation:.2f}".format_map(means)
     closing = f"{flags.starts} images of each of {len(shown)} in {monitor.seconds:.1f} s; {change}"
     numbers = means | {"shown": shown, "seconds": monitor.seconds}
-    return report(flags.output.out, Result(page, numbers, closing, frames=[page]), **flags.output.paths)
+    result = Result(page, numbers, closing, frames=[page], skipped=real.skipped if real else ())
+    return report(flags.output.out, result, **flags.output.paths)
 
 
 def units_of(asked: Sequence[str], weights: np.ndarray, deviations: np.ndarray | float = 1.0) -> list[int]:
@@ -123,6 +125,7 @@ def units_of(asked: Sequence[str], weights: np.ndarray, deviations: np.ndarray |
 class _Real(NamedTuple):
     dataset: "Dataset"
     outputs: "Embedding"
+    skipped: tuple[str, ...]
 
 
 def _embedded(flags: Options, place: str, release: "Release") -> _Real:
@@ -131,9 +134,10 @@ def _embedded(flags: Options, place: str, release: "Release") -> _Real:
     dataset = flags.reading.load(place, flags.split, release.image_shape[0]).first(flags.num)
     network = (release.model, release.variables)
     with progress_bar() as bar:
-        track = functools.partial(bar.track, description="embedding")
+        reading, track = (functools.partial(bar.track, description=name) for name in ("reading", "embedding"))
+        dataset, skipped = sources.readable(dataset, reading)
         outputs = embedding.embed_images(*network, dataset.images, flags.ascent.batch_size, track)
-    return _Real(dataset, outputs)
+    return _Real(dataset, outputs, skipped)
 
 
 def _add_real(

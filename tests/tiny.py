@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 
 from rsynth_jax import models
 from rsynth_jax.attacks.threats import Steps, Threat
@@ -51,6 +52,16 @@ def network():
 def noise(num: int) -> np.ndarray:
     """So many images."""
     return np.random.default_rng(0).integers(0, 256, (num, *SHAPE), np.uint8)
+
+
+def pictures(folder: Path, images: np.ndarray, *damaged: str) -> Path:
+    """The folder, with a PNG of each image, and damaged ones of these names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, image in enumerate(images):
+        Pillow.fromarray(image).save(folder / f"{i:02d}.png")
+    for name in damaged:
+        (folder / f"{name}.png").write_bytes(b"no picture")
+    return folder
 
 
 def bench(folder: Path, **sets: dict) -> Path:

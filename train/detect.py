@@ -6,9 +6,8 @@ rsynth-detect --in tfds:cifar10 --against noise constant photos/ --data-dir DIR 
 import dataclasses
 import functools
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from tyro.conf import arg
@@ -17,8 +16,11 @@ from rsynth_jax import checks
 from rsynth_jax.cli import options, plots
 from rsynth_jax.cli.report import print_lines
 from rsynth_jax.cli.run import progress_bar, run
-from rsynth_jax.data import noise
+from rsynth_jax.data import noise, sources
 from rsynth_jax.metrics import estimates
+
+if TYPE_CHECKING:
+    from rsynth_jax.storage.releases import Release
 
 FEWEST = 2  # images of a set: fewer have no interval
 
@@ -63,19 +65,12 @@ class Options:
 def detect(flags: Options) -> int:
     """Measure the energies of every set, compare and report."""
     from rsynth_jax.metrics import ranking
-    from rsynth_jax.sampling import measures
     from rsynth_jax.storage import releases
 
     options.check_outputs(image=flags.plot, json=flags.json)
     release = releases.load(flags.classifier)
     began = time.perf_counter()
-    network = (release.model, release.variables)
-    sets = {spec: _read(flags, spec, release.image_shape) for spec in (flags.inside, *flags.against)}
-    energies = {}
-    with progress_bar() as bar:
-        for spec, images in sets.items():
-            track = functools.partial(bar.track, description=spec)
-            energies[spec] = measures.energies(*network, images, batch_size=flags.batch_size, track=track)
+    energies, skipped = _energies(flags, release)
     seconds = time.perf_counter() - began
     if flags.plot:
         title = f"energy of {flags.classifier}: the log-sum-exp of its logits (orange: {flags.inside})"
@@ -83,11 +78,11 @@ def detect(flags: Options) -> int:
     means = {spec: estimates.mean(values) for spec, values in energies.items()}
     areas = {spec: ranking.auroc(energies[flags.inside], energies[spec]) for spec in flags.against}
     inside = means.pop(flags.inside)
-    num = len(sets[flags.inside])
+    num = len(energies[flags.inside])
     numbers = {"classifier": flags.classifier, "in": flags.inside, "num": num, "seed": flags.seed}
     numbers |= {"mean_energy": inside._asdict(), "seconds": seconds}
     numbers["against"] = {
-        spec: {"auroc": areas[spec]._asdict(), "mean_energy": mean._asdict(), "num": len(sets[spec])}
+        spec: {"auroc": areas[spec]._asdict(), "mean_energy": mean._asdict(), "num": len(energies[spec])}
         for spec, mean in means.items()
     }
     width = max(map(len, areas))
@@ -98,18 +93,37 @@ def detect(flags: Options) -> int:
     ]
     about = f"{flags.classifier} on {num} images of {flags.inside}"
     closing = f"{about}: mean energy {inside.value:.2f}, in {seconds:.1f} s"
-    return print_lines([*lines, closing], numbers, flags.json)
+    return print_lines([*lines, closing], numbers, flags.json, skipped)
 
 
-def _read(flags: Options, spec: str, shape: tuple[int, int, int]) -> Sequence[np.ndarray]:
+def _energies(flags: Options, release: "Release") -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """Measure every set. Returns the energies by set, and a line for each image that cannot be read."""
+    from rsynth_jax.sampling import measures
+
+    network = (release.model, release.variables)
+    names = dict.fromkeys((flags.inside, *flags.against))
+    sets = {spec: _open(flags, spec, release.image_shape) for spec in names}
+    energies, skipped = {}, ()
+    with progress_bar() as bar:
+        for spec in names:
+            track = functools.partial(bar.track, description=f"reading {spec}")
+            sets[spec], unread = sources.readable(sets[spec], track)
+            skipped += unread
+            checks.enough(f"an interval for {spec}", FEWEST, len(sets[spec]))
+        for spec in names:
+            track = functools.partial(bar.track, description=spec)
+            settings = {"batch_size": flags.batch_size, "track": track}
+            energies[spec] = measures.energies(*network, sets[spec].images, **settings)
+    return energies, skipped
+
+
+def _open(flags: Options, spec: str, shape: tuple[int, int, int]) -> sources.Dataset:
     """Open the first images of a set, or draw them."""
     side = flags.reading.image_size or shape[0]
     if spec in noise.DRAWS:
         return noise.drawn(noise.DRAWS[spec], flags.num, (side, side, shape[-1]), seed=flags.seed)
     split = flags.split if spec == flags.inside else None
-    images = flags.reading.load(spec, split, side).first(flags.num).images
-    checks.enough(f"an interval for {spec}", FEWEST, len(images))
-    return images
+    return flags.reading.load(spec, split, side).first(flags.num)
 
 
 main = functools.partial(run, Options, detect)

@@ -72,18 +72,32 @@ def report(
         sheets.write_image(each_file(out, name), image)
     if npz is not None:
         files.write_arrays(npz, result.arrays)
-    print_lines([f"{out}: {result.closing}"], result.numbers, json)
-    for message in result.skipped:
-        print(f"skipped: {message}", file=sys.stderr)
-    return 1 if result.skipped else 0
+    return print_lines([f"{out}: {result.closing}"], result.numbers, json, result.skipped)
 
 
-def print_lines(lines: Sequence[str], numbers: Mapping[str, Any], json: Path | None) -> int:
-    """Write the numbers to a file, where there is one, and print the lines. Returns the exit status."""
+def print_lines(
+    lines: Sequence[str], numbers: Mapping[str, Any], json: Path | None, skipped: Sequence[str] = ()
+) -> int:
+    """Write the numbers to a file, where there is one, and print the lines, then the images left out.
+
+    Args:
+      skipped: a line for each image that could not be read; it is among the numbers too.
+
+    Returns:
+      The exit status: 1 if an image was skipped.
+    """
     if json is not None:
-        files.write_json(json, numbers)
+        files.write_json(json, {**numbers, "skipped": list(skipped)} if skipped else numbers)
     print(*lines, sep="\n")
-    return 0
+    if not skipped:
+        return 0
+    print(
+        *(f"skipped: {line}" for line in skipped),
+        f"images skipped: {len(skipped)}",
+        sep="\n",
+        file=sys.stderr,
+    )
+    return 1
 
 
 def rows(columns: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -1,9 +1,9 @@
 """Sets of random images, for comparison with data sets: each image is drawn where it is indexed.
 
-images = drawn(DRAWS["noise"], 1000, (32, 32, 3), seed=0)
+images = drawn(DRAWS["noise"], 1000, (32, 32, 3), seed=0).images
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
@@ -19,11 +19,11 @@ DRAWS: dict[str, Draw] = {  # for programs
 }
 
 
-def drawn(draw: Draw, num: int, shape: tuple[int, int, int], *, seed: int) -> Sequence[np.ndarray]:
+def drawn(draw: Draw, num: int, shape: tuple[int, int, int], *, seed: int) -> Dataset:
     """Draw `num` images uint8 (h, w, c); image i depends on (seed, i) alone."""
 
     def read(row: int) -> Example:
         values = draw(seeds.rng(seed, row), shape)
         return Example(np.rint(255 * values).astype(np.uint8))
 
-    return Dataset("drawn images", read, np.arange(num)).images
+    return Dataset("drawn images", read, np.arange(num))

@@ -15,7 +15,7 @@ import dataclasses
 import functools
 import importlib.util
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ from rsynth_jax import checks
 from rsynth_jax.data import image_files, tfrecord
 from rsynth_jax.storage import files
 
+_KEPT = 1 << 30  # bytes of images that `readable` keeps in memory
 _PER_EXAMPLE = ("rows", "stems", "labels", "decoded")
 
 
@@ -101,6 +102,13 @@ class _Images(Sequence[np.ndarray]):
 
     def __getitem__(self, i: Any) -> Any:
         return _Images(self._dataset.take(i)) if isinstance(i, slice) else self._dataset[i].image
+
+
+class Readable(NamedTuple):
+    """The examples that can be read, and a line for each other one."""
+
+    dataset: Dataset
+    skipped: tuple[str, ...]
 
 
 class Pictures(NamedTuple):
@@ -207,19 +215,37 @@ def read_all(dataset: Dataset) -> Pictures:
 
     Raises ValueError if no image can be read, or sizes differ.
     """
-    images: dict[str, np.ndarray] = {}
-    skipped = []
-    for i, name in enumerate(dataset.names):
-        try:
-            images[name] = dataset[i].image
-        except ValueError as error:
-            skipped.append(str(error))
-    if not images:
-        raise ValueError(skipped[0])
-    arrays = list(images.values())
+    dataset, skipped = readable(dataset)
+    arrays = list(dataset.images)
     for array in arrays:
         checks.same_size(arrays[0].shape, array.shape)
-    return Pictures(np.stack(arrays), tuple(images), tuple(skipped))
+    return Pictures(np.stack(arrays), dataset.names, skipped)
+
+
+def readable(dataset: Dataset, track: Callable[[Iterable], Iterable] = iter) -> Readable:
+    """Read each example once, and leave out those that cannot be read; the others keep their names.
+
+    The first ones stay in memory, 1 GiB of them. Data for training and evaluation are read without this: one
+    label less would change the result. Raises ValueError if no example can be read.
+    """
+    examples: dict[int, Example] = {}
+    kept, skipped, room = [], [], _KEPT
+    for i in track(range(len(dataset))):
+        row = int(dataset.rows[i])
+        try:
+            example = dataset.read(row)
+        except ValueError as error:
+            skipped.append(str(error))
+            continue
+        kept.append(i)
+        room -= example.image.nbytes
+        if room >= 0:
+            examples[row] = example
+    if not kept:
+        raise ValueError(skipped[0])
+    names = dataset.stems if not skipped else np.array(dataset.names, np.str_)
+    named = dataclasses.replace(dataset, stems=names, read=lambda row: examples.get(row) or dataset.read(row))
+    return Readable(named.take(np.array(kept)), tuple(skipped))
 
 
 def _parse_spec(spec: str) -> tuple[str, str]:

@@ -113,7 +113,8 @@ def test_a_damaged_file_is_named_and_left_out_and_the_others_are_done(folder, tm
     errors = capsys.readouterr().err.splitlines()
     assert [
         line for line in errors if line.startswith("skipped: cannot read the image") and "damaged" in line
-    ]
+    ] == [f"skipped: {line}" for line in n["skipped"]]
+    assert errors[-1] == "images skipped: 1"
 
 
 def test_files_of_one_name_in_several_folders_keep_apart(folder, tmp_path):

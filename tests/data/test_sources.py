@@ -16,7 +16,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 from tiny import refused
 
 from rsynth_jax.data import image_files, loader, sources
-from rsynth_jax.data.sources import Dataset, labelled, labels_for, load, read_all
+from rsynth_jax.data.sources import Dataset, labelled, labels_for, load, read_all, readable
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (6, 8, 10, 3), np.uint8)
@@ -591,6 +591,40 @@ def test_a_file_that_cannot_be_read_is_left_out(tmp_path):
     assert len(found.skipped) == 1 and "1.png" in found.skipped[0]
     with refused(match=r"cannot read the image .*1\.png"):
         read_all(load(str(tmp_path)).take(np.array([1])))
+
+
+@pytest.mark.parametrize("kept", [0, 1, 6])
+def test_what_can_be_read_is_read_once_as_far_as_memory_goes(tmp_path, monkeypatch, kept):
+    for i, image in enumerate(IMAGES):
+        write(tmp_path / f"{i}.png", image)
+    (tmp_path / "2a.png").write_bytes(b"no image")
+    monkeypatch.setattr(sources, "_KEPT", kept * IMAGES[0].nbytes)
+    dataset, skipped = readable(load(str(tmp_path)), lambda numbers: numbers)
+    assert len(skipped) == 1 and dataset.names == tuple(map(str, range(6)))
+    opened = []
+    read_image = image_files.read_image
+    monkeypatch.setattr(image_files, "read_image", lambda *given: opened.append(given) or read_image(*given))
+    assert_array_equal(list(dataset.images), IMAGES)
+    assert len(opened) == 6 - kept
+
+
+def test_images_keep_their_numbers_where_others_are_left_out(tmp_path):
+    for name in ("0.png", "1.png"):
+        write(tmp_path / name, IMAGES[0])
+    (tmp_path / "0.bmp").write_bytes(b"no image")
+    assert load(str(tmp_path)).names == ("0-0", "1-0", "2-1")
+    assert readable(load(str(tmp_path))).dataset.names == ("1-0", "2-1")
+
+
+@pytest.mark.parametrize(
+    "read", [loader.in_memory, lambda data: list(loader.batches(data, 2, seed=0, epoch=0))]
+)
+def test_labelled_data_with_a_file_that_cannot_be_read_are_refused_by_its_name(tmp_path, read):
+    for i in range(4):
+        write(tmp_path / "cat" / f"{i}.png", IMAGES[i])
+    (tmp_path / "cat" / "2.png").write_bytes(b"no image")
+    with refused(match=r"cannot read the image .*2\.png"):
+        read(labelled(load(str(tmp_path))))
 
 
 def test_images_of_mixed_size_are_not_read_together(tmp_path):

@@ -141,3 +141,16 @@ def test_a_mistake_is_refused_in_one_line_and_nothing_is_written(folder, tmp_pat
     with refused(match=said):
         visualize(folder, tmp_path, **changed)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_file_of_the_real_images_is_named_and_left_out(folder, tmp_path, capsys):
+    asked = {"features": ("39",), "data": str(tiny.pictures(tmp_path / "photos", IMAGES, "04a"))}
+    flags = {
+        "classifier": str(folder / "c.safetensors"),
+        "out": tmp_path / "s.png",
+        "json": tmp_path / "n.json",
+    }
+    assert visualisation.visualize(tiny.options(Options, steps=1, real=9, **flags, **asked)) == 1
+    numbers = json.loads((tmp_path / "n.json").read_text())
+    assert sorted(real["name"] for real in numbers["shown"][0]["real"]) == [f"{i:02d}" for i in range(9)]
+    assert len(numbers["skipped"]) == 1 and "04a.png" in capsys.readouterr().err

@@ -122,3 +122,24 @@ def test_the_flags_are_named_as_the_readme_has_them():
     asked = parse(Options, ["--in", "a.npz", "--against", "noise", "photos/"])
     assert asked == Options(inside="a.npz", against=("noise", "photos/"))
     assert parse(Options, []) == Options()
+
+
+def test_a_damaged_file_is_named_and_left_out_and_the_others_are_measured(options, tmp_path, capsys):
+    sets = {"inside": tmp_path / "in", "other": tmp_path / "out"}
+    whole = {"inside": str(tiny.pictures(sets["inside"], IMAGES[:4])), "against": (str(sets["other"]),)}
+    tiny.pictures(sets["other"], OTHERS[:4])
+    once = detected(options, tmp_path / "n.json", **whole)
+    capsys.readouterr()
+    tiny.pictures(sets["inside"], [], "00a")
+    tiny.pictures(sets["other"], [], "02a", "zz")
+    asked = options | whole | {"json": tmp_path / "n.json"}
+    assert detect.detect(tiny.options(Options, **asked)) == 1
+    numbers = json.loads((tmp_path / "n.json").read_text())
+    errors = capsys.readouterr().err.splitlines()
+    assert errors[-4:] == [*(f"skipped: {line}" for line in numbers.pop("skipped")), "images skipped: 3"]
+    assert [name for line in errors[-4:-1] for name in ("00a", "02a", "zz") if name in line] == [
+        "00a",
+        "02a",
+        "zz",
+    ]
+    assert numbers.pop("seconds") > 0 and numbers == once
