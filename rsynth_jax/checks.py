@@ -44,7 +44,7 @@ def seed(**numbers: int) -> None:
     """Every number is a seed of 64 bits."""
     for name, number in numbers.items():
         if not 0 <= number < 1 << 64:
-            raise ValueError(f"{name} is {number}: give 0 or more, and less than 2^64")
+            raise ValueError(f"{name} is {str(number)[:20]}: give 0 or more, and less than 2^64")
 
 
 def given(check: Callable[..., None], **numbers: float | None) -> None:
