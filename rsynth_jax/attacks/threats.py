@@ -37,8 +37,11 @@ class Steps(NamedTuple):
 
 
 def check(threat: Threat, step_size: float = 0.0) -> None:
-    """Raise ValueError for a radius or a step size that is negative or not finite."""
+    """Raise ValueError for a radius or a step size that is negative, not finite or too large."""
     checks.not_negative(epsilon=threat.epsilon, step_size=step_size)
+    if threat.epsilon > threat.norm.largest:
+        most = f"at most {threat.norm.largest:g} in {threat.norm.name}, where pixels are in [0, 1]"
+        raise ValueError(f"epsilon is {threat.epsilon:g}: give {most}, such as 8/255")
 
 
 def usable(gradient: Image) -> Image:

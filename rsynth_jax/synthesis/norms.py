@@ -4,6 +4,7 @@ steepest(L2, 0.5)
 Threat(LINF, epsilon=8 / 255)
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ class Norm(NamedTuple):
       ball: (center, radius) -> the projection onto the closed ball.
       sample: (key, shape, dtype) -> an offset drawn uniformly from the unit ball.
       speed: normal of a hyperplane -> how fast each value moves on the shortest way to it.
+      largest: radius from which on a ball around any image of [0, 1] holds all of them, whatever their size.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Norm(NamedTuple):
     ball: Callable[[Image, float], Projection]
     sample: Callable[[Key, tuple[int, ...], Any], Image]
     speed: Callable[[Image], Image]
+    largest: float = math.inf
 
 
 def _sample_l2(key: Key, shape: tuple[int, ...], dtype: Any) -> Image:
@@ -63,5 +66,6 @@ LINF = Norm(
     ball=projections.linf_ball,
     sample=_sample_linf,
     speed=lambda normal: jnp.where(normal == 0, 0.0, 1.0).astype(normal.dtype),
+    largest=1.0,
 )
 NORMS = {norm.name: norm for norm in (L2, LINF)}  # for programs and files

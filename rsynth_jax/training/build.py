@@ -13,7 +13,7 @@ import jax
 import optax
 
 from rsynth_jax import checks, images, models
-from rsynth_jax.attacks import adversaries
+from rsynth_jax.attacks import adversaries, threats
 from rsynth_jax.attacks.adversaries import Adversary
 from rsynth_jax.attacks.threats import Steps, Threat
 from rsynth_jax.storage.releases import Release
@@ -106,6 +106,7 @@ def validate(recipe: Recipe) -> None:
     if "most_fake_steps" not in unread and recipe.dual.most_fake_steps not in most:
         span = f"{stride} ... {most[-1]}, fake_stride to batch_size as many"
         raise ValueError(f"most_fake_steps is {recipe.dual.most_fake_steps}: give {span}")
+    threats.check(threat(recipe))
     models.create(config(recipe, num_classes=1))
 
 

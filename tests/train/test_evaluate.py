@@ -15,6 +15,7 @@ from rsynth_jax.attacks import autoattack
 from rsynth_jax.cli.options import LabelledDataFlags
 from rsynth_jax.storage import releases
 from rsynth_jax.synthesis.norms import L2, LINF
+from rsynth_jax.training import build, recipes
 from train import evaluate
 from train.evaluate import Options
 
@@ -173,3 +174,12 @@ def test_a_mistake_ends_the_command_with_status_2_one_line_and_no_file(tmp_path,
         done.stderr.count("\n") == 1 and done.stderr.startswith("rsynth-evaluate: ") and said in done.stderr
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_epsilon_above_1_is_refused_in_linf_alone(options, tmp_path):
+    with refused(match="epsilon is 8: give at most 1 in linf, where pixels are in .*, such as 8/255"):
+        numbers(options, tmp_path / "n.json", norm="linf", epsilon=8.0)
+    with refused(match="epsilon is 8: give at most 1 in linf"):
+        build.validate(recipes.replace(recipes.Recipe(), norm="linf", epsilon=8.0))
+    assert numbers(options, tmp_path / "n.json", norm="linf", epsilon=1.0)["epsilon"] == 1
+    assert numbers(options, tmp_path / "n.json", norm="l2", epsilon=8.0)["epsilon"] == 8
