@@ -71,7 +71,8 @@ def score(flags: Options) -> int:
     from rsynth_jax.storage import extractors
 
     size = flags.batch_size
-    options.check_outputs(npz=flags.reference, image=flags.neighbors, json=flags.json)
+    kept = None if flags.reference and flags.reference.is_file() else flags.reference
+    options.check_outputs(npz=kept, image=flags.neighbors, json=flags.json)
     network = extractors.load(flags.features)
     began = time.perf_counter()
     given = flags.reading.load(flags.generated, flags.split_a).first(flags.num)
@@ -97,7 +98,7 @@ def score(flags: Options) -> int:
     ]
     sets = f"{flags.generated}: {len(images)} images against {len(reals)} of {flags.real}"
     closing = f"{sets}, by {network.name}, in {numbers['seconds']:.1f} s"
-    return print_lines([*lines, closing], numbers, flags.json, skipped + skipped_b)
+    return print_lines([*lines, closing], numbers, flags.json, skipped + skipped_b, flags.neighbors)
 
 
 def _read(dataset: sources.Dataset, track: Any) -> tuple[Images, tuple[str, ...]]:

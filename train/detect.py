@@ -93,7 +93,7 @@ def detect(flags: Options) -> int:
     ]
     about = f"{flags.classifier} on {num} images of {flags.inside}"
     closing = f"{about}: mean energy {inside.value:.2f}, in {seconds:.1f} s"
-    return print_lines([*lines, closing], numbers, flags.json, skipped)
+    return print_lines([*lines, closing], numbers, flags.json, skipped, flags.plot)
 
 
 def _energies(flags: Options, release: "Release") -> tuple[dict[str, np.ndarray], tuple[str, ...]]:

@@ -72,23 +72,29 @@ def report(
         sheets.write_image(each_file(out, name), image)
     if npz is not None:
         files.write_arrays(npz, result.arrays)
-    return print_lines([f"{out}: {result.closing}"], result.numbers, json, result.skipped)
+    return print_lines([f"{out}: {result.closing}"], result.numbers, json, result.skipped, sheet, gif, npz)
 
 
 def print_lines(
-    lines: Sequence[str], numbers: Mapping[str, Any], json: Path | None, skipped: Sequence[str] = ()
+    lines: Sequence[str],
+    numbers: Mapping[str, Any],
+    json: Path | None,
+    skipped: Sequence[str] = (),
+    *others: Path | None,
 ) -> int:
     """Write the numbers to a file, where there is one, and print the lines, then the images left out.
 
     Args:
       skipped: a line for each image that could not be read; it is among the numbers too.
+      others: files that are written; where one, or `json`, is /dev/stdout, standard error gets the lines.
 
     Returns:
       The exit status: 1 if an image was skipped.
     """
     if json is not None:
         files.write_json(json, {**numbers, "skipped": list(skipped)} if skipped else numbers)
-    print(*lines, sep="\n")
+    taken = any(files.is_output(path) for path in (json, *others) if path is not None)
+    print(*lines, sep="\n", file=sys.stderr if taken else sys.stdout)
     if not skipped:
         return 0
     print(

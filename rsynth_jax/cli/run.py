@@ -41,7 +41,7 @@ def run(
       parse: a replacement, for a program whose defaults depend on its flags.
 
     Raises:
-      SystemExit: with status 2 after a ValueError, 130 after Ctrl-C.
+      SystemExit: with status 2 after a ValueError, 130 after Ctrl-C, 143 after SIGTERM.
     """
     replace_unprintable()
     arguments = expand_home(sys.argv[1:])
@@ -50,6 +50,7 @@ def run(
         flags = parse(options, arguments)
         _check_devices()
         _silence_absl()
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # removes temporary files
         sys.exit(program(flags))
     except ValueError as error:
         fail(command_name(options), str(error))

@@ -77,7 +77,7 @@ def real_features(
     batch_size = min(batch_size, len(images))
     total = hashlib.sha256()
     batches = embedding.hashed(embedding.in_batches(images, batch_size, track), total)
-    if path is None or not path.exists():
+    if path is None or not path.is_file():
         features = embedding.embed(extractor.model, extractor.variables, batches, batch_size).features
         if path is not None:
             digests = {"images": np.array(total.hexdigest()), "network": np.array(extractor.digest)}

@@ -49,35 +49,43 @@ def check_writable(*paths: Path | None) -> None:
     """Raise ValueError for a path that `write` cannot write, and for two that meet. Nothing is created."""
     taken: list[Path] = []
     for path in filter(None, paths):
-        target, status = _target(path)
-        if any(target == other or target in other.parents or other in target.parents for other in taken):
+        target = _target(path)
+        file = target.file
+        if any(file == other or file in other.parents or other in file.parents for other in taken):
             raise ValueError(f"cannot write {path}: another output goes there: give each a path of its own")
-        if status is None or not stat.S_ISCHR(status.st_mode):  # /dev/null takes all
-            taken.append(target)
+        if target.status is None or not stat.S_ISCHR(target.status.st_mode):  # /dev/null takes all
+            taken.append(file)
 
 
 def is_stream(path: Path) -> bool:
-    """Whether a path leads to a device or a pipe, whose names have no suffix."""
-    status = _target(path)[1]
-    return status is not None and not stat.S_ISREG(status.st_mode)
+    """Whether a path leads to a device, a pipe or an open file, whose names have no suffix."""
+    return _target(path).is_stream
+
+
+def is_output(path: Path) -> bool:
+    """Whether a path leads to the standard output, as /dev/stdout."""
+    return _target(path).descriptor == 1
 
 
 def write(path: Path, content: bytes) -> None:
     """Write the file that `path` leads to: whole, by renaming a temporary one, or not at all.
 
     Links are followed, and stay. An existing file keeps its owner and permission bits; a new one, and the
-    folders that it needs, follow the umask. A device or a pipe is written to directly.
+    folders that it needs, follow the umask. A device, a pipe and what is open already, as /dev/stdout, are
+    written to directly.
 
     Raises:
       ValueError: the path cannot be written.
     """
-    target, status = _target(path)
+    target = _target(path)
+    number = target.descriptor
     try:
-        if status is not None and not stat.S_ISREG(status.st_mode):
-            with open(os.open(path, os.O_WRONLY), "wb") as stream:  # creates nothing
+        if target.is_stream:  # os.open without O_CREAT makes no file of what is gone meanwhile
+            opened = os.open(path, os.O_WRONLY) if number is None else os.dup(number)
+            with open(opened, "wb") as stream:
                 stream.write(content)
         else:
-            _replace(target, status, content)
+            _replace(target.file, target.status, content)
     except OSError as error:
         raise ValueError(f"cannot write {path}: {error.strerror}") from error
 
@@ -137,50 +145,76 @@ def read_tensors(path: Path) -> Tensors:
     return Tensors(arrays, header.get("__metadata__") or {})
 
 
-def _target(path: Path) -> tuple[Path, os.stat_result | None]:
-    """The path without links, and its status or None. Raises ValueError if it cannot be written."""
+class _Target(NamedTuple):
+    file: Path  # without links
+    status: os.stat_result | None  # None where there is nothing
+    descriptor: int | None  # of the open file that the path names
+
+    @property
+    def is_stream(self) -> bool:
+        return self.status is not None and not (self.descriptor is None and stat.S_ISREG(self.status.st_mode))
+
+
+def _target(path: Path) -> _Target:
+    """What a path leads to. Raises ValueError if it cannot be written."""
+    path = Path(path)
     try:
-        target = Path(os.path.realpath(path))
         try:
             status = os.stat(path)
         except FileNotFoundError:
             status = None
-        reason = _reason(path, target, status)
+        target = _Target(Path(os.path.realpath(path)), status, None if status is None else _descriptor(path))
+        reason = _reason(path, target)
     except OSError as error:
         reason = error.strerror
-    if reason:
-        raise ValueError(f"cannot write {path}: {reason}")
-    return target, status
+    else:
+        if reason is None:
+            return target
+    raise ValueError(f"cannot write {path}: {reason}")
 
 
-def _reason(path: Path, target: Path, status: os.stat_result | None) -> str | None:
+def _descriptor(path: Path) -> int | None:
+    """The number of the open file that /dev/stdout, /dev/fd/3 or a link to them names."""
+    while True:
+        folder = os.path.realpath(path.parent)
+        if folder in ("/dev/fd", f"/proc/{os.getpid()}/fd") and path.name.isdigit():
+            return int(path.name)
+        if not path.is_symlink():
+            return None
+        path = Path(folder, os.readlink(path))
+
+
+def _reason(path: Path, target: _Target) -> str | None:
     """Why a path cannot be written."""
+    status = target.status
     mode = stat.S_IFREG if status is None else status.st_mode
+    if target.descriptor is not None:
+        return None
     if stat.S_ISDIR(mode) or stat.S_ISSOCK(mode):
         return f"it is a {'folder' if stat.S_ISDIR(mode) else 'socket'}: give a file"
     if status is not None and not os.access(path, os.W_OK):
         return "it is read-only"
     if not stat.S_ISREG(mode):
         return None
-    if target.parts[1] in ("proc", "sys"):
+    if target.file.parts[1] in ("proc", "sys"):
         return "it belongs to the system: give a file elsewhere"
-    folder = next(folder for folder in target.parents if folder.exists())
+    folder = next(folder for folder in target.file.parents if folder.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         return f"{folder} is not a folder that can be written to"
     return None
 
 
-def _replace(target: Path, status: os.stat_result | None, content: bytes) -> None:
-    """Rename a temporary file of this content to `target`, which has that status."""
-    temporary = target.with_name(f".{secrets.token_hex(8)}")
-    target.parent.mkdir(parents=True, exist_ok=True)
+def _replace(file: Path, status: os.stat_result | None, content: bytes) -> None:
+    """Rename a temporary file of this content to `file`, which has that status."""
+    temporary = file.with_name(f".{secrets.token_hex(8)}")
+    file.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with open(temporary, "xb") as file:
-            file.write(content)
+        with open(temporary, "xb") as opened:
+            opened.write(content)
         if status is not None:
             with contextlib.suppress(OSError):  # only root gives files away
                 os.chown(temporary, status.st_uid, status.st_gid)
             temporary.chmod(status.st_mode & 0o777)
-        os.replace(temporary, target)
+        os.replace(temporary, file)
     finally:
         temporary.unlink(missing_ok=True)

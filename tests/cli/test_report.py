@@ -218,6 +218,13 @@ def test_results_have_the_format_of_the_sheet_and_png_beside_an_animation(folder
         assert len(list((tmp_path / out[0]).iterdir())) == 2
 
 
+def test_lines_do_not_mix_with_an_output_to_the_standard_output(tmp_path, capfd):
+    report.print_lines(["closing"], {"num": 1}, Path("/dev/stdout"))
+    report.print_lines(["closing"], {}, None, (), None, tmp_path / "x")
+    report.print_lines(["closing"], {}, None, (), Path("/dev/stdout"))
+    assert capfd.readouterr() == ('{\n  "num": 1\n}\nclosing\n', "closing\nclosing\n")
+
+
 def test_devices_take_any_output(folder, tmp_path):
     null = Path(os.devnull)
     work(folder, tmp_path, output={"out": null, "npz": null, "gif": null}, ascent={"steps": 1})

@@ -15,6 +15,7 @@ import pytest
 
 from rsynth_jax.cli import run
 from rsynth_jax.cli.options import SystemFlags
+from rsynth_jax.storage import files
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,8 +30,8 @@ class Options:
 
 
 @pytest.fixture
-def command(monkeypatch, tmp_path):
-    """Sets the command line; what the run does to the environment is undone."""
+def command(monkeypatch, tmp_path, handlers):
+    """Sets the command line; what the run does to the environment and the signals is undone."""
     monkeypatch.setattr(os, "environ", {"XDG_CACHE_HOME": str(tmp_path)})
     return lambda *arguments: monkeypatch.setattr("sys.argv", ["rsynth-try", *arguments])
 
@@ -114,6 +115,17 @@ def test_a_program_s_answer_is_the_exit_status(command, status):
     with pytest.raises(SystemExit) as stopped:
         run.run(Options, lambda options: status if options.num == 5 else 1)
     assert stopped.value.code == status
+
+
+def test_a_program_that_is_terminated_removes_its_temporary_file(command, tmp_path, monkeypatch):
+    def program(options):
+        files.write(tmp_path / "file", b"content")
+
+    command()
+    monkeypatch.setattr(os, "replace", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit) as stopped:
+        run.run(Options, program)
+    assert stopped.value.code == 143 and list(tmp_path.iterdir()) == []
 
 
 def test_a_tilde_is_the_home_wherever_a_place_begins(command, monkeypatch):

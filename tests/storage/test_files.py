@@ -151,6 +151,22 @@ def test_a_device_and_a_pipe_are_written_to_and_stay(tmp_path):
     assert found == [b"content"] and stat.S_ISFIFO(pipe.stat().st_mode) and entries(tmp_path) == {"pipe"}
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no /proc")
+def test_an_open_file_is_written_to_where_it_is(tmp_path):
+    (tmp_path / "link").symlink_to("/proc/self/fd")
+    with (tmp_path / "log").open("w+b") as log:
+        log.write(b"before ")
+        log.flush()
+        (tmp_path / "log").unlink()
+        for path in (Path(f"/dev/fd/{log.fileno()}"), tmp_path / "link" / str(log.fileno())):
+            assert files.is_stream(path) and not files.is_output(path)
+            files.write(path, b"content ")
+        log.seek(0)
+        assert log.read() == b"before content content " and entries(tmp_path) == {"link"}
+    with refused(match="cannot write /dev/fd/999: "):
+        files.check_writable(Path("/dev/fd/999"))
+
+
 @pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="no /dev/full")
 def test_a_full_device_is_named():
     with refused(match="cannot write /dev/full: No space left on device"):

@@ -1,6 +1,7 @@
 """The scoring program on an untrained classifier: its figures, its reference, its sheet, its refusals."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -197,6 +198,16 @@ def test_an_output_below_a_file_is_refused(options, tmp_path, kind):
     (tmp_path / "file").touch()
     with refused(match="cannot write .*out"):
         scoring.score(tiny.options(Options, **options | {kind: tmp_path / "file" / "out"}))
+
+
+def test_a_kept_reference_is_only_read(options, tmp_path, monkeypatch):
+    path = tmp_path / "r.npz"
+    kept = score(options, tmp_path / "n.json", reference=path)
+    rights = os.access
+    monkeypatch.setattr(os, "access", lambda file, mode: Path(file) != path and rights(file, mode))
+    assert score(options, tmp_path / "n.json", reference=path) == kept
+    path.unlink()
+    score(options, tmp_path / "n.json", reference=Path(os.devnull))
 
 
 def test_an_image_of_another_size_in_b_leaves_no_file(options, tmp_path):
