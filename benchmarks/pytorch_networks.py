@@ -1,18 +1,13 @@
-"""The same networks in Flax and in PyTorch, with the same weights. Needs torch.
-
-twin = bundled("cifar10-robust")
-twin.model.apply(twin.variables, images).logits, twin.pytorch(channels_first)
-"""
+"""The same networks in Flax and in PyTorch, with the same weights. Needs torch."""
 
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -22,34 +17,13 @@ from rsynth_jax.storage import releases
 from rsynth_jax.storage.state_dicts import read_state_dict
 from rsynth_jax.types import Bytes, Variables
 
-MEAN = (0.485, 0.456, 0.406)  # of CNN-A's inputs
-DEVIATION = 0.225
-
 
 class Twin(NamedTuple):
-    """A network twice.
-
-    Attributes:
-      model, variables: in Flax.
-      pytorch: images (n, c, h, w) in [0, 1] -> logits (n, k).
-    """
+    """A network in Flax, and in PyTorch: images (n, c, h, w) in [0, 1] -> logits (n, k)."""
 
     model: nn.Module
     variables: Variables
     pytorch: Callable[[torch.Tensor], torch.Tensor]
-
-
-class Module(torch.nn.Module):
-    """A function as the module that attack packages ask for."""
-
-    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]):
-        super().__init__()
-        self.function = function
-        self.anchor = torch.nn.Parameter(torch.zeros(1))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Apply the function."""
-        return self.function(x)
 
 
 def channels_first(images: Bytes) -> torch.Tensor:
@@ -58,110 +32,71 @@ def channels_first(images: Bytes) -> torch.Tensor:
 
 
 def bundled(name: str) -> Twin:
-    """Load a bundled resnet8."""
     release = releases.load(name)
     return Twin(release.model, release.variables, functools.partial(resnet8_logits, release.variables))
-
-
-def cnn_a(path: Path) -> Twin:
-    """Load the published l-inf 2/255 robust CNN-A of alpha-beta-CROWN."""
-    return _published(path, CnnA(), _cnn_a_logits)
-
-
-def lenet5(path: Path) -> Twin:
-    """Load the published l-inf 0.3 robust LeNet5 of advertorch, for MNIST."""
-    return _published(path, LeNet5(), _lenet5_logits)
-
-
-def _published(path: Path, model: nn.Module, function: Callable) -> Twin:
-    """A network of two convolutions and two dense layers, in that order, from its PyTorch file."""
-    state = read_state_dict(path)
-    values = iter(state.values())
-    params = {
-        layer: {"kernel": kernel.transpose(pytorch.AXES[kernel.ndim]), "bias": bias}
-        for layer, kernel, bias in zip(
-            ("Conv_0", "Conv_1", "Dense_0", "Dense_1"), values, values, strict=True
-        )
-    }
-    tensors = {name: torch.from_numpy(value) for name, value in state.items()}
-    return Twin(model, {"params": params}, functools.partial(function, tensors))
-
-
-# resnet8.
 
 
 def resnet8_logits(variables: Variables, x: torch.Tensor) -> torch.Tensor:
     """Apply resnet8 of `rsynth_jax.models` to images (n, 3, h, w) in PyTorch."""
     params, stats = variables["params"], variables["batch_stats"]
-    x = _convolve((x - 0.5) / 0.25, params["Conv_0"]["kernel"], 2)
-    x = F.silu(_normalize(x, params["BatchNorm_0"], stats["BatchNorm_0"]))
+    x = F.silu(_convolve(params, stats, 0, (x - 0.5) / 0.25, 2))
     for i, stride in enumerate((1, 2, 2)):
-        p, s = params[f"BasicBlock_{i}"], stats[f"BasicBlock_{i}"]
-        y = _normalize(_convolve(x, p["Conv_0"]["kernel"], stride), p["BatchNorm_0"], s["BatchNorm_0"])
-        y = _normalize(_convolve(F.silu(y), p["Conv_1"]["kernel"], 1), p["BatchNorm_1"], s["BatchNorm_1"])
-        if "Conv_2" in p:
-            x = _normalize(_convolve(x, p["Conv_2"]["kernel"], stride), p["BatchNorm_2"], s["BatchNorm_2"])
-        x = F.silu(x + y)
+        block = (params[f"BasicBlock_{i}"], stats[f"BasicBlock_{i}"])
+        y = _convolve(*block, 1, F.silu(_convolve(*block, 0, x, stride)), 1)
+        x = F.silu(y + (_convolve(*block, 2, x, stride) if "Conv_2" in block[0] else x))
     head = params["Dense_0"]
-    return x.mean(dim=(2, 3)) @ _tensor(head["kernel"]) + _tensor(head["bias"])
+    return x.mean(dim=(2, 3)) @ torch.tensor(head["kernel"]) + torch.tensor(head["bias"])
 
 
-def _tensor(array: Any) -> torch.Tensor:
-    return torch.from_numpy(np.array(array))
+def _convolve(params: Variables, stats: Variables, i: int, x: torch.Tensor, stride: int) -> torch.Tensor:
+    weight = torch.tensor(params[f"Conv_{i}"]["kernel"]).permute(3, 2, 0, 1)
+    x = F.conv2d(x, weight, stride=stride, padding=(weight.shape[-1] - 1) // 2)
+    scale, moments = params[f"BatchNorm_{i}"], stats[f"BatchNorm_{i}"]
+    return F.batch_norm(
+        x, *map(torch.tensor, (moments["mean"], moments["var"], scale["scale"], scale["bias"]))
+    )
 
 
-def _convolve(x: torch.Tensor, kernel: Any, stride: int) -> torch.Tensor:
-    weight = _tensor(kernel).permute(3, 2, 0, 1)
-    return F.conv2d(x, weight, stride=stride, padding=(weight.shape[-1] - 1) // 2)
+class Small(nn.Module):
+    """Two convolutions and two dense layers, as others published their weights."""
 
-
-def _normalize(x: torch.Tensor, params: Variables, stats: Variables) -> torch.Tensor:
-    return F.batch_norm(x, *map(_tensor, (stats["mean"], stats["var"], params["scale"], params["bias"])))
-
-
-# Published networks.
-
-
-def _flatten(x: jax.Array) -> jax.Array:
-    """Rows, channels first, as PyTorch flattens."""
-    return jnp.moveaxis(x, -1, 1).reshape(len(x), -1)
-
-
-class CnnA(nn.Module):
-    """Two strided convolutions and two dense layers."""
+    widths: tuple[int, int]
+    kernel: int
+    stride: int
+    pool: int
+    hidden: int
+    mean: tuple[float, ...] = (0.0,)
+    deviation: float = 1.0
 
     @nn.compact
     def __call__(self, images: jax.Array) -> Outputs:
-        x = (images - jnp.array(MEAN, images.dtype)) / DEVIATION
-        for width in (16, 32):
-            x = nn.relu(nn.Conv(width, (4, 4), (2, 2), padding=1)(x))
-        features = nn.relu(nn.Dense(100)(_flatten(x)))
+        x = (images - jnp.array(self.mean, images.dtype)) / self.deviation
+        for width in self.widths:
+            x = nn.relu(nn.Conv(width, (self.kernel,) * 2, (self.stride,) * 2, padding=1)(x))
+            x = nn.max_pool(x, (self.pool,) * 2, (self.pool,) * 2) if self.pool > 1 else x
+        x = jnp.moveaxis(x, -1, 1).reshape(len(x), -1)  # channels first, as PyTorch flattens
+        features = nn.relu(nn.Dense(self.hidden)(x))
         return Outputs(nn.Dense(10)(features), features)
 
 
-class LeNet5(nn.Module):
-    """Two pooled convolutions and two dense layers."""
-
-    @nn.compact
-    def __call__(self, images: jax.Array) -> Outputs:
-        x = images
-        for width in (32, 64):
-            x = nn.max_pool(nn.relu(nn.Conv(width, (3, 3), padding=1)(x)), (2, 2), (2, 2))
-        features = nn.relu(nn.Dense(200)(_flatten(x)))
-        return Outputs(nn.Dense(10)(features), features)
+# l-inf 2/255 robust, of alpha-beta-CROWN; l-inf 0.3 robust, of advertorch, for MNIST
+CNN_A = Small((16, 32), 4, 2, 1, 100, (0.485, 0.456, 0.406), 0.225)
+LENET5 = Small((32, 64), 3, 1, 2, 200)
 
 
-def _cnn_a_logits(state: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
-    x = (x - torch.tensor(MEAN).view(1, 3, 1, 1)) / DEVIATION
-    for layer in ("0", "2"):
-        x = F.relu(F.conv2d(x, state[f"{layer}.weight"], state[f"{layer}.bias"], stride=2, padding=1))
-    x = F.relu(F.linear(x.flatten(1), state["5.weight"], state["5.bias"]))
-    return F.linear(x, state["7.weight"], state["7.bias"])
+def published(path: Path, model: Small) -> Twin:
+    arrays = list(read_state_dict(path).values())
+    pairs = list(zip(arrays[::2], arrays[1::2], strict=True))
+    params = {
+        layer: {"kernel": kernel.transpose(pytorch.AXES[kernel.ndim]), "bias": bias}
+        for layer, (kernel, bias) in zip(("Conv_0", "Conv_1", "Dense_0", "Dense_1"), pairs, strict=True)
+    }
+    layers = [tuple(map(torch.from_numpy, pair)) for pair in pairs]
+    return Twin(model, {"params": params}, functools.partial(small_logits, model, layers))
 
 
-def _lenet5_logits(state: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
-    for layer in ("conv1", "conv2"):
-        x = F.conv2d(x, state[f"{layer}.weight"], state[f"{layer}.bias"], padding=1)
-        x = F.max_pool2d(F.relu(x), 2)
-    x = F.relu(F.linear(x.flatten(1), state["linear1.weight"], state["linear1.bias"]))
-    return F.linear(x, state["linear2.weight"], state["linear2.bias"])
+def small_logits(model: Small, layers: list[tuple[torch.Tensor, ...]], x: torch.Tensor) -> torch.Tensor:
+    x = (x - torch.tensor(model.mean).view(1, -1, 1, 1)) / model.deviation
+    for weight, bias in layers[:2]:
+        x = F.max_pool2d(F.relu(F.conv2d(x, weight, bias, model.stride, padding=1)), model.pool)
+    return F.linear(F.relu(F.linear(x.flatten(1), *layers[2])), *layers[3])

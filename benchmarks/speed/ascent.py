@@ -1,16 +1,14 @@
-"""Image-steps a second of the ascent, beside an eager PyTorch loop; all in one run, interleaved.
+"""Image-steps a second of the ascent, beside an eager PyTorch loop, on one network with the same weights.
 
     python -m benchmarks.speed.ascent
 
-The PyTorch loop takes the paper's step (gradient of log p, unit l2 length, l2 ball, clip) over the same
-network with the same weights. The same program is also timed on one device, and with its loop rolled, as a
-CPU would run it without `ascent.advance`. Ratios are medians over the rounds. Needs torch.
+The same program is also timed on one device, and with its loop rolled, as a CPU would run it without
+`ascent.advance`. Ratios are medians over the rounds, interleaved. Needs torch.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -32,9 +30,8 @@ RADIUS = 30.0
 STEP_SIZE = 0.5
 
 
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """Time the ascent beside an eager PyTorch loop."""
+class Options(NamedTuple):
+    """No flags."""
 
 
 def program(model: nn.Module, advance: Callable) -> Callable:
@@ -66,8 +63,8 @@ def pytorch_loop(variables: Any, starts: np.ndarray, labels: np.ndarray) -> np.n
     return x.permute(0, 2, 3, 1).numpy()
 
 
+@common.main(Options())
 def benchmark(options: Options) -> None:
-    """Time every run in turn, round after round, and compare their images."""
     rng = np.random.default_rng(0)
     starts = rng.random((BATCH, 32, 32, 3), np.float32)
     labels = rng.integers(0, 10, BATCH)
@@ -84,14 +81,10 @@ def benchmark(options: Options) -> None:
     }
     images = {name: np.asarray(function()) for name, function in runs.items()}
     seconds = common.interleaved(runs, ROUNDS)
-    print(f"{common.machine()}, jax {jax.__version__}, torch {torch.__version__}")
+    print(f"{common.MACHINE}, jax {jax.__version__}, torch {torch.__version__}")
     print(f"resnet8, {BATCH} images of 32 x 32, {STEPS} steps, median of {ROUNDS} rounds")
     for name, taken in seconds.items():
         speed = BATCH * STEPS / np.median(taken)
         ratio = np.median(taken / seconds["rsynth_jax"])
         error = np.abs(images[name] - images["rsynth_jax"]).max()
         print(f"{name:31s} {speed:7.0f} image-steps/s   {ratio:5.2f} times the time   error {error:.0e}")
-
-
-if __name__ == "__main__":
-    common.run(Options, benchmark)
