@@ -25,9 +25,10 @@ LPIPS = ROOT / "../shared/data/weights/lpips_alex.npz"
 
 NETWORKS = {"inception": inception.inception_v3(), "efficientnet-lite0": efficientnet.efficientnet_lite0()}
 SIZES = {"inception": (23_850_960, 1008, 2048), "efficientnet-lite0": (4_652_008, 1000, 1280)}
-# The first photo of tests/random_weights.py in PyTorch, with its weights: four features, four logits. Inception by
-# pytorch-fid with its own resize; EfficientNet-Lite0 by efficientnet-lite-pytorch after an antialiased bicubic
-# resize to 224 pixels, (255 x - 127) / 128; AlexNet by lpips, the mean of each map before normalization.
+# The first photo of tests/random_weights.py in PyTorch, with its weights: four features, four logits.
+# Inception by pytorch-fid with its own resize; EfficientNet-Lite0 by efficientnet-lite-pytorch after an
+# antialiased bicubic resize to 224 pixels, (255 x - 127) / 128; AlexNet by lpips, the mean of each map
+# before normalization.
 REFERENCE = {
     "inception": [1.41899, 7.903054, 4.333459, 18.91967, 2.565316, 11.2608, 5.447689, 4.123873],
     "efficientnet-lite0": [0.5726668, 0.1609091, 0.0, 2.81727, -3.887187, -1.515574, -1.073361, 4.927102],
