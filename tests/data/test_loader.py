@@ -26,16 +26,6 @@ def write(path: Path, image: np.ndarray) -> None:
     Pillow.fromarray(image).save(path)
 
 
-@pytest.fixture
-def photos(tmp_path) -> Path:
-    """40 cats and 20 axolotls of 8 x 8; the first pixel's red is the image's number."""
-    for number in range(60):
-        image = noise(8, 8, 3)
-        image[0, 0, 0] = number
-        write(tmp_path / "photos/train" / ("cat" if number < 40 else "axolotl") / f"{number}.png", image)
-    return tmp_path / "photos"
-
-
 def train(photos: Path, memory: int = MEMORY, **options) -> Dataset:
     return cached(load(f"folder:{photos}", "train", **options), memory)
 
