@@ -9,8 +9,6 @@ that made it) and the checkpoints. --resume --out RUN continues it, bit for bit 
 import dataclasses
 import functools
 import itertools
-import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,17 +17,14 @@ from typing import Annotated, Any
 from tyro.conf import arg
 
 from rsynth_jax import checks
-from rsynth_jax.cli import plots
+from rsynth_jax.cli import plots, training_run
 from rsynth_jax.cli import run as console
 from rsynth_jax.cli.options import LabelledDataFlags, SystemFlags
-from rsynth_jax.cli.parse import parse, value_of
+from rsynth_jax.cli.parse import value_of
+from rsynth_jax.cli.training_run import RecipeName, Resume, RunFolder
 from rsynth_jax.data import loader, sources
 from rsynth_jax.storage import files
-from rsynth_jax.training.recipes import RECIPES, Recipe, flat, replace
-
-RECORD = "run.json"  # its name inside a run
-FLAGS = ("recipe", "data", "train_split", "test_split", "judge", "start")  # recorded, beside the settings
-CHANGEABLE = {"epochs", "judge", "test_split", "data_dir"}  # by --resume; epochs upwards
+from rsynth_jax.training.recipes import RECIPES, Recipe
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,8 +38,7 @@ class Options:
     overrides one value of the recipe that --recipe names. Ctrl-C saves and stops.
     """
 
-    recipe: Annotated[str, arg(metavar="NAME")] = "cifar10-cpu"
-    """Name of the recipe."""
+    recipe: RecipeName = "cifar10-cpu"
     data: Annotated[str, arg(metavar="KIND:PLACE")] = "tfds:cifar10"
     """tfds:NAME, folder:PATH (one folder a class, in train/ and test/, or trainA, trainB, testA, testB) or
     npz:FILE (train_images, ...)."""
@@ -54,15 +48,11 @@ class Options:
     """Split to evaluate on after each epoch."""
     judge: int = 1000
     """Number of test images to evaluate on, with PGD-10 in the recipe's threat model."""
-    out: Path = Path("runs/classifier")
-    """The run's folder."""
+    out: RunFolder = Path("runs/classifier")
     start: Annotated[str | None, arg(metavar="CLASSIFIER")] = None
     """Start from the weights of a classifier: a name, a file or a run. Its network is kept, and by the
     recipe dual its threat model; for other classes than its own the last layer is new."""
-    resume: bool = False
-    """Continue the run in --out from its newest whole checkpoint, with the values of its run.json. Only
-    --epochs (upwards), --judge, --test-split, --data-dir and the number of devices may be others; where
-    the data moved, write their new place into run.json."""
+    resume: Resume = False
     settings: Recipe = RECIPES["cifar10-cpu"]
     """The recipe's values."""
     reading: LabelledDataFlags = LabelledDataFlags()
@@ -83,10 +73,11 @@ def train(options: Options) -> int:
     names = dataset.class_names or ()
     facts = {"num_images": len(dataset), "image_shape": images.shape[1:], "class_names": names}
     if options.resume:
-        check_same(out, facts)
+        training_run.check_same(out, facts)
     run = prepare(options.settings, images, labels, names, len(dataset))
     state = first_state(options, run)
-    files.write_json(out / RECORD, made_of(options) | {"epochs": run.num_epochs} | facts)
+    made_of = training_run.made_of(options)
+    training_run.write_record(out, made_of | {"epochs": run.num_epochs} | facts)
     interrupted = console.Interrupted()
     first = int(state.step)
     batches = loader.batches_from(dataset, run.recipe.batch_size, run.recipe.seed, run.num_epochs, first)
@@ -112,22 +103,19 @@ def train(options: Options) -> int:
 
 def check(options: Options) -> None:
     """Raise ValueError for a flag that makes no sense, or a folder that holds another run."""
-    from rsynth_jax.storage import releases, train_states
+    from rsynth_jax.storage import releases
     from rsynth_jax.training import build
 
     method = options.settings.method
     checks.positive(judge=options.judge)
     build.validate(options.settings)
-    if options.resume:
-        check_same(options.out, made_of(options))
-    elif build.METHODS[method].continues and options.start is None:
+    if build.METHODS[method].continues and options.start is None and not options.resume:
         raise ValueError(f"{method} training goes on from a robust classifier: give it with --start")
     files.check_writable(options.out / releases.RELEASE)
-    held = (options.out / train_states.FOLDER).exists()
-    if held and not options.resume:
-        raise ValueError(f"{options.out} already holds a run: give --resume or another --out")
-    if options.resume and not held:
-        raise ValueError(f"nothing to resume in {options.out}: it has no checkpoints")
+    if options.resume:
+        training_run.check_resumed(options.out, training_run.made_of(options))
+    else:
+        training_run.check_new(options.out)
 
 
 def first_state(options: Options, run: Any) -> Any:
@@ -138,41 +126,6 @@ def first_state(options: Options, run: Any) -> Any:
     if options.resume:
         return train_states.restore_state(options.out, start(run), functools.partial(print, file=sys.stderr))
     return start(run, load_start(options.start) if options.start else None)
-
-
-def made_of(options: Options) -> dict[str, Any]:
-    """Return every flag that makes a run what it is, by name; a path as it is from any folder."""
-    values = {name: getattr(options, name) for name in FLAGS} | dataclasses.asdict(options.reading)
-    kind, _, place = options.data.partition(":")
-    if kind in ("folder", "npz"):
-        values["data"] = f"{kind}:{_absolute(place)}"
-    elif kind != "tfds":
-        values["data"] = _absolute(options.data)
-    if options.reading.data_dir:
-        values["data_dir"] = _absolute(options.reading.data_dir)
-    return values | flat(options.settings)
-
-
-def recorded(out: Path) -> dict[str, Any]:
-    """Return what a run is made of, by name; of a run of 0.1.0 its recipe, and nothing of no run."""
-    path = next((path for path in (out / RECORD, out / "recipe.json") if path.is_file()), None)
-    if path is None:
-        return {}
-    with files.errors_as(f"cannot read {path}"):
-        values = dict(json.loads(path.read_text()))
-        return {name: tuple(value) if type(value) is list else value for name, value in values.items()}
-
-
-def check_same(out: Path, values: dict[str, Any]) -> None:
-    """Raise ValueError for the first value that is not the run's own, unless it may change."""
-    own = recorded(out)
-    for name in (name for name in values if name in own and name not in CHANGEABLE):
-        if values[name] != own[name]:
-            mine, others = (f"{value!s:.40}" for value in (own[name], values[name]))
-            raise ValueError(f"{name} is {others}: the run in {out} has {mine}, which --resume cannot change")
-    least = own.get("epochs") or 0
-    if (values.get("epochs") or least) < least:
-        raise ValueError(f"epochs is {values['epochs']}: the run in {out} has {least}, give as many or more")
 
 
 def read(options: Options) -> tuple[sources.Dataset, loader.Arrays]:
@@ -192,37 +145,17 @@ def load_start(name: str) -> Any:
     return releases.load(name)
 
 
-def parse_flags(options: type[Options], arguments: Sequence[str]) -> Options:
-    """Parse the flags, over the values of the run that they resume, or of the recipe that they name."""
-    out = Path(value_of("out", arguments, str(options.out))).expanduser()
-    if "--resume" in arguments and (own := recorded(out)):
-        with files.errors_as(f"cannot use {out / RECORD}"):
-            default = options_of(own)
-        return parse(options, arguments, default=default)
-    name = value_of("recipe", arguments, "cifar10-cpu")
-    recipe = checks.named("recipe", name, RECIPES)
-    if start := value_of("start", arguments, ""):
-        from rsynth_jax.training import build
+def from_start(recipe: Recipe, arguments: Sequence[str]) -> Recipe:
+    """Return the recipe with the network of the classifier that --start gives, if any."""
+    start = value_of("start", arguments, "")
+    if not start:
+        return recipe
+    from rsynth_jax.training import build
 
-        recipe = build.recipe_from_release(recipe, load_start(start))
-    return parse(options, arguments, default=options(recipe=name, settings=recipe))
+    return build.recipe_from_release(recipe, load_start(start))
 
 
-def options_of(own: dict[str, Any]) -> Options:
-    """Return the options that resume a run of these values."""
-
-    def pick(*names: str) -> dict[str, Any]:
-        return {name: own[name] for name in names if name in own}
-
-    settings = replace(Recipe(), **pick(*flat(Recipe())))
-    reading = LabelledDataFlags(**pick(*LabelledDataFlags.__dataclass_fields__))
-    return Options(settings=settings, reading=reading, **pick(*FLAGS))
-
-
-def _absolute(path: str) -> str:
-    return os.path.abspath(path) if os.path.exists(path) else path
-
-
+parse_flags = functools.partial(training_run.parse_flags, recipes=RECIPES, adapt=from_start)
 main = functools.partial(console.run, Options, train, parse_flags)
 
 if __name__ == "__main__":

@@ -11,7 +11,9 @@ checked against its appendix here, except for restricted-imagenet, which its aut
 paper; this project has run none of the six to its end.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
+
+Values = TypeVar("Values", bound=NamedTuple)  # a recipe: values, and groups of values
 
 
 class Network(NamedTuple):
@@ -81,7 +83,7 @@ class Recipe(NamedTuple):
     gaussians: GaussianValues = GaussianValues()  # the class-conditional Gaussians.
 
 
-def flat(recipe: Recipe) -> dict[str, Any]:
+def flat(recipe: NamedTuple) -> dict[str, Any]:
     """Return all values by name, without their groups: the form in files and on the command line."""
     values: dict[str, Any] = {}
     for name, value in recipe._asdict().items():
@@ -89,7 +91,7 @@ def flat(recipe: Recipe) -> dict[str, Any]:
     return values
 
 
-def replace(recipe: Recipe, **values: Any) -> Recipe:
+def replace(recipe: Values, **values: Any) -> Values:
     """Replace values, each by its name in `flat`, whatever its group. Raises ValueError for another name."""
     unknown = values.keys() - flat(recipe).keys()
     if unknown:
