@@ -4,7 +4,7 @@ positive(batch_size=0)         # batch_size is 0: give a number above 0
 named("norm", "l3", NORMS)     # no norm named 'l3': give one of l2, linf
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -103,3 +103,10 @@ def _demand(fits: Callable[[float], bool], wanted: str, numbers: dict[str, float
         if not (fits(number) and number <= LARGEST):
             most = f", at most {LARGEST:g}" if number > LARGEST else ""
             raise ValueError(f"{name} is {str(number)[:20]}: give {wanted}{most}")
+
+
+def same_classes(found: Sequence[str], needed: Sequence[str]) -> None:
+    """A data set has the classes of a classifier, in their order."""
+    if tuple(found) != tuple(needed):
+        has, needs = (", ".join(names) for names in (found, needed))
+        raise ValueError(f"the data set's classes ({has}) are not the classifier's ({needs})")

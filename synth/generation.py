@@ -98,7 +98,7 @@ def generate(flags: Options) -> int:
         dict(zip(map("{class}-{index:04d}".format_map, numbers["images"]), samples.images, strict=True)),
         [page(step, images) for step, images in monitor.frames.items()],
     )
-    return report(flags.output.out, result, each=flags.output.each, **flags.output.paths)
+    return report(flags.output.out, result, **flags.output.paths)
 
 
 main = functools.partial(run, Options, generate)

@@ -5,7 +5,6 @@ rsynth-detect --in tfds:cifar10 --against noise constant photos/ --data-dir DIR 
 
 import dataclasses
 import functools
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,16 +12,14 @@ import numpy as np
 from tyro.conf import arg
 
 from rsynth_jax import checks
-from rsynth_jax.cli import options, plots
+from rsynth_jax.cli import options, plots, results
 from rsynth_jax.cli.report import print_lines
-from rsynth_jax.cli.run import progress_bar, run
+from rsynth_jax.cli.run import Clock, run, tracks
 from rsynth_jax.data import noise, sources
 from rsynth_jax.metrics import estimates
 
 if TYPE_CHECKING:
     from rsynth_jax.storage.releases import Release
-
-FEWEST = 2  # images of a set: fewer have no interval
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,7 +51,7 @@ class Options:
 
     def __post_init__(self) -> None:
         checks.positive(batch_size=self.batch_size)
-        checks.enough("an interval (num)", FEWEST, self.num)
+        checks.enough("an interval (num)", estimates.FEWEST, self.num)
         checks.seed(seed=self.seed)
         if not self.against:
             raise ValueError(f"no sets to compare with: give --against {', '.join(noise.DRAWS)}, or images")
@@ -64,33 +61,21 @@ class Options:
 
 def detect(flags: Options) -> int:
     """Measure the energies of every set, compare and report."""
-    from rsynth_jax.metrics import ranking
     from rsynth_jax.storage import releases
 
     options.check_outputs(image=flags.plot, json=flags.json)
     release = releases.load(flags.classifier)
-    began = time.perf_counter()
+    clock = Clock()
     energies, skipped = _energies(flags, release)
-    seconds = time.perf_counter() - began
+    seconds = clock.lap()
     if flags.plot:
         title = f"energy of {flags.classifier}: the log-sum-exp of its logits (orange: {flags.inside})"
         plots.write_histograms(flags.plot, energies, title)
-    means = {spec: estimates.mean(values) for spec, values in energies.items()}
-    areas = {spec: ranking.auroc(energies[flags.inside], energies[spec]) for spec in flags.against}
-    inside = means.pop(flags.inside)
+    inside = estimates.mean(energies[flags.inside])
     num = len(energies[flags.inside])
     numbers = {"classifier": flags.classifier, "in": flags.inside, "num": num, "seed": flags.seed}
-    numbers |= {"mean_energy": inside._asdict(), "seconds": seconds}
-    numbers["against"] = {
-        spec: {"auroc": areas[spec]._asdict(), "mean_energy": mean._asdict(), "num": len(energies[spec])}
-        for spec, mean in means.items()
-    }
-    width = max(map(len, areas))
-    lines = [
-        f"{spec:<{width}}   AUROC {area.value:.4f} [{area.low:.4f}, {area.high:.4f}]   "
-        f"mean energy {means[spec].value:7.2f}"
-        for spec, area in areas.items()
-    ]
+    lines, against = results.detected(energies, flags.inside)
+    numbers |= {"mean_energy": inside._asdict(), "seconds": seconds, "against": against}
     about = f"{flags.classifier} on {num} images of {flags.inside}"
     closing = f"{about}: mean energy {inside.value:.2f}, in {seconds:.1f} s"
     return print_lines([*lines, closing], numbers, flags.json, skipped, flags.plot)
@@ -101,20 +86,14 @@ def _energies(flags: Options, release: "Release") -> tuple[dict[str, np.ndarray]
     from rsynth_jax.sampling import measures
 
     network = (release.model, release.variables)
-    names = dict.fromkeys((flags.inside, *flags.against))
-    sets = {spec: _open(flags, spec, release.image_shape) for spec in names}
-    energies, skipped = {}, ()
-    with progress_bar() as bar:
-        for spec in names:
-            track = functools.partial(bar.track, description=f"reading {spec}")
-            sets[spec], unread = sources.readable(sets[spec], track)
-            skipped += unread
-            checks.enough(f"an interval for {spec}", FEWEST, len(sets[spec]))
-        for spec in names:
-            track = functools.partial(bar.track, description=spec)
-            settings = {"batch_size": flags.batch_size, "track": track}
-            energies[spec] = measures.energies(*network, sets[spec].images, **settings)
-    return energies, skipped
+    sets = {spec: _open(flags, spec, release.image_shape) for spec in (flags.inside, *flags.against)}
+    with tracks() as track:
+        read = {spec: sources.readable(each, track(f"reading {spec}")) for spec, each in sets.items()}
+        for spec, found in read.items():
+            checks.enough(f"an interval for {spec}", estimates.FEWEST, len(found.dataset))
+        measure = functools.partial(measures.energies, *network, batch_size=flags.batch_size)
+        energies = {spec: measure(found.dataset.images, track=track(spec)) for spec, found in read.items()}
+    return energies, tuple(line for found in read.values() for line in found.skipped)
 
 
 def _open(flags: Options, spec: str, shape: tuple[int, int, int]) -> sources.Dataset:
@@ -122,8 +101,7 @@ def _open(flags: Options, spec: str, shape: tuple[int, int, int]) -> sources.Dat
     side = flags.reading.image_size or shape[0]
     if spec in noise.DRAWS:
         return noise.drawn(noise.DRAWS[spec], flags.num, (side, side, shape[-1]), seed=flags.seed)
-    split = flags.split if spec == flags.inside else None
-    return flags.reading.load(spec, split, side).first(flags.num)
+    return flags.reading.load(spec, flags.split if spec == flags.inside else None, side).first(flags.num)
 
 
 main = functools.partial(run, Options, detect)

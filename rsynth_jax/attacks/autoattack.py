@@ -109,6 +109,8 @@ def auto_pgd_targeted(threat: Threat, num_steps: int = STEPS, num_targets: int =
 def fab_targeted(threat: Threat, num_steps: int = STEPS, num_targets: int = TARGETS) -> Attack:
     """Run FAB towards each of the likeliest wrong classes in turn, until it is within the threat."""
 
+    check(threat)
+
     def attempt(key: Key, classifier: Classifier, example: Example, index: Label) -> Attempt:
         towards = objectives.difference(classifier, _wrong_class(example, index), example.label)
         margin = objectives.margin(classifier, example.label)
@@ -141,6 +143,31 @@ def standard(threat: Threat, num_classes: int) -> tuple[Attack, ...]:
         fab_targeted(threat, STEPS, num_targets),
         square_attack(threat, QUERIES),
     )
+
+
+class Kind(NamedTuple):
+    """The attacks of a name: make(threat, steps, loss=, restarts=, num_classes=); their default of steps."""
+
+    make: Callable[..., tuple[Attack, ...]]
+    num_steps: int = STEPS
+
+
+ATTACKS = {  # for programs
+    "pgd": Kind(lambda threat, steps, loss, restarts, **_: (pgd(threat, steps, loss, restarts),), 20),
+    "apgd": Kind(
+        lambda threat, steps, loss, restarts, **_: (auto_pgd(threat, steps.num_steps, loss, restarts),)
+    ),
+    "apgd-t": Kind(
+        lambda threat, steps, num_classes, **_: (auto_pgd_targeted(threat, steps.num_steps, num_classes - 1),)
+    ),
+    "fab-t": Kind(
+        lambda threat, steps, num_classes, **_: (fab_targeted(threat, steps.num_steps, num_classes - 1),)
+    ),
+    "square": Kind(
+        lambda threat, steps, restarts, **_: (square_attack(threat, steps.num_steps, restarts),), QUERIES
+    ),
+    "autoattack": Kind(lambda threat, _, num_classes, **__: standard(threat, num_classes)),
+}
 
 
 def _auto_pgd(

@@ -73,7 +73,7 @@ def edit(flags: EditFlags, sampler: EditSampler, *, factor: int = 1, rounds: int
         samples, extra = sampler(release, given, objective=objective, **settings)
     title = Title(flags.objective, steps, flags.ascent.step_size * scale_of(release))
     result = _result(release, given, samples, extra, title, monitor)
-    return report(flags.output.out, result, each=flags.output.each, **flags.output.paths)
+    return report(flags.output.out, result, **flags.output.paths)
 
 
 def _result(

@@ -11,6 +11,7 @@ A group checks its own values. This module imports nothing heavy.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -76,9 +77,12 @@ class LabelledDataFlags(DataFlags):
     classes: Annotated[tuple[str, ...], arg(metavar="NAME ...")] = ()
     """Names of the classes, in the order of the data set, in place of its own."""
 
-    def load_labelled(self, place: str, split: str | None) -> sources.Dataset:
-        """Open a data set with labels. Raises ValueError if it has none, or other classes than named."""
-        return sources.labelled(self.load(place, split), self.classes)
+    def load_labelled(self, place: str, *splits: str) -> list[sources.Dataset]:
+        """Open splits of a data set with labels. Raises ValueError unless all have the classes named."""
+        datasets = [sources.labelled(self.load(place, split), self.classes) for split in splits]
+        if any(dataset.class_names != datasets[0].class_names for dataset in datasets):
+            raise ValueError("the training and the test split do not have the same classes")
+        return datasets
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -170,11 +174,9 @@ class OutputFlags(SheetFlags):
     @property
     def paths(self) -> dict[str, Any]:
         """The files that `report` writes."""
-        return super().paths | {"npz": self.npz, "gif": self.gif}
-
-    def check(self) -> None:
-        """Raise ValueError if an output cannot be written."""
-        check_outputs(**self.paths, each=each_file(self.out, "image") if self.each else None)
+        suffix = ".png" if is_animation(self.out) else self.out.suffix
+        each = self.out.with_suffix("") / f"image{suffix}" if self.each else None
+        return super().paths | {"npz": self.npz, "gif": self.gif, "each": each}
 
 
 class Inputs(NamedTuple):
@@ -218,6 +220,22 @@ def unit_number(text: str, num_units: int) -> int:
     return int(text)
 
 
+def units_of(asked: Sequence[str], weights: np.ndarray, deviations: np.ndarray | float = 1.0) -> list[int]:
+    """Parse numbers of units, and top:K. Raises ValueError for a unit that does not exist."""
+    from rsynth_jax.sampling import measures
+
+    found = []
+    for word in asked:
+        kind, _, most = word.partition(":")
+        if kind != "top":
+            found.append(unit_number(word, len(weights)))
+        elif not (most.isascii() and most.isdigit() and 0 < int(most) <= len(weights)):
+            raise ValueError(f"cannot read {word!r}: write top:K, with K from 1 to {len(weights)}")
+        else:
+            found += measures.units_by_effect(weights, deviations)[: int(most)].tolist()
+    return found
+
+
 def check_outputs(**outputs: Path | None) -> None:
     """Raise ValueError for an output that cannot be written, that meets another, or of another suffix.
 
@@ -228,11 +246,6 @@ def check_outputs(**outputs: Path | None) -> None:
         known = _SUFFIXES.get(kind, image_files.SUFFIXES)
         if path is not None and path.suffix.lower() not in known and not files.is_stream(path):
             raise ValueError(f"cannot write {path}: end its name in {' or '.join(sorted(known))}")
-
-
-def each_file(out: Path, name: str) -> Path:
-    """Name the file of one result, in a folder beside the sheet `out`."""
-    return out.with_suffix("") / f"{name}{'.png' if is_animation(out) else out.suffix}"
 
 
 def is_animation(path: Path) -> bool:

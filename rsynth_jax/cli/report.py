@@ -1,7 +1,7 @@
 """Report what a program made: files, numbers, a closing line.
 
 result = Result(Page(cells, names, "logit, 40 steps of 0.1"), {"share": 0.9}, "8 images in 2.1 s")
-return report(flags.output.out, result, each=flags.output.each, **flags.output.paths)
+return report(flags.output.out, result, **flags.output.paths)
 """
 
 import sys
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from rsynth_jax.cli import sheets
-from rsynth_jax.cli.options import each_file, is_animation
+from rsynth_jax.cli.options import is_animation
 from rsynth_jax.cli.sheets import Page
 from rsynth_jax.storage import files
 
@@ -57,19 +57,20 @@ def report(
     gif: Path | None = None,
     npz: Path | None = None,
     json: Path | None = None,
-    each: bool = False,
+    each: Path | None = None,
 ) -> int:
     """Write each file that has a path, and print a closing line about `out`, then the skipped files.
 
-    A sheet whose name ends in .gif is an animation; `each` writes every image beside `out`. Returns the exit
-    status: 1 if a file was skipped.
+    A sheet whose name ends in .gif is an animation. `each` has the folder and the suffix of each image.
+    Returns the exit status: 1 if a file was skipped.
     """
     if sheet is not None and not is_animation(sheet):
         sheets.write_sheet(sheet, result.sheet)
     for path in filter(None, (sheet if sheet and is_animation(sheet) else None, gif)):
         sheets.write_animation(path, result.frames)
-    for name, image in result.each.items() if each else ():
-        sheets.write_image(each_file(out, name), image)
+    if each is not None:
+        for name, image in result.each.items():
+            sheets.write_image(each.parent / f"{name}{each.suffix}", image)
     if npz is not None:
         files.write_arrays(npz, result.arrays)
     return print_lines([f"{out}: {result.closing}"], result.numbers, json, result.skipped, sheet, gif, npz)

@@ -6,11 +6,14 @@ A ValueError ends a program with one line on standard error and exit status 2; a
 and keeps its traceback. This module imports nothing heavy.
 """
 
+import contextlib
+import functools
+import itertools
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,10 +25,14 @@ from rsynth_jax.storage import files
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from rsynth_jax.attacks import evaluation
+    from rsynth_jax.attacks.autoattack import Attack
+    from rsynth_jax.sampling.embedding import Track
     from rsynth_jax.types import Bytes
 
 FRAME_STEPS = 2  # steps between two frames of an animation, at most
 Options = TypeVar("Options")
+Item = TypeVar("Item")
 
 
 def run(
@@ -137,6 +144,26 @@ def progress_bar(*columns: str) -> "Progress":
     )
 
 
+@contextlib.contextmanager
+def tracks() -> "Iterator[Callable[[str], Track]]":
+    """Show a progress bar for every loop `for item in track("reading A")(items)`."""
+    with progress_bar() as bar:
+        yield lambda name: functools.partial(bar.track, description=name)
+
+
+@contextlib.contextmanager
+def attack_progress() -> "Iterator[evaluation.Callback]":
+    """Show a progress bar for each attack: the callback of `evaluate`."""
+    with progress_bar("{task.fields[remaining]}") as bar:
+        task = functools.cache(functools.partial(bar.add_task, remaining=""))
+
+        def show(attack: "Attack", ended: int, total: int, remaining: int) -> None:
+            more = f"{remaining} remaining"
+            bar.update(task(attack.name), completed=ended, total=total, remaining=more)
+
+        yield show
+
+
 class Interrupted:
     """Catch SIGINT and SIGTERM, so that a loop can end between two steps."""
 
@@ -145,6 +172,10 @@ class Interrupted:
     def __init__(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._catch)
+
+    def until(self, items: Iterable[Item]) -> Iterator[Item]:
+        """Iterate over the items until a signal arrives."""
+        return itertools.takewhile(lambda _: self.signal is None, items)
 
     def _catch(self, number: int, frame: object) -> None:
         self.signal = number

@@ -39,10 +39,6 @@ class Page(NamedTuple):
     names: Sequence[str]  # of the rows
     title: str
 
-    def first(self, rows: int) -> "Page":
-        """Keep only the first rows."""
-        return Page(self.cells[:rows], self.names[:rows], self.title)
-
 
 def draw(page: Page) -> Image.Image:
     """Draw a page."""

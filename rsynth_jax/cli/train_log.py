@@ -1,8 +1,7 @@
 """The log of a training run: JSON lines, a progress bar, and a stop before weights diverge.
 
-with train_log(path, run, test, step=0) as log:
-    log.step(state, step, metrics, batch)      # after every step; logs some
-    log.epoch(state, step, metrics)            # at an epoch's end: evaluates the averaged weights
+with train_log(path, run, test, step=0, save=save) as log:
+    state = fit(run.trainer, state, batches, key=key, devices=run.devices, callback=log)
 """
 
 import contextlib
@@ -29,6 +28,7 @@ from rsynth_jax.training.classifier import accuracy
 from rsynth_jax.training.run import Run
 from rsynth_jax.training.state import State
 
+Save = Callable[[Any], None]  # called with the state
 LOG_EVERY = 20  # steps
 PGD_STEPS = 10  # of the attack on the test images
 _NOW = (
@@ -42,16 +42,24 @@ _EPOCH = "epoch {epoch}/{epochs}: clean {test_clean:.1%}, PGD {test_adversarial:
 class TrainLog:
     """The JSON lines and the progress bar of a training run."""
 
-    def __init__(self, file: TextIO, bar: Progress, run: Run, test: Arrays, step: int):
+    def __init__(self, file: TextIO, bar: Progress, run: Run, test: Arrays, step: int, save: Save):
         self._file = file
         self._bar = bar
         self._run = run
         self._model = models.create(run.config)
         self._test = test
+        self._save = save
         self._rate: Callable[[int], Any] = build.schedule(run.recipe, run.steps_per_epoch)
         self._clock = Clock()
         total = run.num_epochs * run.steps_per_epoch
         self._task = bar.add_task("training", total=total, completed=step, now="")
+
+    def __call__(self, state: State, step: int, metrics: Any, batch: tuple[Any, Any]) -> None:
+        """Log a step, and at the end of an epoch evaluate and save: the callback of `fit`."""
+        self.step(state, step, metrics, batch)
+        if step % self._run.steps_per_epoch == 0:
+            self.epoch(state, step, metrics)
+            self._save(state)
 
     def step(self, state: State, step: int, metrics: Any, batch: tuple[Any, Any]) -> None:
         """Log every `LOG_EVERY`-th step. Raises ValueError for a loss that is not finite."""
@@ -97,14 +105,18 @@ class TrainLog:
 
 
 @contextlib.contextmanager
-def train_log(path: Path, run: Run, test: Arrays, step: int) -> Iterator[TrainLog]:
-    """Append to the log of a run that has done `step` steps, without what it has past them; show progress."""
+def train_log(path: Path, run: Run, test: Arrays, step: int, save: Save) -> Iterator[TrainLog]:
+    """Append to the log of a run that has done `step` steps, without what it has past them; show progress.
+
+    Args:
+      save: called with the state at the end of each epoch.
+    """
     content = path.read_bytes() if path.exists() else b""
     kept = b"".join(line + b"\n" for line in content.splitlines() if _step_of(line) <= step)
     if kept != content:
         files.write(path, kept)
     with open(path, "a", buffering=1) as file, progress_bar("{task.fields[now]}") as bar:
-        yield TrainLog(file, bar, run, test, step)
+        yield TrainLog(file, bar, run, test, step, save)
 
 
 def _step_of(line: bytes) -> float:

@@ -1,8 +1,8 @@
 """The folder of a training run: the record of everything that made it, and the flags that resume it.
 
     flags = parse_flags(Options, ["--resume", "--out", "RUN", "--epochs", "40"], RECIPES)
-    check_resumed(flags.out, made_of(flags))
-    write_record(flags.out, made_of(flags) | {"num_images": 50_000})
+    check(flags, "classifier.safetensors")
+    write_record(flags, **facts_of(flags, dataset))
 
 The options of a training program are a dataclass with a default for every flag. Among its fields are
 `recipe`, `data`, `out`, `resume`, `settings` (the recipe: a NamedTuple of values and groups of values) and
@@ -11,8 +11,10 @@ nothing heavy.
 """
 
 import dataclasses
+import functools
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -20,21 +22,33 @@ from typing import Annotated, Any, TypeVar
 from tyro.conf import arg
 
 from rsynth_jax import checks
+from rsynth_jax.cli import plots
 from rsynth_jax.cli.parse import parse, value_of
+from rsynth_jax.cli.run import Interrupted
+from rsynth_jax.data.sources import Dataset
 from rsynth_jax.storage import files
 from rsynth_jax.training.recipes import flat, replace
 
 RECORD = "run.json"  # its name inside a run
+LOG = "log.jsonl"  # its name inside a run
 CHANGEABLE = {"epochs", "judge", "test_split", "data_dir"}  # by --resume; epochs upwards
 _GROUPS = {"settings", "reading"}  # recorded value by value
 _UNRECORDED = {"out", "resume", "system"}
 
+_PLACES = (
+    "tfds:NAME, folder:PATH (one folder a class, in train/ and test/, or trainA, trainB, testA, testB) or "
+    "npz:FILE (train_images, ...)."
+)
+_TRAIN_SPLIT = "Split to train on; train[:90%] is a part, all is a folder or file without splits."
 _RESUME = (
     "Continue the run in --out from its newest whole checkpoint, with the values of its run.json. Only "
     "--epochs (upwards), --judge, --test-split, --data-dir and the number of devices may be others; where "
     "the data moved, write their new place into run.json."
 )
 RecipeName = Annotated[str, arg(metavar="NAME", help="Name of the recipe.")]
+Place = Annotated[str, arg(metavar="KIND:PLACE", help=_PLACES)]
+TrainSplit = Annotated[str, arg(help=_TRAIN_SPLIT)]
+TestSplit = Annotated[str, arg(help="Split to evaluate on after each epoch.")]
 RunFolder = Annotated[Path, arg(help="The run's folder.")]
 Resume = Annotated[bool, arg(help=_RESUME)]
 Options = TypeVar("Options")
@@ -44,7 +58,7 @@ def parse_flags(
     options: type[Options],
     arguments: Sequence[str],
     recipes: dict[str, Any],
-    adapt: Callable[[Any, Sequence[str]], Any] = lambda recipe, _: recipe,
+    adapt: Callable[[Any, str], Any] | None = None,
 ) -> Options:
     """Parse the flags, over the values of the run that they resume, or of the recipe that they name.
 
@@ -52,7 +66,7 @@ def parse_flags(
       options: see the head of this module.
       arguments: the words after the command's name.
       recipes: the values of `settings`, by the name that --recipe gives.
-      adapt: changes a named recipe by the arguments, before its values become defaults.
+      adapt: makes a recipe go on from what --start names, before its values become defaults.
 
     Raises:
       ValueError: no recipe has that name, or the record is damaged.
@@ -62,10 +76,12 @@ def parse_flags(
     out = Path(value_of("out", arguments, str(default.out))).expanduser()
     if "--resume" in arguments and (own := read_record(out)):
         with files.errors_as(f"cannot use {out / RECORD}"):
-            default = _resumed(default, own)
+            default = _with_record(default, own)
     else:
         name = value_of("recipe", arguments, default.recipe)
-        recipe = adapt(checks.named("recipe", name, recipes), arguments)
+        recipe = checks.named("recipe", name, recipes)
+        if adapt is not None and (start := value_of("start", arguments, "")):
+            recipe = adapt(recipe, start)
         default = dataclasses.replace(default, recipe=name, settings=recipe)
     return parse(options, arguments, default=default)
 
@@ -77,9 +93,9 @@ def made_of(options: Any) -> dict[str, Any]:
     return values | paths | flat(options.settings)
 
 
-def write_record(out: Path, values: Mapping[str, Any]) -> None:
-    """Write the values that make a run, by name, into its folder."""
-    files.write_json(out / RECORD, values)
+def write_record(options: Any, **facts: Any) -> None:
+    """Write everything that makes a run into its folder, with these facts about it."""
+    files.write_json(options.out / RECORD, made_of(options) | facts)
 
 
 def read_record(out: Path) -> dict[str, Any]:
@@ -92,7 +108,53 @@ def read_record(out: Path) -> dict[str, Any]:
         return {name: tuple(value) if type(value) is list else value for name, value in values.items()}
 
 
-def check_same(out: Path, values: Mapping[str, Any]) -> None:
+def check(options: Any, output: str) -> None:
+    """Raise ValueError unless the run's file `output` can be written, and a run is there only to resume."""
+    from rsynth_jax.storage import train_states
+
+    out = options.out
+    if options.resume:
+        _check_same(out, made_of(options))
+    files.check_writable(out / output)
+    held = (out / train_states.FOLDER).exists()
+    if held and not options.resume:
+        raise ValueError(f"{out} already holds a run: give --resume or another --out")
+    if options.resume and not held:
+        raise ValueError(f"nothing to resume in {out}: it has no checkpoints")
+
+
+def facts_of(options: Any, dataset: Dataset) -> dict[str, Any]:
+    """Describe the training images for the record. Raises ValueError if the run to resume had others."""
+    facts = {"num_images": len(dataset), "image_shape": dataset[0].image.shape}
+    facts["class_names"] = dataset.class_names or ()
+    if options.resume:
+        _check_same(options.out, facts)
+    return facts
+
+
+def restored(options: Any, new: Any) -> Any:
+    """Return the newest whole state of the run to resume, like the new one, else the new one itself."""
+    from rsynth_jax.storage import train_states
+
+    if not options.resume:
+        return new
+    return train_states.restore_state(options.out, new, functools.partial(print, file=sys.stderr))
+
+
+def finish(out: Path, state: Any, interrupted: Interrupted, closing: str) -> int:
+    """Save the state, draw the log, print the closing line or how to continue; return the exit status."""
+    from rsynth_jax.storage import train_states
+
+    train_states.save_state(out, state)
+    plots.write_curves(out / "curves.png", out / LOG)
+    if interrupted.signal is None:
+        print(closing)
+        return 0
+    print(f"stopped after step {int(state.step)}; continue with --resume --out {out}")
+    return 128 + interrupted.signal
+
+
+def _check_same(out: Path, values: Mapping[str, Any]) -> None:
     """Raise ValueError for the first value that is not the run's own, unless it may change."""
     own = read_record(out)
     for name in (name for name in values if name in own and name not in CHANGEABLE):
@@ -104,32 +166,13 @@ def check_same(out: Path, values: Mapping[str, Any]) -> None:
         raise ValueError(f"epochs is {values['epochs']}: the run in {out} has {least}, give as many or more")
 
 
-def check_resumed(out: Path, values: Mapping[str, Any]) -> None:
-    """Raise ValueError unless the folder holds a run of these values that has checkpoints."""
-    check_same(out, values)
-    if not _has_checkpoints(out):
-        raise ValueError(f"nothing to resume in {out}: it has no checkpoints")
-
-
-def check_new(out: Path) -> None:
-    """Raise ValueError if the folder holds a run."""
-    if _has_checkpoints(out):
-        raise ValueError(f"{out} already holds a run: give --resume or another --out")
-
-
-def _has_checkpoints(out: Path) -> bool:
-    from rsynth_jax.storage import train_states
-
-    return (out / train_states.FOLDER).exists()
-
-
 def _names(options: Any) -> list[str]:
     """The flags that are recorded, but for the groups."""
     names = (field.name for field in dataclasses.fields(options))
     return [name for name in names if name not in _GROUPS | _UNRECORDED]
 
 
-def _resumed(options: Any, own: Mapping[str, Any]) -> Any:
+def _with_record(options: Any, own: Mapping[str, Any]) -> Any:
     """The options with the recorded values in place of their own."""
 
     def pick(names: Any) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from rsynth_jax import checks
 
 Z = 1.96  # standard deviations on either side of the mean hold 95 % of a normal distribution
 
+FEWEST = 2  # samples whose mean has an interval
+
 
 class Estimate(NamedTuple):
     """A value and the ends of its 95 % interval."""
@@ -26,7 +28,7 @@ def normal(value: float, deviation: float, lowest: float = -math.inf) -> Estimat
 
 def mean(samples: np.ndarray, lowest: float = -math.inf) -> Estimate:
     """Estimate the mean of independent samples (n,), by the central limit theorem."""
-    checks.enough("an interval", 2, len(samples))
+    checks.enough("an interval", FEWEST, len(samples))
     deviation = float(np.std(samples, ddof=1)) / math.sqrt(len(samples))
     return normal(float(np.mean(samples)), deviation, lowest)
 

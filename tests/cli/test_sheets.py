@@ -81,13 +81,6 @@ def test_the_names_are_beside_their_rows_and_the_title_above():
     assert inked[:LINE].any() and inked[LINE : LINE + 80].any() and not inked[LINE + 84 :].any()
 
 
-def test_the_first_rows_of_a_page_keep_their_names():
-    cells = noise(3, 2, 8, 8, 3)
-    page = Page(cells, ["a", "b", "c"], "title").first(2)
-    assert_array_equal(page.cells, cells[:2])
-    assert page.names == ["a", "b"] and page.title == "title"
-
-
 def test_a_written_sheet_is_the_sheet_as_a_png_and_twice_the_same(tmp_path):
     page = Page(noise(2, 2, 16, 16, 3), ["cat", "dog"], "title")
     for name in ("one", "two"):

@@ -11,7 +11,7 @@ from PIL import Image as Pillow
 from tiny import NAMES, refused
 
 from rsynth_jax import models
-from rsynth_jax.cli import sheets
+from rsynth_jax.cli import options, sheets
 from rsynth_jax.storage import releases
 from rsynth_jax.synthesis import ascent, objectives, tasks
 from rsynth_jax.synthesis.norms import L2
@@ -94,8 +94,8 @@ def test_a_class_is_excited_by_its_logit_and_units_name_their_readers(folder, wh
 
 def test_the_top_units_move_the_logits_most():
     weights, deviations = np.array([[3, 4], [1, 0], [0, 2.0], [6, 8]]), np.array([1, 9, 2, 0.1])
-    assert visualisation.units_of(["top:3"], weights, deviations) == [1, 0, 2]
-    assert visualisation.units_of(["1", "top:2"], weights, 1.0) == [1, 3, 0]
+    assert options.units_of(["top:3"], weights, deviations) == [1, 0, 2]
+    assert options.units_of(["1", "top:2"], weights, 1.0) == [1, 3, 0]
 
 
 @pytest.mark.parametrize("name", ["fourier", "pyramid"])

@@ -24,6 +24,7 @@ from rsynth_jax import models
 from rsynth_jax.attacks.threats import Steps, Threat
 from rsynth_jax.cli import run as console
 from rsynth_jax.cli import train_log
+from rsynth_jax.cli.options import LabelledDataFlags
 from rsynth_jax.data import loader
 from rsynth_jax.storage import releases, train_states
 from rsynth_jax.synthesis.norms import L2
@@ -46,7 +47,7 @@ RECIPE = replace(
 STEPS = 4  # of the two epochs of 32 images
 
 
-class Interrupted:
+class Interrupted(console.Interrupted):
     """Like a signal that arrives in step `step`."""
 
     def __init__(self, step: int = sys.maxsize - 1):
@@ -92,7 +93,7 @@ def straight(tmp_path_factory, data) -> Path:
 
 def prepared(data: str, recipe: Recipe) -> runs.Run:
     """Such a run, before its first step."""
-    dataset, _ = train.read(train.Options(data=data))
+    (dataset,) = LabelledDataFlags().load_labelled(data, "train")
     images, labels = loader.in_memory(dataset)
     return runs.prepare(recipe, images, labels, dataset.class_names, len(dataset))
 
@@ -332,8 +333,10 @@ def test_cyclegan_s_layout_is_trained_on_with_names_of_its_own(tmp_path):
         (tmp_path / folder).mkdir()
         Pillow.new("RGB", (16, 16)).save(tmp_path / folder / "1.png")
     flags = ["--data", f"folder:{tmp_path}", "--classes", "pony", "okapi"]
-    dataset, test = train.read(train.parse_flags(train.Options, flags))
-    assert dataset.class_names == ("pony", "okapi") and test.labels.tolist() == [0, 1]
+    options = train.parse_flags(train.Options, flags)
+    datasets = options.reading.load_labelled(options.data, options.train_split, options.test_split)
+    assert [dataset.class_names for dataset in datasets] == [("pony", "okapi")] * 2
+    assert loader.in_memory(datasets[1]).labels.tolist() == [0, 1]
 
 
 def test_splits_of_other_classes_are_refused(tmp_path):
