@@ -17,7 +17,7 @@ from rsynth_jax.cli.run import Monitor
 from rsynth_jax.cli.sheets import Page
 from rsynth_jax.data import image_files
 from rsynth_jax.data.sources import Dataset
-from rsynth_jax.metrics import estimates, neighbors, ranking
+from rsynth_jax.metrics import estimates, neighbors
 
 if TYPE_CHECKING:
     from rsynth_jax.attacks.autoattack import Attack
@@ -206,6 +206,8 @@ def accuracies(
 
 def detected(energies: Mapping[str, np.ndarray], inside: str) -> tuple[list[str], dict[str, Any]]:
     """Describe the energies (n,) of every set beside those of the set `inside`: a line each, the numbers."""
+    from rsynth_jax.metrics import ranking
+
     others = {name: values for name, values in energies.items() if name != inside}
     width = max(map(len, others))
     lines, numbers = [], {}

@@ -1,9 +1,15 @@
 """The command rsynth: it lists the programs and runs them."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from rsynth_jax import __version__
 from rsynth_jax.cli import main
+
+ROOT = Path(__file__).parents[2]
 
 
 def call(monkeypatch, *arguments: str) -> None:
@@ -37,3 +43,10 @@ def test_an_unknown_program_is_refused_with_the_known_ones(monkeypatch, capsys):
 def test_the_version_is_the_package_s(monkeypatch, capsys):
     call(monkeypatch, "--version")
     assert capsys.readouterr().out == f"rsynth {__version__}\n"
+
+
+def test_no_program_imports_jax_before_its_flags_are_parsed():
+    files = [file for folder in ("synth", "train") for file in (ROOT / folder).glob("[!_]*.py")]
+    modules = ", ".join(f"{file.parent.name}.{file.stem}" for file in files)
+    code = f"import sys, {modules}; print({{'jax', 'flax', 'optax', 'matplotlib'}} & sys.modules.keys())"
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True) == "set()\n"
