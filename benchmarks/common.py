@@ -16,7 +16,7 @@ import jax
 import numpy as np
 import tyro
 
-from rsynth_jax.cli.sheets import Page, write_sheet
+from rsynth_jax.cli.sheets import Page, draw, write_picture
 from rsynth_jax.data import loader, sources
 from rsynth_jax.data.loader import Arrays
 from rsynth_jax.metrics import estimates
@@ -138,4 +138,4 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def sheet(path: Path, cells: np.ndarray, names: Iterable[str], title: str) -> None:
-    write_sheet(path.with_suffix(".png"), Page(cells, list(names), title))
+    write_picture(path.with_suffix(".png"), draw(Page(cells, list(names), title)))

@@ -15,13 +15,14 @@ from typing import ParamSpec, Protocol
 import numpy as np
 from jaxtyping import Int
 
-from rsynth_jax import seeds
+from rsynth_jax import checks, seeds
 from rsynth_jax.attacks import autoattack, evaluation
 from rsynth_jax.attacks.autoattack import Attack
 from rsynth_jax.attacks.evaluation import Evaluation
 from rsynth_jax.attacks.threats import Steps, Threat
+from rsynth_jax.metrics import ranking
 from rsynth_jax.metrics.estimates import Estimate
-from rsynth_jax.sampling import measures, samplers
+from rsynth_jax.sampling import embedding, measures, samplers
 from rsynth_jax.sampling.samplers import Stroke as Stroke
 from rsynth_jax.storage import extractors
 from rsynth_jax.storage.releases import Release
@@ -91,17 +92,27 @@ def evaluate(
 def score(
     generated: Bytes, real: Bytes, *, features: str = "efficientnet-lite0", seed: int = 0
 ) -> dict[str, Estimate]:
-    """Score generated images against real ones, see `rsynth_jax.sampling.measures.score`.
+    """Score generated images against real ones, see `rsynth_jax.sampling.measures.compare`.
 
     Args:
       generated: uint8 (n, h, w, c), 6 or more.
-      real: uint8 (m, h, w, c), 6 or more.
+      real: uint8 (m, h, w, c), 6 or more; they may be of another size.
       features: "efficientnet-lite0", "inception:FILE", or a classifier by name, file or training run.
       seed: of the resamples.
     """
-    return measures.score(extractors.load(features), generated, real, seed=seed)
+    network = extractors.load(features)
+    for images in (generated, real):
+        checks.enough("a comparison", measures.FEWEST, len(images))
+    embed = functools.partial(embedding.embed_images, network.model, network.variables, batch_size=50)
+    return measures.compare(embed(generated), embed(real).features, seed=seed)
 
 
 def detect(release: Release, inside: Bytes, outside: Bytes) -> Estimate:
-    """Measure how well the energy tells images of the training distribution from others: the AUROC."""
-    return measures.detect(release.model, release.variables, inside, outside)
+    """Measure how well the energy tells images of the training distribution from others, two or more of each.
+
+    Returns:
+      The chance that an image of `inside` has more energy than one of `outside`, the AUROC (1: always, 0.5:
+      no difference), with its 95 % interval by DeLong's variance.
+    """
+    energies = functools.partial(measures.energies, release.model, release.variables)
+    return ranking.auroc(energies(inside), energies(outside))

@@ -94,7 +94,7 @@ def generate(flags: Options) -> int:
         numbers,
         f"{len(samples.images)} images of {', '.join(names)} in {monitor.seconds:.1f} s; "
         + CHANGE.format_map(numbers),
-        image_arrays(release, samples),
+        image_arrays(release, samples.images, samples.labels),
         dict(zip(map("{class}-{index:04d}".format_map, numbers["images"]), samples.images, strict=True)),
         [page(step, images) for step, images in monitor.frames.items()],
     )

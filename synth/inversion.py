@@ -70,7 +70,7 @@ def invert(flags: Options) -> int:
     return report(flags.output.out, make(flags, release, given), **flags.output.paths)
 
 
-def _invert(flags: Options, release: "Release", given: options.Inputs) -> Result:
+def _invert(flags: Options, release: "Release", given: sources.Pictures) -> Result:
     from rsynth_jax.sampling import samplers
 
     ascent = flags.ascent
@@ -82,7 +82,7 @@ def _invert(flags: Options, release: "Release", given: options.Inputs) -> Result
     return inverted(release, given, found, title, monitor)
 
 
-def _interpolate(flags: Options, release: "Release", given: options.Inputs) -> Result:
+def _interpolate(flags: Options, release: "Release", given: sources.Pictures) -> Result:
     from rsynth_jax.sampling import samplers
 
     steps = flags.ascent.steps

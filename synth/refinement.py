@@ -55,7 +55,7 @@ def refine(flags: Options) -> int:
     lengths = f"{ascent.step_size * scale:g}, l2 radius {ascent.radius * scale:g}"
     cells = np.stack([given.images[:COLUMNS], samples.images[:COLUMNS]])
     sheet = Page(cells, ["given", "refined"], f"logit, {ascent.steps} steps of {lengths}")
-    arrays = image_arrays(release, samples)
+    arrays = image_arrays(release, samples.images, samples.labels)
     about = {"class": arrays["class_names"][arrays["labels"]]}
     numbers = climb_numbers(samples, about, monitor.seconds)
     change = CHANGE.format_map(numbers)

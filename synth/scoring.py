@@ -89,7 +89,7 @@ def score(flags: Options) -> int:
     if flags.neighbors:
         first = generated.features[: flags.num_neighbors]
         page, numbers["neighbors"] = results.nearest(given.images, others.images, first, real)
-        sheets.write_sheet(flags.neighbors, page)
+        sheets.write_picture(flags.neighbors, sheets.draw(page))
     numbers["seconds"] = clock.lap()
     lines = [
         f"{LABELS[name]:<16} {e.value:>9.4g}   [{e.low:.4g}, {e.high:.4g}]" for name, e in scores.items()

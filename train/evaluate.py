@@ -73,11 +73,10 @@ def evaluate(flags: Options) -> int:
     options.check_outputs(json=flags.json)
     release = releases.load(flags.classifier)
     threat, steps = threat_of(flags, release.threat)
-    names = release.class_names
-    how = {"loss": checks.named("loss", flags.loss, autoattack.LOSSES), "restarts": flags.restarts}
-    attacks = autoattack.ATTACKS[flags.attack].make(threat, steps, num_classes=len(names), **how)
+    loss = checks.named("loss", flags.loss, autoattack.LOSSES)
+    attacks = autoattack.named(flags.attack, threat, steps, loss, flags.restarts, len(release.class_names))
     (dataset,) = flags.reading.load_labelled(flags.data, flags.split)
-    checks.same_classes(dataset.class_names or (), names)
+    checks.same_classes(dataset.class_names or (), release.class_names)
     data = loader.in_memory(dataset.first(flags.num))
     with attack_progress() as callback:
         where = (release.model, release.variables, data.images, data.labels, threat, attacks)
@@ -99,7 +98,8 @@ def threat_of(flags: Options, own: "Threat") -> "tuple[Threat, Steps]":
 
     norm = own.norm if flags.norm is None else checks.named("norm", flags.norm, NORMS)
     epsilon = own.epsilon if flags.epsilon is None else flags.epsilon
-    num_steps = flags.steps or checks.named("attack", flags.attack, autoattack.ATTACKS).num_steps
+    default = {"pgd": 20, "square": autoattack.QUERIES}.get(flags.attack, autoattack.STEPS)
+    num_steps = flags.steps or default
     step_size = 4 * epsilon / num_steps if flags.step_size is None else flags.step_size
     return Threat(norm, epsilon), Steps(step_size, num_steps)
 

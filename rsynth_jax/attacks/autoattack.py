@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from rsynth_jax import checks
 from rsynth_jax.attacks import apgd, fab, square
 from rsynth_jax.attacks.threats import Steps, Threat, allowed, check, random_start, usable
 from rsynth_jax.synthesis import ascent, objectives
@@ -145,29 +146,20 @@ def standard(threat: Threat, num_classes: int) -> tuple[Attack, ...]:
     )
 
 
-class Kind(NamedTuple):
-    """The attacks of a name: make(threat, steps, loss=, restarts=, num_classes=); their default of steps."""
-
-    make: Callable[..., tuple[Attack, ...]]
-    num_steps: int = STEPS
-
-
-ATTACKS = {  # for programs
-    "pgd": Kind(lambda threat, steps, loss, restarts, **_: (pgd(threat, steps, loss, restarts),), 20),
-    "apgd": Kind(
-        lambda threat, steps, loss, restarts, **_: (auto_pgd(threat, steps.num_steps, loss, restarts),)
-    ),
-    "apgd-t": Kind(
-        lambda threat, steps, num_classes, **_: (auto_pgd_targeted(threat, steps.num_steps, num_classes - 1),)
-    ),
-    "fab-t": Kind(
-        lambda threat, steps, num_classes, **_: (fab_targeted(threat, steps.num_steps, num_classes - 1),)
-    ),
-    "square": Kind(
-        lambda threat, steps, restarts, **_: (square_attack(threat, steps.num_steps, restarts),), QUERIES
-    ),
-    "autoattack": Kind(lambda threat, _, num_classes, **__: standard(threat, num_classes)),
-}
+def named(
+    name: str, threat: Threat, steps: Steps, loss: Loss, restarts: int, num_classes: int
+) -> tuple[Attack, ...]:
+    """Return the attacks of a name, such as pgd or autoattack. Raises ValueError for an unknown one."""
+    num = num_classes - 1
+    attacks = {
+        "pgd": lambda: (pgd(threat, steps, loss, restarts),),
+        "apgd": lambda: (auto_pgd(threat, steps.num_steps, loss, restarts),),
+        "apgd-t": lambda: (auto_pgd_targeted(threat, steps.num_steps, num),),
+        "fab-t": lambda: (fab_targeted(threat, steps.num_steps, num),),
+        "square": lambda: (square_attack(threat, steps.num_steps, restarts),),
+        "autoattack": lambda: standard(threat, num_classes),
+    }
+    return checks.named("attack", name, attacks)()
 
 
 def _auto_pgd(

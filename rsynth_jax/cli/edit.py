@@ -19,11 +19,11 @@ import numpy as np
 
 from rsynth_jax import checks
 from rsynth_jax.cli import options
-from rsynth_jax.cli.options import Inputs
-from rsynth_jax.cli.report import ROWS, Result, Title, climb_numbers, image_arrays, labels_of, report
+from rsynth_jax.cli.report import ROWS, Result, Title, climb_numbers, image_arrays, report
 from rsynth_jax.cli.run import Monitor
 from rsynth_jax.cli.sheets import Page
 from rsynth_jax.data import image_files
+from rsynth_jax.data.sources import Pictures
 from rsynth_jax.metrics import estimates
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def edit(flags: EditFlags, sampler: EditSampler, *, factor: int = 1, rounds: int
 
     Args:
       flags: the program's flags.
-      sampler: given the release, the `Inputs`, and objective, radius, num_steps ... by keyword.
+      sampler: given the release, the `Pictures`, and objective, radius, num_steps ... by keyword.
       factor: see `options.read`.
       rounds: how often the sampler climbs the number of steps that the flags give.
     """
@@ -77,7 +77,7 @@ def edit(flags: EditFlags, sampler: EditSampler, *, factor: int = 1, rounds: int
 
 
 def _result(
-    release: "Release", given: Inputs, samples: "Samples", extra: Extra, title: Title, monitor: Monitor
+    release: "Release", given: Pictures, samples: "Samples", extra: Extra, title: Title, monitor: Monitor
 ) -> Result:
     numbers = _numbers(release, given, samples, extra, monitor.seconds)
     captions = [_CAPTION.format(p=np.exp(row["log_prob"]), **row) for row in numbers["images"][:ROWS]]
@@ -95,7 +95,7 @@ def _result(
         page(title.steps, samples.images, captions),
         numbers,
         f"{len(samples.images)} images in {monitor.seconds:.1f} s; " + _CLOSING.format_map(numbers) + more,
-        image_arrays(release, samples) | {"given": given.images},
+        image_arrays(release, samples.images, samples.labels) | {"given": given.images},
         dict(zip(given.names, samples.images, strict=True)),
         [page(step, images, short) for step, images in monitor.frames.items()],
         given.skipped,
@@ -103,22 +103,20 @@ def _result(
 
 
 def _numbers(
-    release: "Release", given: Inputs, samples: "Samples", extra: Extra, seconds: float
+    release: "Release", given: Pictures, samples: "Samples", extra: Extra, seconds: float
 ) -> dict[str, Any]:
     """The share that ends in its class, means over all images, and the numbers of each."""
-    from rsynth_jax.sampling.runner import predicted
-
     classes = np.array(release.class_names)
-    labels = labels_of(samples)
-    start, end = (predicted(outputs) for outputs in (samples.summary.start, samples.summary.end))
-    about = {"name": given.names, "from": classes[start], "to": classes[labels], "ends": classes[end]}
+    start, end = (classes[outputs.predicted] for outputs in (samples.summary.start, samples.summary.end))
+    about = {"name": given.names, "from": start, "to": classes[samples.labels], "ends": end}
     measured = {name: np.asarray(column, np.float64) for name, column in extra.items()}
     climb = climb_numbers(samples, about | measured, seconds)
-    share, *interval = estimates.share(end == labels)
-    p_start = float(np.mean([np.exp(row["log_prob_start"]) for row in climb["images"]]))
-    p = float(np.mean([np.exp(row["log_prob"]) for row in climb["images"]]))
+    share, *interval = estimates.share(end == about["to"])
     means = {name: float(column.mean()) for name, column in extra.items()}
-    return {"share": share, "interval": interval, "p_start": p_start, "p": p} | means | climb
+    numbers = {"share": share, "interval": interval}
+    for name, column in (("p_start", "log_prob_start"), ("p", "log_prob")):
+        numbers[name] = float(np.mean([np.exp(row[column]) for row in climb["images"]]))
+    return numbers | means | climb
 
 
 def largest_change(given: "Bytes", result: "Bytes", where: np.ndarray) -> np.ndarray:

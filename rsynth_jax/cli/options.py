@@ -13,7 +13,7 @@ A group checks its own values. This module imports nothing heavy.
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from tyro.conf import Positional, arg
@@ -24,7 +24,6 @@ from rsynth_jax.storage import files
 
 if TYPE_CHECKING:
     from rsynth_jax.storage.releases import Release
-    from rsynth_jax.types import Bytes
 
 _CLASSIFIER = "A bundled classifier's name, a .safetensors file, or a training run."
 _SPLIT = "Part of A: train, test, train[:50%] ...; by default test of TFDS, all of anything else."
@@ -120,7 +119,7 @@ class LengthFlags:
     @property
     def settings(self) -> dict[str, Any]:
         """The arguments of a sampler."""
-        return {"radius": self.radius, "step_size": self.step_size, "batch_size": self.batch_size}
+        return {"num_steps" if name == "steps" else name: value for name, value in vars(self).items()}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -129,11 +128,6 @@ class AscentFlags(LengthFlags):
 
     steps: int
     """Number of steps of the ascent."""
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The arguments of a sampler."""
-        return super().settings | {"num_steps": self.steps}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -179,16 +173,9 @@ class OutputFlags(SheetFlags):
         return super().paths | {"npz": self.npz, "gif": self.gif, "each": each}
 
 
-class Inputs(NamedTuple):
-    """The images that a program edits."""
-
-    images: "Bytes"
-    names: tuple[str, ...]  # all different
-    labels: str | np.ndarray | None  # of all, by name or number, or (n,); None: the predicted ones
-    skipped: tuple[str, ...]  # a line for each file that could not be read
-
-
-def read(flags: InputFlags, release: "Release", label: str | None = None, factor: int = 1) -> Inputs:
+def read(
+    flags: InputFlags, release: "Release", label: str | None = None, factor: int = 1
+) -> sources.Pictures:
     """Read the images that a classifier is to edit, at the classifier's side unless the flags give another.
 
     Args:
@@ -210,7 +197,7 @@ def read(flags: InputFlags, release: "Release", label: str | None = None, factor
     images = enlarged(pictures.images, factor)
     channel_repeats(release.model, release.variables, images.shape[1:])
     labels = sources.labels_for(dataset, release.class_names) if label is None else label
-    return Inputs(images, pictures.names, labels, pictures.skipped)
+    return pictures._replace(images=images, labels=labels)
 
 
 def unit_number(text: str, num_units: int) -> int:

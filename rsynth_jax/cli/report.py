@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from rsynth_jax.cli import sheets
 from rsynth_jax.cli.options import is_animation
@@ -19,6 +20,7 @@ from rsynth_jax.storage import files
 if TYPE_CHECKING:
     from rsynth_jax.sampling.runner import Samples
     from rsynth_jax.storage.releases import Release
+    from rsynth_jax.types import Bytes
 
 ROWS = 16  # of a sheet at most: --npz and --each have all images
 CHANGE = "mean log p {log_prob_start:.2f} -> {log_prob:.2f}, l2 moved {l2_moved:.2f}"
@@ -65,12 +67,12 @@ def report(
     Returns the exit status: 1 if a file was skipped.
     """
     if sheet is not None and not is_animation(sheet):
-        sheets.write_sheet(sheet, result.sheet)
+        sheets.write_picture(sheet, sheets.draw(result.sheet))
     for path in filter(None, (sheet if sheet and is_animation(sheet) else None, gif)):
         sheets.write_animation(path, result.frames)
     if each is not None:
         for name, image in result.each.items():
-            sheets.write_image(each.parent / f"{name}{each.suffix}", image)
+            sheets.write_picture(each.parent / f"{name}{each.suffix}", Image.fromarray(image))
     if npz is not None:
         files.write_arrays(npz, result.arrays)
     return print_lines([f"{out}: {result.closing}"], result.numbers, json, result.skipped, sheet, gif, npz)
@@ -120,22 +122,13 @@ def climb_numbers(samples: "Samples", about: Mapping[str, Any], seconds: float) 
     """
     from rsynth_jax.sampling.runner import log_prob
 
-    labels = labels_of(samples)
     summary = samples.summary
-    columns = {"log_prob_start": log_prob(summary.start, labels), "log_prob": log_prob(summary.end, labels)}
-    columns["l2_moved"] = summary.l2_moved
+    start, end = (log_prob(outputs, samples.labels) for outputs in (summary.start, summary.end))
+    columns = {"log_prob_start": start, "log_prob": end, "l2_moved": summary.l2_moved}
     means = {name: float(column.mean()) for name, column in columns.items()}
     return means | {"images": rows({**about, **columns}), "seconds": seconds}
 
 
-def image_arrays(release: "Release", samples: "Samples") -> dict[str, np.ndarray]:
+def image_arrays(release: "Release", images: "Bytes", labels: np.ndarray) -> dict[str, np.ndarray]:
     """The arrays of --npz: images, labels, class_names."""
-    names = np.array(release.class_names)
-    return {"images": samples.images, "labels": labels_of(samples), "class_names": names}
-
-
-def labels_of(samples: "Samples") -> np.ndarray:
-    """The labels, which every sampler of a class gives."""
-    if samples.labels is None:
-        raise TypeError("samples without labels")
-    return samples.labels
+    return {"images": images, "labels": labels, "class_names": np.array(release.class_names)}

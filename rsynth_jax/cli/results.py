@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from rsynth_jax.cli.options import Inputs
-from rsynth_jax.cli.report import ROWS, Result, Title, rows
+from rsynth_jax.cli.report import ROWS, Result, Title, image_arrays, rows
 from rsynth_jax.cli.run import Monitor
 from rsynth_jax.cli.sheets import Page
 from rsynth_jax.data import image_files
-from rsynth_jax.data.sources import Dataset
+from rsynth_jax.data.sources import Dataset, Pictures
 from rsynth_jax.metrics import estimates, neighbors
 
 if TYPE_CHECKING:
@@ -31,7 +30,9 @@ NEAREST = 5  # real images beside a generated one
 READERS = 2  # classes named beside a unit: those whose weights on it are largest
 
 
-def inverted(release: "Release", given: Inputs, found: "Inversion", title: Title, monitor: Monitor) -> Result:
+def inverted(
+    release: "Release", given: Pictures, found: "Inversion", title: Title, monitor: Monitor
+) -> Result:
     """Describe inversions; the sheet has a row an image: as given, the start, the inversion."""
     num, starts = found.tried.shape
     classes = np.array(release.class_names)
@@ -57,7 +58,7 @@ def inverted(release: "Release", given: Inputs, found: "Inversion", title: Title
 
 
 def interpolated(
-    release: "Release", given: Inputs, others: Sequence[str], found: "Inversion", steps: int, seconds: float
+    release: "Release", given: Pictures, others: Sequence[str], found: "Inversion", steps: int, seconds: float
 ) -> Result:
     """Describe interpolations; the sheet has two rows a pair: the frames above the blends of the pixels."""
     pairs = list(zip(given.names, [*others] * len(given.names), strict=False))
@@ -90,16 +91,15 @@ def _outcome(found: "Inversion", classes: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _with_distances(
-    result: Result, release: "Release", given: Inputs, found: "Inversion", seconds: float
+    result: Result, release: "Release", given: Pictures, found: "Inversion", seconds: float
 ) -> Result:
     """The result with the mean distances, the arrays of --npz and the skipped files."""
     means = {name: float(getattr(found, name).mean()) for name in ("distance_start", "distance")}
     distances = "relative distance {distance_start:.3f} -> {distance:.3f}".format_map(means)
-    arrays = {"images": found.images, "labels": found.predicted}
     return result._replace(
         numbers={**result.numbers, "seconds": seconds, **means},
         closing=f"{result.closing} in {seconds:.1f} s; {distances}",
-        arrays=arrays | {"class_names": np.array(release.class_names)},
+        arrays=image_arrays(release, found.images, found.predicted),
         skipped=given.skipped,
     )
 

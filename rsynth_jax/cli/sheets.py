@@ -1,7 +1,7 @@
 """Draw contact sheets and animations with NumPy and Pillow.
 
 page = Page(cells, names=["cat", "dog"], title="logit, 20 steps of 0.2")
-write_sheet("cats.png", page)
+write_picture(Path("cats.png"), draw(page))
 """
 
 import io
@@ -63,16 +63,6 @@ def enlarge(images: "Bytes") -> "Bytes":
     """Repeat pixels so that the longer side is at least `SIDE`, and gray channels so that there are three."""
     factor = max(1, -(-SIDE // max(images.shape[1:3])))
     return images.repeat(factor, axis=1).repeat(factor, axis=2).repeat(3 // images.shape[-1], axis=3)
-
-
-def write_image(path: Path, image: np.ndarray) -> None:
-    """Write one image, uint8 (h, w, 3)."""
-    write_picture(path, Image.fromarray(image))
-
-
-def write_sheet(path: Path, page: Page) -> None:
-    """Write a page."""
-    write_picture(path, draw(page))
 
 
 def write_picture(path: Path, picture: Image.Image) -> None:

@@ -115,8 +115,9 @@ class Pictures(NamedTuple):
     """Images in memory, uint8 (n, h, w, c), their names, and a line for each file that cannot be read."""
 
     images: np.ndarray
-    names: tuple[str, ...]
+    names: tuple[str, ...]  # all different
     skipped: tuple[str, ...]
+    labels: str | np.ndarray | None = None  # of all, by name or number, or (n,); None: not known
 
 
 def load(

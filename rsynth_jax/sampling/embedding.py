@@ -29,6 +29,11 @@ class Embedding(NamedTuple):
     features: Float[np.ndarray, "n d"]
     logits: Float[np.ndarray, "n k"]
 
+    @property
+    def predicted(self) -> Int[np.ndarray, " n"]:
+        """The class of the largest logit of each image, int32 (n,)."""
+        return self.logits.argmax(axis=1).astype(np.int32)
+
 
 def in_batches(images: Images, batch_size: int, track: Track = iter) -> Iterator[Bytes]:
     """Index the images in order, `batch_size` at a time. Raises ValueError if not bytes of one size."""
@@ -110,4 +115,4 @@ def embed_images(
 
 def predict(model: nn.Module, variables: Any, images: Images, batch_size: int) -> Int[np.ndarray, " n"]:
     """Predict the class of each image, uint8 (n, h, w, c)."""
-    return embed_images(model, variables, images, batch_size).logits.argmax(axis=1).astype(np.int32)
+    return embed_images(model, variables, images, batch_size).predicted

@@ -1,6 +1,7 @@
 """Measure images and units by the outputs of a network: scores of a set against another, energies, weights.
 
-scores = score(extractor, generated, real)
+made, given = (embed_images(model, variables, images, 50) for images in (generated, real))
+scores = compare(made, given.features)
 print(scores["fd"].value, scores["fd"].low, scores["fd"].high)
 """
 
@@ -15,7 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from rsynth_jax import checks, seeds
-from rsynth_jax.metrics import frechet, inception_score, kernel, neighbors, ranking
+from rsynth_jax.metrics import frechet, inception_score, kernel, neighbors
 from rsynth_jax.metrics.estimates import Estimate
 from rsynth_jax.sampling import embedding
 from rsynth_jax.sampling.embedding import Embedding, Images, Track
@@ -26,32 +27,18 @@ FEWEST = 6  # images that can be scored: a fifth neighbour, and the image itself
 SCORES = ("fd", "kid_x1000", "inception_score", "precision", "recall", "density", "coverage")
 
 
-def score(
-    extractor: Extractor, generated: Images, real: Images, *, seed: int = 0, batch_size: int = 50
+def compare(
+    generated: Embedding, real: Float[np.ndarray, "n d"], *, seed: int = 0, track: Track = iter
 ) -> dict[str, Estimate]:
-    """Score generated images against real ones by the features of a network.
+    """Score an embedding of generated images against the features of real ones, 6 or more of each.
 
     Args:
-      extractor: see `rsynth_jax.storage.extractors.load`.
-      generated: 6 images or more.
-      real: 6 or more; they may be of another size.
       seed: of the blocks of KID and the resamples of the Inception Score.
 
     Returns:
       An estimate with its 95 % interval for each of `SCORES`: Fréchet distance and 1000 times KID (lower is
       better), the Inception Score of the generated images, precision, recall, density, coverage.
     """
-    for images in (generated, real):
-        checks.enough("a comparison", FEWEST, len(images))
-    network = (extractor.model, extractor.variables)
-    made, given = (embedding.embed_images(*network, images, batch_size) for images in (generated, real))
-    return compare(made, given.features, seed=seed)
-
-
-def compare(
-    generated: Embedding, real: Float[np.ndarray, "n d"], *, seed: int = 0, track: Track = iter
-) -> dict[str, Estimate]:
-    """Score an embedding of generated images against the features of real ones, see `score`."""
     features = generated.features
     rng = functools.partial(seeds.rng, seed)
     measures: dict[tuple[str, ...], Callable[[], Sequence[Estimate]]] = {
@@ -101,19 +88,6 @@ def energies(
     logits = embedding.embed_images(model, variables, images, batch_size, track).logits
     most = logits.max(axis=1)
     return most + np.log(np.exp(logits - most[:, None]).sum(axis=1))
-
-
-def detect(model: nn.Module, variables: Any, inside: Images, outside: Images) -> Estimate:
-    """Measure the chance that an image of the training distribution has more energy than another.
-
-    Args:
-      inside: images like those of training, two or more.
-      outside: other images, two or more.
-
-    Returns:
-      The AUROC (1: always, 0.5: no difference) with its 95 % interval by DeLong's variance.
-    """
-    return ranking.auroc(energies(model, variables, inside), energies(model, variables, outside))
 
 
 def units_by_effect(

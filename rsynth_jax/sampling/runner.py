@@ -29,6 +29,7 @@ from rsynth_jax.types import Bytes
 
 Callback = Callable[[int, Bytes], None]  # steps done, the images of one batch
 BATCH_SIZE = 40
+NO_LABELS = np.empty(0, np.int32)
 
 
 class Summary(NamedTuple):
@@ -45,7 +46,7 @@ class Samples(NamedTuple):
     images: Bytes
     starts: Bytes
     summary: Summary
-    labels: Int[np.ndarray, " n"] | None = None  # the class each climbed towards, where there is one
+    labels: Int[np.ndarray, " n"] = NO_LABELS  # the class each climbed towards, where there is one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,8 +185,3 @@ def log_prob(outputs: Embedding, labels: np.ndarray) -> Float[np.ndarray, " n"]:
     shifted = logits - logits.max(axis=1, keepdims=True)
     log_probs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return log_probs[np.arange(len(labels)), labels]
-
-
-def predicted(outputs: Embedding) -> Int[np.ndarray, " n"]:
-    """Read off the class of the largest logit."""
-    return outputs.logits.argmax(axis=1).astype(np.int32)

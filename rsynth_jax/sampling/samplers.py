@@ -140,7 +140,7 @@ def inpaint(
     if labels is None:
         parts = range(0, len(images), BATCH_SIZE)
         filled = [_fill(images[i : i + BATCH_SIZE], missing[i : i + BATCH_SIZE]) for i in parts]
-        labels = runner.predicted(_outputs(release, np.concatenate(filled), run))
+        labels = _outputs(release, np.concatenate(filled), run).predicted
     chosen = _labels(release, images, labels, run)
     gaussians = release.class_gaussians
     starts = Rows(len(images), lambda rows: _begin(gaussians, images[rows], chosen[rows], missing[rows]))
@@ -400,7 +400,7 @@ def invert(
     """
     checks.images(images)
     given = _outputs(release, images, run)
-    predicted = runner.predicted(given)
+    predicted = given.predicted
     labels = _labels(release, images, predicted if labels is None else labels, run)
     numbers = np.stack(np.divmod(np.arange(len(images) * starts), starts), axis=1)
     draws = _draws(release.class_gaussians, seed, labels[numbers[:, 0]], numbers, images.shape[1:])
@@ -464,7 +464,7 @@ def _invert(
     lengths = np.maximum(np.linalg.norm(wanted, axis=1), 1e-12)
     start, end = (np.linalg.norm(each.features - wanted, axis=1) / lengths for each in outputs)
     chosen = np.zeros(len(wanted), np.int32)
-    predicted = runner.predicted(samples.summary.end)
+    predicted = samples.summary.end.predicted
     return Inversion(samples.images, samples.starts, start, end, predicted, end[:, None], chosen)
 
 
@@ -545,7 +545,7 @@ def labels_of(release: Release, classes: str | int | Sequence[str | int]) -> lis
 def _labels(release: Release, images: Bytes, labels: Label, run: Run) -> Int[np.ndarray, " n"]:
     checks.images(images)
     if labels is None:
-        return runner.predicted(_outputs(release, images, run))
+        return _outputs(release, images, run).predicted
     if isinstance(labels, str | int):
         return np.full(len(images), models.label_of(labels, release.class_names), np.int32)
     if labels.shape != images.shape[:1] or not np.isin(labels, range(len(release.class_names))).all():
@@ -591,7 +591,7 @@ def _sample(
     inputs: tuple,
     path: _Path,
     run: Run,
-    labels: np.ndarray | None = None,
+    labels: np.ndarray = runner.NO_LABELS,
     **settings: Any,
 ) -> Samples:
     checks.not_negative(radius=path.radius, step_size=path.step_size, num_steps=path.num_steps)

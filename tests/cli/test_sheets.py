@@ -84,7 +84,7 @@ def test_the_names_are_beside_their_rows_and_the_title_above():
 def test_a_written_sheet_is_the_sheet_as_a_png_and_twice_the_same(tmp_path):
     page = Page(noise(2, 2, 16, 16, 3), ["cat", "dog"], "title")
     for name in ("one", "two"):
-        sheets.write_sheet(tmp_path / f"new/{name}.png", page)
+        sheets.write_picture(tmp_path / f"new/{name}.png", sheets.draw(page))
     with Pillow.open(tmp_path / "new/one.png") as picture:
         assert picture.format == "PNG"
         assert_array_equal(picture, sheets.draw(page))
@@ -93,7 +93,7 @@ def test_a_written_sheet_is_the_sheet_as_a_png_and_twice_the_same(tmp_path):
 
 def test_a_written_image_has_the_same_pixels(tmp_path):
     image = noise(16, 12, 3)
-    sheets.write_image(tmp_path / "image.png", image)
+    sheets.write_picture(tmp_path / "image.png", Pillow.fromarray(image))
     with Pillow.open(tmp_path / "image.png") as picture:
         assert_array_equal(picture, image)
 
@@ -103,19 +103,19 @@ def test_a_written_image_has_the_same_pixels(tmp_path):
 )
 def test_a_picture_has_the_format_of_its_suffix(tmp_path, suffix, kind):
     image = np.full((16, 16, 3), 200, np.uint8)
-    sheets.write_image(tmp_path / f"a{suffix}", image)
+    sheets.write_picture(tmp_path / f"a{suffix}", Pillow.fromarray(image))
     with Pillow.open(tmp_path / f"a{suffix}") as picture:
         assert picture.format == kind
         assert_array_equal(picture, image)
 
 
 def test_a_picture_without_a_format_or_too_large_for_it_is_refused_and_a_device_takes_a_png(tmp_path):
-    sheets.write_image(Path(os.devnull), noise(4, 4, 3))
+    sheets.write_picture(Path(os.devnull), Pillow.fromarray(noise(4, 4, 3)))
     for name in ("a", "a.tif", "a.json"):
         with refused(match=f"cannot write .*{name}: end its name in .png or .jpg"):
-            sheets.write_image(tmp_path / name, noise(4, 4, 3))
+            sheets.write_picture(tmp_path / name, Pillow.fromarray(noise(4, 4, 3)))
     with refused(match="cannot write .*a.webp: "):
-        sheets.write_image(tmp_path / "a.webp", np.zeros((16384, 1, 3), np.uint8))
+        sheets.write_picture(tmp_path / "a.webp", Pillow.fromarray(np.zeros((16384, 1, 3), np.uint8)))
     assert list(tmp_path.iterdir()) == []
 
 

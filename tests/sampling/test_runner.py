@@ -274,7 +274,7 @@ def test_the_summary_is_that_of_a_linear_network_by_hand():
     for images, outputs in ((given, samples.summary.start), (samples.images, samples.summary.end)):
         logits = model.apply(variables, jax.vmap(decode)(images)).logits
         assert_allclose(outputs.logits, logits, atol=1e-4)
-        assert_array_equal(runner.predicted(outputs), np.argmax(logits, axis=1))
+        assert_array_equal(outputs.predicted, np.argmax(logits, axis=1))
         expected = np.asarray(jax.nn.log_softmax(logits))[np.arange(7), labels]
         assert_allclose(runner.log_prob(outputs, labels), expected, atol=1e-4)
         assert_array_equal(embedding.predict(model, variables, images, 4), np.argmax(logits, axis=1))

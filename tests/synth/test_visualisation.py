@@ -51,8 +51,8 @@ def test_a_unit_that_is_a_pixel_rises_by_the_steps_alone(linear):
 def whole(folder, tmp_path_factory):
     """The numbers and the sheet of two units and a class beside real images."""
     with pytest.MonkeyPatch.context() as patch:
-        pages = []
-        patch.setattr(sheets, "write_sheet", lambda path, page: pages.append(page))
+        pages, draw = [], sheets.draw
+        patch.setattr(sheets, "draw", lambda page: pages.append(page) or draw(page))
         asked = {"features": ("39", "0"), "classes": ("dog",), "data": str(folder / "a.npz")}
         return visualize(folder, tmp_path_factory.mktemp("whole"), **asked), pages[0]
 
