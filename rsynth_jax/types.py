@@ -24,6 +24,11 @@ Logits = Float[Array, " k"]
 Features = Float[Array, " d"]
 Map = Float[Array, "h w c"]  # what a layer makes of an image, position by position
 Variables = dict[str, Any]  # of a network: {"params": ..., "batch_stats": ...}
+Params = Any  # a pytree of arrays that an optimizer trains
+Latent = Any  # a pytree of arrays: what a generator's prior draws
+Code = Any  # a pytree of arrays: what a generator decodes
+View = Any  # a pytree of arrays: what a critic sees of an image
+Scores = Float[Array, " s"]  # of a critic: one a head; higher is more real
 
 Objective = Callable[[Image], Scalar]  # ascended: higher is better
 Projection = Callable[[Image], Image]  # onto a convex set: p(p(x)) == p(x)
@@ -48,3 +53,31 @@ class Classifier(NamedTuple):
     logits: Callable[[Image], Logits]
     features: Callable[[Image], Features]
     maps: Callable[[Image], tuple[Map, ...]] = no_maps
+
+
+class Generator(NamedTuple):
+    """A generator with its variables closed over, as pure functions of one image.
+
+    Attributes:
+      prior: draws a latent.
+      code: the code of a latent and a class.
+      decode: the image of a code, of values in about [0, 1]; the key draws its noise.
+    """
+
+    prior: Callable[[Key], Latent]
+    code: Callable[[Latent, Label], Code]
+    decode: Callable[[Code, Key], Image]
+
+
+class Critic(NamedTuple):
+    """What tells real images from generated ones, as pure functions of one image.
+
+    Attributes:
+      init: parameters for images of this shape.
+      view: what the critic sees of an image, by nothing that is trained; the gradient penalty is taken there.
+      score: one score a head, of parameters, a view and a class.
+    """
+
+    init: Callable[[Key, Image], Params]
+    view: Callable[[Image], View]
+    score: Callable[[Params, View, Label], Scores]

@@ -26,7 +26,7 @@ from rsynth_jax.storage import files
 from rsynth_jax.training import build
 from rsynth_jax.training.classifier import accuracy
 from rsynth_jax.training.run import Run
-from rsynth_jax.training.state import State
+from rsynth_jax.training.state import ClassifierState
 
 Save = Callable[[Any], None]  # called with the state
 LOG_EVERY = 20  # steps
@@ -54,14 +54,14 @@ class TrainLog:
         total = run.num_epochs * run.steps_per_epoch
         self._task = bar.add_task("training", total=total, completed=step, now="")
 
-    def __call__(self, state: State, step: int, metrics: Any, batch: tuple[Any, Any]) -> None:
+    def __call__(self, state: ClassifierState, step: int, metrics: Any, batch: tuple[Any, Any]) -> None:
         """Log a step, and at the end of an epoch evaluate and save: the callback of `fit`."""
         self.step(state, step, metrics, batch)
         if step % self._run.steps_per_epoch == 0:
             self.epoch(state, step, metrics)
             self._save(state)
 
-    def step(self, state: State, step: int, metrics: Any, batch: tuple[Any, Any]) -> None:
+    def step(self, state: ClassifierState, step: int, metrics: Any, batch: tuple[Any, Any]) -> None:
         """Log every `LOG_EVERY`-th step. Raises ValueError for a loss that is not finite."""
         if step % LOG_EVERY:
             return
@@ -81,7 +81,7 @@ class TrainLog:
         dual = _DUAL.format(**record) if "auc" in record else ""
         self._bar.update(self._task, completed=step, now=_NOW.format(dual=dual, **record))
 
-    def epoch(self, state: State, step: int, metrics: Any) -> None:
+    def epoch(self, state: ClassifierState, step: int, metrics: Any) -> None:
         """Log the averaged weights' accuracies on test images. Raises ValueError if they are not finite."""
         _check_finite(step, float(metrics.loss), state.ema)
         clock = Clock()
@@ -111,12 +111,19 @@ def train_log(path: Path, run: Run, test: Arrays, step: int, save: Save) -> Iter
     Args:
       save: called with the state at the end of each epoch.
     """
+    with continued(path, step) as file, progress_bar("{task.fields[now]}") as bar:
+        yield TrainLog(file, bar, run, test, step, save)
+
+
+@contextlib.contextmanager
+def continued(path: Path, step: int) -> Iterator[TextIO]:
+    """Open JSON lines to append to, without those past `step` and the last one if it was cut."""
     content = path.read_bytes() if path.exists() else b""
     kept = b"".join(line + b"\n" for line in content.splitlines() if _step_of(line) <= step)
     if kept != content:
         files.write(path, kept)
-    with open(path, "a", buffering=1) as file, progress_bar("{task.fields[now]}") as bar:
-        yield TrainLog(file, bar, run, test, step, save)
+    with open(path, "a", buffering=1) as file:
+        yield file
 
 
 def _step_of(line: bytes) -> float:

@@ -18,12 +18,17 @@ from rsynth_jax.types import Scalar, Variables
 
 
 class State(train_states.State, Protocol):
-    """The state of any trainer: a NamedTuple with a step and these."""
+    """The state of any trainer: a NamedTuple with a step and the average of what is trained."""
+
+    @property
+    def ema(self) -> Variables: ...
+
+
+class ClassifierState(State, Protocol):
+    """The state of any trainer of a classifier."""
 
     @property
     def variables(self) -> Variables: ...
-    @property
-    def ema(self) -> Variables: ...
 
 
 class TrainState(NamedTuple):

@@ -104,7 +104,7 @@ def test_loading_imports_no_orbax():
     assert found.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("file", sorted(releases.ZOO.glob("*.safetensors")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", sorted(release_files.ZOO.glob("*.safetensors")), ids=lambda file: file.stem)
 def test_a_bundled_classifier_is_small_has_a_card_and_says_what_anyone_has(file):
     release = releases.load(file.stem)
     assert file.stat().st_size < 5e6 and file.with_suffix(".md").read_text().startswith(f"# {file.stem}\n")

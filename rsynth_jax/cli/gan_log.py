@@ -1,0 +1,91 @@
+"""The log of a generator's training: JSON lines, a progress bar, samples, and a stop before weights diverge.
+
+with gan_log(out, run, step=0) as log:
+    log.step(step, metrics)                    # after every step; logs some
+    log.snapshot(state, release)               # samples of the averaged weights, and their release
+"""
+
+import contextlib
+import functools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+import jax
+import numpy as np
+from rich.progress import Progress
+
+from rsynth_jax.cli import sheets
+from rsynth_jax.cli.run import Clock, progress_bar
+from rsynth_jax.cli.train_log import continued
+from rsynth_jax.images import encode
+from rsynth_jax.storage import generators
+from rsynth_jax.storage.generators import GeneratorRelease
+from rsynth_jax.training import gan
+from rsynth_jax.training.gan_run import GanRun
+
+LOG_EVERY = 20  # steps
+COLUMNS = 8  # of a sheet, twice the rows where there are few classes
+ROWS = 8
+_NOW = "critic {loss:.2f}  generator {generator_loss:.2f}  real {real_score:.2f}  fake {fake_score:.2f}"
+
+
+class GanLog:
+    """The JSON lines, the progress bar and the samples of a generator's training."""
+
+    def __init__(self, out: Path, file: TextIO, bar: Progress, run: GanRun, step: int):
+        self._out = out
+        self._file = file
+        self._bar = bar
+        self._run = run
+        self._clock = Clock()
+        self._task = bar.add_task("training", total=run.recipe.num_steps, completed=step, now="")
+
+    def step(self, step: int, metrics: Any) -> None:
+        """Log every `LOG_EVERY`-th step. Raises ValueError for a loss that is not finite."""
+        if step % LOG_EVERY:
+            return
+        columns = metrics._asdict()
+        values = {name: float(value) for name, value in (columns | columns.pop("generator")).items()}
+        if not np.isfinite(list(values.values())).all():
+            raise ValueError(f"a loss is not finite at step {step}: lower --learning-rate or raise --gamma")
+        images = LOG_EVERY * self._run.recipe.batch_size
+        record = {"step": step, **values, "images_per_second": images / self._clock.lap()}
+        print(json.dumps(record), file=self._file)
+        rate = f"  {record['images_per_second']:.0f} images/s"
+        self._bar.update(self._task, completed=step, now=_NOW.format(**values) + rate)
+
+    def snapshot(self, state: gan.GanState, release: GeneratorRelease) -> None:
+        """Write the release twice, as newest and as snapshot of this step, and a sheet of its samples."""
+        clock = Clock()
+        generators.save(self._out / generators.RELEASE, release)
+        generators.save(self._out / "snapshots" / f"{int(state.step):06d}.safetensors", release)
+        rows = np.repeat(np.arange(len(release.class_names)), max(1, ROWS // len(release.class_names)))
+        labels = np.repeat(rows, COLUMNS).astype(np.int32)
+        images = np.asarray(_samples(self._run.config)(state.ema, labels))
+        cells = images.reshape(len(rows), COLUMNS, *images.shape[1:])
+        shown = int(state.step) * self._run.recipe.batch_size
+        page = sheets.Page(cells, [release.class_names[row] for row in rows], f"{shown} images shown")
+        sheets.write_sheet(self._out / "samples.png", page)
+        sheets.write_sheet(self._out / "snapshots" / f"{int(state.step):06d}.png", page)
+        self._clock.pause(clock.lap())
+
+
+@contextlib.contextmanager
+def gan_log(out: Path, run: GanRun, step: int) -> Iterator[GanLog]:
+    """Append to the log of a run that has done `step` steps, without what it has past them; show progress."""
+    with continued(out / "log.jsonl", step) as file, progress_bar("{task.fields[now]}") as bar:
+        yield GanLog(out, file, bar, run, step)
+
+
+@functools.cache
+def _samples(config: Any):
+    from rsynth_jax.models import style
+
+    def sample(params, labels):
+        keys = jax.random.split(jax.random.key(0), len(labels))
+        one = functools.partial(gan.generate, functools.partial(style.bind, config), params)
+        return jax.vmap(lambda key, label: encode(one(key, label)))(keys, labels)
+
+    return jax.jit(sample)

@@ -1,0 +1,127 @@
+"""Critics: what tells real images from generated ones. Their convolutions have no strides.
+
+    critic = beside(pixel_critic(num_classes=10), robust_critic(classifier, moments(classifier, images), 10))
+    scores = critic.score(params, critic.view(image), label)
+
+A critic that sees a robust classifier's maps alone leaves a grid in the pixels below its stem: the robust
+critic is an addition to a pixel critic.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from rsynth_jax.models.equalized import Conv, Dense, halved, leaky_relu, space_to_depth
+from rsynth_jax.types import Classifier, Critic, Image, Images, Key, Label, Map
+
+HEAD_SIDE = 4  # pixels of the map from which a head scores
+
+
+class Score(nn.Module):
+    """The score of a map (n, h, w, c) and a class: linear, plus the product with the class's embedding."""
+
+    width: int
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, x, labels):
+        x = leaky_relu(Dense(self.width)(x.reshape(len(x), -1)))
+        table = self.param("classes", nn.initializers.normal(1.0), (self.num_classes, self.width))
+        return Dense(1)(x)[:, 0] + jnp.sum(table[labels] * x, axis=-1) / self.width**0.5
+
+
+class PixelCritic(nn.Module):
+    """Space-to-depth, then 3 x 3 convolutions of `widths`, a tuple for each size; means halve the sizes."""
+
+    widths: tuple[tuple[int, ...], ...]
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, images, labels):
+        x = space_to_depth(images, 2)
+        for size, widths in enumerate(self.widths):
+            x = halved(x) if size else x
+            for width in widths:
+                x = leaky_relu(Conv(width)(x))
+        return Score(self.widths[-1][-1], self.num_classes)(x, labels)[:, None]
+
+
+class MapHeads(nn.Module):
+    """A head for each of a classifier's maps (n, h, w, c)."""
+
+    width: int
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, maps, labels):
+        scores = []
+        for x in maps:
+            x = leaky_relu(Conv(self.width, 1)(x))
+            while x.shape[1] > HEAD_SIDE:
+                x = halved(leaky_relu(Conv(self.width)(x)))
+            x = leaky_relu(Conv(self.width)(x))
+            scores.append(Score(self.width, self.num_classes)(x, labels))
+        return jnp.stack(scores, axis=-1)
+
+
+PIXEL_WIDTHS = {
+    32: ((64,), (128, 128), (128,)),
+    64: ((32,), (64,), (128, 128), (128,)),
+}  # by the image's side
+
+
+def pixel_critic(num_classes: int, widths: tuple[tuple[int, ...], ...]) -> Critic:
+    """Make a critic of the pixels, which sees them scaled to [-2, 2]."""
+    return _critic(PixelCritic(widths, num_classes), lambda image: 4 * image - 2)
+
+
+class Moments(NamedTuple):
+    """Mean and deviation of each channel, (c,) for each of a classifier's maps."""
+
+    mean: tuple[jax.Array, ...]
+    deviation: tuple[jax.Array, ...]
+
+
+def moments(classifier: Classifier, images: Images) -> Moments:
+    """Measure the maps of images (n, h, w, c) in [0, 1]."""
+    maps = jax.vmap(classifier.maps)(images)
+    means, deviations = zip(*((x.mean((0, 1, 2)), x.std((0, 1, 2))) for x in maps), strict=True)
+    return Moments(means, deviations)
+
+
+def robust_critic(classifier: Classifier, seen: Moments, num_classes: int, width: int = 64) -> Critic:
+    """Make a critic with a head on each map of a frozen classifier, standardized by its moments."""
+
+    def view(image: Image) -> tuple[Map, ...]:
+        triples = zip(classifier.maps(image), seen.mean, seen.deviation, strict=True)
+        return tuple((x - mean) / (deviation + 1e-6) for x, mean, deviation in triples)
+
+    return _critic(MapHeads(width, num_classes), view)
+
+
+def beside(first: Critic, second: Critic) -> Critic:
+    """Return both critics as one: the views of both, and the scores of both, one after the other."""
+
+    def init(key: Key, image: Image) -> tuple[Any, Any]:
+        keys = jax.random.split(key)
+        return first.init(keys[0], image), second.init(keys[1], image)
+
+    def score(params: Any, view: Any, label: Label):
+        scores = first.score(params[0], view[0], label), second.score(params[1], view[1], label)
+        return jnp.concatenate(scores)
+
+    return Critic(init, lambda image: (first.view(image), second.view(image)), score)
+
+
+def _critic(model: nn.Module, view: Callable[[Image], Any]) -> Critic:
+    def batch_of_one(tree: Any) -> Any:
+        return jax.tree.map(lambda leaf: leaf[None], tree)
+
+    return Critic(
+        init=lambda key, image: model.init(key, batch_of_one(view(image)), jnp.zeros(1, jnp.int32)),
+        view=view,
+        score=lambda params, seen, label: model.apply(params, batch_of_one(seen), label[None])[0],
+    )

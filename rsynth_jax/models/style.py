@@ -1,0 +1,227 @@
+"""The style-based generator (Karras et al. 2019), with demodulated weights (2020) or AdaIN.
+
+    model = create(GeneratorConfig(num_classes=2, image_size=64))
+    generator = bind(model, model.init(jax.random.key(0)))
+    image = generator.decode(generator.code(generator.prior(key), label), noise_key)
+
+The mapping network makes a style w (d,) of a latent z (d,) and a class. The code of an image holds a style
+for each layer, (layers, d). Two layers at every size, each with its style and its noise, make the image of a
+learned constant of 4 x 4. The last size is reached by depth-to-space, at half the cost.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from rsynth_jax import checks
+from rsynth_jax.models.equalized import Conv, Dense, conv, depth_to_space, doubled, kernel, leaky_relu
+from rsynth_jax.types import Generator, Key, Label, Latent, Variables
+
+Styles = Float[Array, "layers d"]
+LAYERS = 2  # at every size
+CONSTANT = 4  # pixels: the side of the learned constant
+MAPPING_RATE = 0.01  # multiplier of the learning rate of the mapping network
+
+
+class GeneratorConfig(NamedTuple):
+    """Plain data that determines a style-based generator, stored as JSON.
+
+    Attributes:
+      num_classes: of the label.
+      image_size: side of the images: twice the last size, a power of two.
+      widths: channels at 4, 8, 16 ... pixels; the image has twice the last side.
+      latent_size: values of a latent and of a style.
+      mapping_depth: layers of the mapping network.
+      norm: a key of `NORMS`, "demodulated" or "adain".
+    """
+
+    num_classes: int
+    image_size: int = 64
+    widths: tuple[int, ...] = (128, 128, 64, 32)
+    latent_size: int = 128
+    mapping_depth: int = 4
+    norm: str = "demodulated"
+
+    @property
+    def num_layers(self) -> int:
+        """Number of layers that take a style."""
+        return LAYERS * len(self.widths)
+
+
+def normalized(x: jax.Array) -> jax.Array:
+    """Divide by the root mean square over the last axis."""
+    return x * jax.lax.rsqrt(jnp.mean(x**2, axis=-1, keepdims=True) + 1e-8)
+
+
+def adaptive(x: jax.Array, scale: jax.Array, shift: jax.Array) -> jax.Array:
+    """AdaIN: instance norm of x (n, h, w, c), then scale and shift, (n, c) each."""
+    centered = x - x.mean(axis=(1, 2), keepdims=True)
+    deviation = jnp.sqrt(jnp.mean(centered**2, axis=(1, 2), keepdims=True) + 1e-5)
+    return centered / deviation * scale[:, None, None] + shift[:, None, None]
+
+
+def modulated(x: jax.Array, weights: jax.Array, style: jax.Array) -> jax.Array:
+    """Convolve x (n, h, w, c) with the weights scaled by a style (n, c), and demodulate to unit variance.
+
+    The input is scaled and the output divided, so one plain convolution serves the batch: it equals the
+    convolution of each image with weights of its own, for any border of zeros.
+    """
+    power = jnp.sum(weights**2, axis=(0, 1))
+    return conv(x * style[:, None, None], weights) * jax.lax.rsqrt(style**2 @ power + 1e-8)[:, None, None]
+
+
+class Demodulated(nn.Module):
+    """A convolution whose weights the style scales, noise, bias and a leaky ReLU."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x, style, noise):
+        channels = x.shape[-1]
+        weights = kernel(self, 3, channels, self.features)
+        y = modulated(x, weights, Dense(channels, bias=1.0, name="style")(style))
+        return leaky_relu(_with_noise(self, y, noise))
+
+
+class Adaptive(nn.Module):
+    """A convolution, noise, bias, a leaky ReLU, and AdaIN."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x, style, noise):
+        y = leaky_relu(_with_noise(self, conv(x, kernel(self, 3, x.shape[-1], self.features)), noise))
+        scale, shift = jnp.split(Dense(2 * self.features, name="style")(style), 2, axis=-1)
+        return adaptive(y, 1 + scale, shift)
+
+
+def _with_noise(module: nn.Module, x: jax.Array, noise: jax.Array) -> jax.Array:
+    """x plus noise (n, h, w, 1) times a learned scale a channel, 0 at first, and a bias."""
+    scale, bias = (module.param(name, nn.initializers.zeros, x.shape[-1:]) for name in ("noise", "bias"))
+    return x + scale * noise + bias
+
+
+NORMS: dict[str, Callable[..., nn.Module]] = {"demodulated": Demodulated, "adain": Adaptive}
+
+
+class StyleGenerator(nn.Module):
+    """The mapping network and the synthesis network, see `code` and `decode`."""
+
+    config: GeneratorConfig
+
+    def setup(self):
+        config, draw = self.config, nn.initializers.normal(1.0)
+        block = NORMS[config.norm]
+        self.classes = self.param("classes", draw, (config.num_classes, config.latent_size))
+        self.mapping = [Dense(config.latent_size, rate=MAPPING_RATE) for _ in range(config.mapping_depth)]
+        self.constant = self.param("constant", draw, (CONSTANT, CONSTANT, config.widths[0]))
+        self.layers = [[block(width) for _ in range(LAYERS)] for width in config.widths]
+        self.colors = [Conv(3, 1) for _ in config.widths]
+        self.detail = Conv(12)
+
+    def __call__(self, latents, labels, noises):
+        """Return the images (n, h, w, 3); makes every parameter."""
+        return self.decode(self.code(latents, labels), noises)
+
+    def code(self, latents, labels):
+        """Map latents (n, d) and labels (n,) to styles, the same for each layer: (n, layers, d)."""
+        x = jnp.concatenate([normalized(latents), normalized(self.classes[labels])], axis=-1)
+        for layer in self.mapping:
+            x = leaky_relu(layer(x))
+        return jnp.repeat(x[:, None], self.config.num_layers, axis=1)
+
+    def decode(self, styles, noises):
+        """Make images (n, h, w, 3) of styles (n, layers, d) and a noise (n, h, w, 1) for each layer."""
+        x = jnp.broadcast_to(self.constant, (len(styles), *self.constant.shape))
+        color = jnp.zeros(())
+        inputs = iter(zip(jnp.moveaxis(styles, 1, 0), noises, strict=True))
+        for layers, to_color in zip(self.layers, self.colors, strict=True):
+            first = layers is self.layers[0]
+            x = x if first else doubled(x)
+            for layer in layers:
+                x = layer(x, *next(inputs))
+            color = to_color(x) if first else doubled(color) + to_color(x)
+        return 0.5 + (doubled(color) + depth_to_space(self.detail(x), 2)) / 4
+
+
+def check(config: GeneratorConfig) -> None:
+    """Raise ValueError for a description of no generator."""
+    checks.positive(num_classes=config.num_classes, latent_size=config.latent_size)
+    checks.positive(
+        mapping_depth=config.mapping_depth, **{f"width {i}": w for i, w in enumerate(config.widths)}
+    )
+    checks.named("norm", config.norm, NORMS)
+    side = CONSTANT * 2 ** len(config.widths)
+    if config.image_size != side:
+        raise ValueError(f"{len(config.widths)} widths make images of {side} pixels, not {config.image_size}")
+
+
+def create(config: GeneratorConfig) -> StyleGenerator:
+    """Make the module of a `GeneratorConfig`. Raises ValueError for a description of no generator."""
+    check(config)
+    return StyleGenerator(config._replace(widths=tuple(config.widths)))
+
+
+def noises(config: GeneratorConfig, key: Key, num: int = 1) -> tuple[jax.Array, ...]:
+    """Draw the noise of every layer, (num, h, w, 1) each."""
+    sides = [CONSTANT * 2 ** (layer // LAYERS) for layer in range(config.num_layers)]
+    keys = jax.random.split(key, len(sides))
+    return tuple(jax.random.normal(own, (num, side, side, 1)) for own, side in zip(keys, sides, strict=True))
+
+
+def init(config: GeneratorConfig, key: Key) -> Variables:
+    """Draw the variables of a generator."""
+    latents = jnp.zeros((1, config.latent_size))
+    return dict(create(config).init(key, latents, jnp.zeros(1, jnp.int32), noises(config, key)))
+
+
+def bind(config: GeneratorConfig, variables: Variables) -> Generator:
+    """Close over `variables`: the generator of one image, whose code is (layers, d)."""
+    model = create(config)
+
+    def code(latent: Latent, label: Label) -> Styles:
+        return model.apply(variables, latent[None], label[None], method="code")[0]
+
+    def decode(styles: Styles, key: Key):
+        return model.apply(variables, styles[None], noises(config, key), method="decode")[0]
+
+    return Generator(lambda key: jax.random.normal(key, (config.latent_size,)), code, decode)
+
+
+def mix(first: Styles, second: Styles, crossover: jax.Array | int) -> Styles:
+    """Take the styles of the first code below layer `crossover`, those of the second from it on."""
+    return jnp.where(jnp.arange(len(first))[:, None] < crossover, first, second)
+
+
+def mixing(generator: Generator, num_layers: int, probability: float) -> Generator:
+    """Return a generator whose code mixes two latents with this probability: the mixing regularization.
+
+    The crossover is uniform over 1 ... num_layers - 1, so that both latents take part.
+    """
+
+    def prior(key: Key) -> Latent:
+        first, second, cut, pick = jax.random.split(key, 4)
+        crossover = jax.random.randint(cut, (), 1, num_layers)
+        mixed = jax.random.bernoulli(pick, probability)
+        return generator.prior(first), generator.prior(second), jnp.where(mixed, crossover, num_layers)
+
+    def code(latent: Latent, label: Label) -> Styles:
+        first, second, crossover = latent
+        return mix(generator.code(first, label), generator.code(second, label), crossover)
+
+    return Generator(prior, code, generator.decode)
+
+
+def mean_styles(config: GeneratorConfig, variables: Variables, num: int = 4096) -> jax.Array:
+    """Estimate the mean style of each class, (classes, d), by the same `num` latents for each."""
+    generator = bind(config, variables)
+    latents = jax.vmap(generator.prior)(jax.random.split(jax.random.key(0), num))
+
+    def mean(label: Label) -> jax.Array:
+        return jax.vmap(lambda latent: generator.code(latent, label)[0])(latents).mean(axis=0)
+
+    return jax.lax.map(mean, jnp.arange(config.num_classes))

@@ -1,0 +1,110 @@
+"""The file of a release: one safetensors file, arrays in bfloat16 and a description in JSON.
+
+    path = locate("cifar10", CLASSIFIER)          # bundled, by name; or a file; or a training run
+    content = read(path, CLASSIFIER)
+    write(path, GENERATOR, {"variables": variables}, {"config": config._asdict()})
+
+Reading one runs no code from it, and compiles nothing: its arrays are NumPy's.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
+
+import ml_dtypes
+import numpy as np
+from flax import traverse_util
+
+from rsynth_jax import checks
+from rsynth_jax.storage import files
+
+ZOO = Path(__file__).parents[1] / "zoo"  # the bundled classifiers, and in folders the other networks
+
+
+class Kind(NamedTuple):
+    """A kind of network that is released."""
+
+    name: str
+    folder: Path  # of the bundled ones
+
+    @property
+    def file(self) -> str:
+        """The name of its file inside a training run."""
+        return f"{self.name}.safetensors"
+
+    @property
+    def format(self) -> str:
+        """How its file names itself."""
+        return f"rsynth_jax {self.name} 1"
+
+
+CLASSIFIER = Kind("classifier", ZOO)
+GENERATOR = Kind("generator", ZOO / "generators")
+_KINDS = (CLASSIFIER, GENERATOR)
+
+
+class Content(NamedTuple):
+    """A tree of float32 arrays, finite, and the description: plain values by name, each in JSON."""
+
+    tree: dict[str, Any]
+    texts: dict[str, str]
+
+
+def locate(name: str | Path, kind: Kind) -> Path:
+    """Find the file of a bundled network, of a path or of a training run, or raise ValueError."""
+    path = Path(name).expanduser()
+    for candidate in (kind.folder / f"{name}.safetensors", path / kind.file, path):
+        if os.path.isfile(candidate):  # unlike Path.is_file, False for a name that no file can have
+            return candidate
+    for other in _KINDS:
+        if os.path.isfile(other.folder / f"{name}.safetensors") or os.path.isfile(path / other.file):
+            raise ValueError(f"{str(name)!r} is a {other.name}: give a {kind.name}")
+    known = ", ".join(sorted(file.stem for file in kind.folder.glob("*.safetensors")))
+    wanted = f"give a bundled one ({known}), a .safetensors file, or a training run"
+    raise ValueError(f"no {kind.name} {str(name)!r}: {wanted}")
+
+
+def write(path: Path, kind: Kind, tree: Mapping[str, Any], description: Mapping[str, Any]) -> None:
+    """Write a release, its arrays rounded to bfloat16: half the size.
+
+    Model cards give the figures of the rounded weights. Raises ValueError if the file cannot be written, or a
+    number is not finite.
+    """
+    flat = traverse_util.flatten_dict(dict(tree), sep="/")
+    arrays = {name: np.asarray(leaf).astype(ml_dtypes.bfloat16) for name, leaf in flat.items()}
+    with files.errors_as(f"cannot write {path}"):
+        texts = {name: json.dumps(value, allow_nan=False) for name, value in description.items()}
+        checks.finite(**arrays)
+    files.write_tensors(path, arrays, {"format": kind.format, **texts})
+
+
+def read(path: Path, kind: Kind) -> Content:
+    """Read a release of this kind. Raises ValueError for another kind, or a number that is not finite."""
+    file = files.read_tensors(path)
+    found = file.metadata.get("format")
+    for other in _KINDS:
+        if found == other.format != kind.format:
+            raise ValueError(f"{path} is a {other.name}: give a {kind.name}")
+    if found != kind.format:
+        raise ValueError(f"{path} was not written by rsynth_jax: its format is {found!r}")
+    with files.errors_as(f"{path} is damaged"):
+        arrays = {name: array.astype(np.float32) for name, array in file.arrays.items()}
+        checks.finite(**arrays)
+        return Content(traverse_util.unflatten_dict(arrays, sep="/"), file.metadata)
+
+
+def parsed(value: Any, kind: Any) -> Any:
+    """Read JSON as plain values of exactly the declared types. Raises TypeError, KeyError or ValueError."""
+    if hasattr(kind, "_fields"):
+        hints = get_type_hints(kind)
+        return kind(**{name: parsed(part, hints[name]) for name, part in value.items()})
+    if get_origin(kind) is tuple and type(value) is list:
+        kinds = [get_args(kind)[0]] * len(value) if ... in get_args(kind) else get_args(kind)
+        return tuple(parsed(part, each) for part, each in zip(value, kinds, strict=True))
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise TypeError(f"{str(value)[:40]!r} where a {kind} should be")
+    return value

@@ -1,0 +1,220 @@
+"""Adversarial training of a generator and a critic: one pure step for every game.
+
+    generator_step = make_generator_step(setup, game, optax.adam(2e-3, b1=0.0))
+    step = jax.jit(make_gan_step(setup, generator_step, game, optax.adam(2e-3, b1=0.0), r1(1.0)))
+    state, metrics = step(init_state(generator_step, optimizer, params, critic), key, images, labels)
+
+A step is `critic_steps` updates of the critic, each on its part of the batch, then one of the generator. How
+the generator moves is a `GeneratorStep`, a value of its own: `evolution.evolve` makes one of several.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from rsynth_jax.images import decode, random_flip
+from rsynth_jax.training.augmentation import Augment, identity
+from rsynth_jax.training.games import Game, Penalty, no_penalty
+from rsynth_jax.types import Critic, Generator, Image, Images, Key, Labels, Params, Scalar, View
+
+MakeGenerator = Callable[[Params], Generator]
+Extra = Callable[[Params, Key, Images, Labels], Scalar]  # one more loss of the generator, of real images
+
+
+class Batch(NamedTuple):
+    """What a generator's step takes besides its own state.
+
+    Attributes:
+      keys: (n,), of the latents, the noise and the augmentation.
+      images: real ones, (n, h, w, c) in [0, 1].
+      views: what the critic sees of them, augmented.
+      labels: their classes, (n,); generated image i is of the class of real image i.
+      critic: the critic's parameters.
+    """
+
+    keys: jax.Array
+    images: Images
+    views: View
+    labels: Labels
+    critic: Params
+
+
+class GeneratorState(NamedTuple):
+    """A generator in training."""
+
+    params: Params
+    opt_state: optax.OptState
+
+
+class GeneratorStep(NamedTuple):
+    """How a generator moves, as pure functions.
+
+    Attributes:
+      init: params -> state.
+      params: state -> the params of the best generator it holds.
+      generate: (state, keys (n,), labels (n,)) -> images (n, h, w, c), for the critic to learn from.
+      step: (state, batch) -> (state, metrics), metrics a dict of scalars, "generator_loss" among them.
+    """
+
+    init: Callable[[Params], Any]
+    params: Callable[[Any], Params]
+    generate: Callable[[Any, jax.Array, Labels], Images]
+    step: Callable[[Any, Batch], tuple[Any, dict[str, Scalar]]]
+
+
+class GanState(NamedTuple):
+    """The state of adversarial training; `ema` is the average of the generator's params."""
+
+    step: jax.Array  # steps done, int32
+    generator: Any  # of the `GeneratorStep`
+    critic: Params
+    critic_opt: optax.OptState
+    ema: Params
+
+
+class GanMetrics(NamedTuple):
+    """The critic's loss, its mean scores of real and generated images, and the generator step's metrics."""
+
+    loss: Scalar
+    real_score: Scalar
+    fake_score: Scalar
+    generator: dict[str, Scalar]
+
+
+class Setup(NamedTuple):
+    """What the critic's and the generator's updates share.
+
+    Attributes:
+      generator: params -> the generator.
+      critic: the critic.
+      mirror: augmentation of real images alone: they become more images.
+      augment: augmentation of real and generated images before the critic.
+    """
+
+    generator: MakeGenerator
+    critic: Critic
+    mirror: Augment = random_flip
+    augment: Augment = identity
+
+
+def no_extra(params: Params, key: Key, images: Images, labels: Labels) -> Scalar:
+    """0."""
+    return jnp.zeros(())
+
+
+def generate(make: MakeGenerator, params: Params, key: Key, label: jax.Array) -> Image:
+    """Draw a latent and decode it with noise of its own."""
+    latent_key, noise_key = jax.random.split(key)
+    generator = make(params)
+    return generator.decode(generator.code(generator.prior(latent_key), label), noise_key)
+
+
+def make_generator_step(
+    setup: Setup, game: Game, optimizer: optax.GradientTransformation, extra: Extra = no_extra
+) -> GeneratorStep:
+    """Make one step down the game's loss, plus `extra`."""
+
+    def fake_of(params: Params, key: Key, label: jax.Array) -> Image:
+        return generate(setup.generator, params, key, label)
+
+    def pair_loss(params: Params, key: Key, view: View, label: jax.Array, critic: Params) -> Scalar:
+        fake_key, augment_key = jax.random.split(key)
+        fake = setup.augment(augment_key, fake_of(params, fake_key, label))
+        scores = (setup.critic.score(critic, each, label) for each in (view, setup.critic.view(fake)))
+        return game.generator(*scores)
+
+    def loss(params: Params, batch: Batch) -> Scalar:
+        inputs = (params, batch.keys, batch.views, batch.labels, batch.critic)
+        losses = jax.vmap(pair_loss, (None, 0, 0, 0, None))(*inputs)
+        return jnp.mean(losses) + extra(params, batch.keys[0], batch.images, batch.labels)
+
+    def step(state: GeneratorState, batch: Batch) -> tuple[GeneratorState, dict[str, Scalar]]:
+        value, grads = jax.value_and_grad(loss)(state.params, batch)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        return GeneratorState(optax.apply_updates(state.params, updates), opt_state), {
+            "generator_loss": value
+        }
+
+    return GeneratorStep(
+        init=lambda params: GeneratorState(params, optimizer.init(params)),
+        params=lambda state: state.params,
+        generate=lambda state, keys, labels: jax.vmap(fake_of, (None, 0, 0))(state.params, keys, labels),
+        step=step,
+    )
+
+
+def make_gan_step(
+    setup: Setup,
+    generator_step: GeneratorStep,
+    game: Game,
+    optimizer: optax.GradientTransformation,
+    penalty: Penalty = no_penalty,
+    ema_decay: float = 0.999,
+    critic_steps: int = 1,
+) -> Callable[..., tuple[GanState, GanMetrics]]:
+    """Make (state, key, images uint8 (critic_steps * n, h, w, c), labels) -> (state, metrics).
+
+    Args:
+      optimizer: of the critic.
+      ema_decay: in [0, 1), of ema <- decay * ema + (1 - decay) * params.
+    """
+
+    def see(key: Key, image: Image) -> View:
+        return setup.critic.view(setup.augment(key, image))
+
+    def real_of(key: Key, image: jax.Array) -> tuple[Image, View]:
+        mirror_key, augment_key = jax.random.split(key)
+        real = setup.mirror(mirror_key, decode(image))
+        return real, see(augment_key, real)
+
+    def pair_loss(params: Params, real: View, fake: View, label: jax.Array, step: jax.Array):
+        def total(view: View) -> Scalar:
+            return jnp.sum(setup.critic.score(params, view, label))
+
+        scores = tuple(setup.critic.score(params, view, label) for view in (real, fake))
+        return game.critic(*scores) + penalty(total, real, fake, step), scores
+
+    def critic_loss(params: Params, real: View, fake: View, labels: Labels, step: jax.Array):
+        losses, scores = jax.vmap(pair_loss, (None, 0, 0, 0, None))(params, real, fake, labels, step)
+        return jnp.mean(losses), scores
+
+    def update_critic(state: GanState, key: Key, images: jax.Array, labels: Labels):
+        real_keys, fake_keys, seen_keys = (
+            jax.random.split(own, len(images)) for own in jax.random.split(key, 3)
+        )
+        real, views = jax.vmap(real_of)(real_keys, images)
+        fake = generator_step.generate(state.generator, fake_keys, labels)
+        inputs = (views, jax.vmap(see)(seen_keys, fake), labels, state.step)
+        descent = jax.value_and_grad(critic_loss, has_aux=True)
+        (loss, (real_scores, fake_scores)), grads = descent(state.critic, *inputs)
+        updates, critic_opt = optimizer.update(grads, state.critic_opt, state.critic)
+        critic = optax.apply_updates(state.critic, updates)
+        metrics = GanMetrics(loss, jnp.mean(real_scores), jnp.mean(fake_scores), {})
+        return state._replace(critic=critic, critic_opt=critic_opt), metrics, (real, views)
+
+    def gan_step(state: GanState, key: Key, images: jax.Array, labels: Labels) -> tuple[GanState, GanMetrics]:
+        *critic_keys, generator_key = jax.random.split(key, critic_steps + 1)
+        parts = (array.reshape(critic_steps, -1, *array.shape[1:]) for array in (images, labels))
+        for own_key, own_images, own_labels in zip(critic_keys, *parts, strict=True):
+            state, metrics, (real, views) = update_critic(state, own_key, own_images, own_labels)
+        keys = jax.random.split(generator_key, len(real))
+        batch = Batch(keys, real, views, own_labels, state.critic)
+        generator, values = generator_step.step(state.generator, batch)
+        ema = optax.incremental_update(generator_step.params(generator), state.ema, 1 - ema_decay)
+        state = state._replace(step=state.step + 1, generator=generator, ema=ema)
+        return state, metrics._replace(generator=values)
+
+    return gan_step
+
+
+def init_state(
+    generator_step: GeneratorStep, optimizer: optax.GradientTransformation, params: Params, critic: Params
+) -> GanState:
+    """Return the state before the first step, in buffers of its own."""
+    params, ema, critic = (jax.tree.map(jnp.array, tree) for tree in (params, params, critic))
+    return GanState(
+        jnp.zeros((), jnp.int32), generator_step.init(params), critic, optimizer.init(critic), ema
+    )

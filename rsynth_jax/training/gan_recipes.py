@@ -1,0 +1,71 @@
+"""Recipes of generators: how to train a style-based generator against a critic.
+
+recipe = replace(RECIPES["faces-style-64"], batch_size=64)
+"""
+
+from typing import NamedTuple
+
+from rsynth_jax.training.recipes import replace
+
+
+class StyleValues(NamedTuple):
+    """The style-based generator."""
+
+    widths: tuple[int, ...] = (128, 128, 64, 32)  # channels at 4, 8, 16 ... pixels, to half the side.
+    latent_size: int = 128  # values of a latent and of a style.
+    mapping_depth: int = 4  # layers of the mapping network.
+    norm: str = "demodulated"  # demodulated (weights, 2020) or adain (2019).
+    mixing: float = 0.5  # share of images with the styles of two latents.
+
+
+class CriticValues(NamedTuple):
+    """The critic, and what it plays for."""
+
+    classifier: str | None = None  # robust classifier whose maps the critic sees beside the pixels.
+    game: str = "relativistic"  # minimax, heuristic, least-squares, hinge or relativistic.
+    gamma: float = 1.0  # weight of the gradient penalties R1 and R2, at first.
+    last_gamma: float = 0.1  # the same at the end; it falls like a cosine.
+    critic_steps: int = 1  # updates of the critic for each of the generator.
+
+
+class AugmentValues(NamedTuple):
+    """The augmentation of real and generated images before the critic; 0 for none."""
+
+    brightness: float = 0.25  # largest shift of all values.
+    saturation: float = 0.75  # largest change of the factor of the saturation.
+    contrast: float = 0.5  # largest change of the factor of the contrast.
+    translation: float = 0.125  # largest shift each way, as a share of the side.
+    cutout: float = 0.5  # side of the grey rectangle, as a share of the image's.
+
+
+class AdamValues(NamedTuple):
+    """Adam for the generator and the critic, and the average of the generator's weights."""
+
+    learning_rate: float = 2e-3  # at first, of layers with an equalized learning rate.
+    last_learning_rate: float = 5e-4  # at the end; it falls like a cosine.
+    beta1: float = 0.0  # decay of the average gradient.
+    beta2: float = 0.99  # decay of the average squared gradient.
+    ema_decay: float = 0.999  # per step, of the weight average that is released.
+
+
+class GanRecipe(NamedTuple):
+    """How to train a generator."""
+
+    num_steps: int = 16_000  # updates of the generator.
+    batch_size: int = 32  # images of an update.
+    seed: int = 0  # of the weights, the order, the augmentation and the latents.
+    style: StyleValues = StyleValues()  # the generator.
+    critic: CriticValues = CriticValues()  # the critic and the game.
+    augment: AugmentValues = AugmentValues()  # the augmentation.
+    adam: AdamValues = AdamValues()  # the optimizers.
+
+
+_STYLE = GanRecipe()
+
+RECIPES = {
+    "faces-style-64": replace(_STYLE, classifier="cat-dog-64"),
+    "cifar10-style-32": replace(
+        _STYLE, widths=(128, 128, 64), classifier="cifar10-robust", batch_size=64, num_steps=12_000
+    ),
+    "style": _STYLE,
+}

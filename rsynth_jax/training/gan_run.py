@@ -1,0 +1,161 @@
+"""A training run of a generator: everything that a recipe and a data set determine.
+
+run = prepare(recipe, images, class_names, num_images=8_000, classifier=releases.load("cat-dog-64"))
+state = fit(run.trainer, start(run), batches, key=run.keys[1], devices=run.devices)
+generators.save("generator.safetensors", release(run, state))
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from rsynth_jax import checks, models, seeds, sharding
+from rsynth_jax.models import critics, style
+from rsynth_jax.models.style import GeneratorConfig
+from rsynth_jax.sharding import Devices
+from rsynth_jax.storage.generators import GeneratorRelease
+from rsynth_jax.storage.releases import Release
+from rsynth_jax.training import augmentation, games, gan
+from rsynth_jax.training.gan import GanState
+from rsynth_jax.training.gan_recipes import AugmentValues, GanRecipe
+from rsynth_jax.training.recipes import flat
+from rsynth_jax.training.state import Trainer
+from rsynth_jax.types import Bytes, Critic, Key
+
+MEASURED = 1024  # training images, on which the classifier's maps are standardized
+
+
+class GanRun(NamedTuple):
+    """What the training of a generator never changes: label i is class_names[i]."""
+
+    recipe: GanRecipe
+    config: GeneratorConfig
+    class_names: tuple[str, ...]
+    trainer: Trainer[GanState]
+    devices: Devices
+
+    @property
+    def keys(self) -> tuple[Key, Key]:
+        """Of the initial weights, and of the steps."""
+        init_key, step_key = jax.random.split(seeds.key(self.recipe.seed))
+        return init_key, step_key
+
+
+def validate(recipe: GanRecipe) -> None:
+    """Check every value. Raises ValueError for the first one that makes no sense."""
+    adam, critic = recipe.adam, recipe.critic
+    checks.positive(
+        num_steps=recipe.num_steps, batch_size=recipe.batch_size, critic_steps=critic.critic_steps
+    )
+    checks.positive(learning_rate=adam.learning_rate, last_learning_rate=adam.last_learning_rate)
+    checks.not_negative(gamma=critic.gamma, last_gamma=critic.last_gamma, **recipe.augment._asdict())
+    checks.below_one(beta1=adam.beta1, beta2=adam.beta2, ema_decay=adam.ema_decay)
+    checks.seed(seed=recipe.seed)
+    checks.named("game", critic.game, games.GAMES)
+    if not 0 <= recipe.style.mixing <= 1:
+        raise ValueError(f"mixing is {recipe.style.mixing}: give a share in [0, 1]")
+    style.check(config(recipe, num_classes=1))
+
+
+def config(recipe: GanRecipe, num_classes: int) -> GeneratorConfig:
+    """Return the generator's description."""
+    values = recipe.style._asdict()
+    del values["mixing"]
+    return GeneratorConfig(num_classes, style.CONSTANT * 2 ** len(recipe.style.widths), **values)
+
+
+def prepare(
+    recipe: GanRecipe,
+    images: Bytes,
+    class_names: Sequence[str],
+    num_images: int,
+    classifier: Release | None = None,
+) -> GanRun:
+    """Build the trainer.
+
+    Args:
+      images: training images, on which the maps of the classifier are standardized.
+      num_images: in one epoch.
+      classifier: the recipe's.
+
+    Raises:
+      ValueError: the images do not fill a batch, or are of another size than the recipe's.
+    """
+    described = config(recipe, len(class_names))
+    side = described.image_size
+    if images.shape[1:] != (side, side, 3):
+        raise ValueError(f"the images are {images.shape[1:]}: the recipe's are {(side, side, 3)}")
+    batch = recipe.batch_size * recipe.critic.critic_steps
+    if num_images < batch:
+        raise ValueError(f"{num_images} training images do not fill a batch of {batch}")
+    critic = critics.pixel_critic(len(class_names), critics.PIXEL_WIDTHS[side])
+    if classifier is not None:
+        critic = critics.beside(critic, _robust_critic(classifier, images[:MEASURED], len(class_names)))
+    devices = sharding.over_devices(batch)
+    return GanRun(recipe, described, tuple(class_names), _trainer(recipe, described, critic), devices)
+
+
+def start(run: GanRun) -> GanState:
+    """Return the state before the first step, on the devices."""
+    return run.trainer.place(run.devices, run.trainer.init(style.init(run.config, run.keys[0])))
+
+
+def release(run: GanRun, state: GanState, **facts: Any) -> GeneratorRelease:
+    """Return the averaged weights as a generator, its recipe with these facts."""
+    facts |= {"steps": int(state.step), "images": int(state.step) * run.recipe.batch_size}
+    return GeneratorRelease(
+        config=run.config,
+        variables=jax.device_get(state.ema),
+        mean_styles=style.mean_styles(run.config, state.ema),
+        class_names=run.class_names,
+        recipe=facts | flat(run.recipe),
+    )
+
+
+def _robust_critic(classifier: Release, images: Bytes, num_classes: int) -> Critic:
+    bound = models.bind(classifier.model, classifier.variables)
+    seen = jax.jit(lambda images: critics.moments(bound, images))(np.float32(images) / 255)
+    return critics.robust_critic(bound, seen, num_classes)
+
+
+def _trainer(recipe: GanRecipe, described: GeneratorConfig, critic: Critic) -> Trainer[GanState]:
+    adam, values = recipe.adam, recipe.critic
+    game = games.GAMES[values.game]
+    gamma = _cosine(values.gamma, values.last_gamma, recipe.num_steps)
+    rate = _cosine(adam.learning_rate, adam.last_learning_rate, recipe.num_steps)
+    optimizer = optax.adam(rate, adam.beta1, adam.beta2)
+    setup = gan.Setup(
+        lambda params: style.mixing(style.bind(described, params), described.num_layers, recipe.style.mixing),
+        critic,
+        augment=_augment(recipe.augment),
+    )
+    generator_step = gan.make_generator_step(setup, game, optimizer)
+    penalty = games.both(games.r1(gamma), games.r2(gamma))
+    step = gan.make_gan_step(
+        setup, generator_step, game, optimizer, penalty, adam.ema_decay, values.critic_steps
+    )
+    side = described.image_size
+
+    def init(params: Any) -> GanState:
+        critic_params = critic.init(jax.random.fold_in(seeds.key(recipe.seed), 1), jnp.zeros((side, side, 3)))
+        return gan.init_state(generator_step, optimizer, params, critic_params)
+
+    return Trainer(init=init, step=jax.jit(step, donate_argnums=0))
+
+
+def _augment(values: AugmentValues) -> augmentation.Augment:
+    return augmentation.chain(
+        augmentation.color(values.brightness, values.saturation, values.contrast),
+        augmentation.translation(values.translation),
+        augmentation.cutout(values.cutout),
+    )
+
+
+def _cosine(first: float, last: float, num_steps: int) -> optax.Schedule:
+    """From the first value to the last, like half a cosine."""
+    fall = optax.cosine_decay_schedule(first - last, num_steps)
+    return lambda step: last + fall(step)
