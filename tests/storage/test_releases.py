@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 from tiny import refused
 
 from rsynth_jax import models
-from rsynth_jax.storage import releases
+from rsynth_jax.storage import release_files, releases
 
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -115,7 +115,7 @@ def test_a_bundled_classifier_is_small_has_a_card_and_says_what_anyone_has(file)
 
 def test_a_name_is_a_bundled_one_a_file_or_a_run(saved, tmp_path, monkeypatch):
     path, _ = saved
-    monkeypatch.setattr(releases, "ZOO", path.parent)
+    monkeypatch.setattr(releases, "CLASSIFIER", release_files.CLASSIFIER._replace(folder=path.parent))
     assert releases.locate("classifier") == releases.locate(str(path)) == path
     assert releases.locate(str(path.parent)) == path
 
@@ -123,7 +123,7 @@ def test_a_name_is_a_bundled_one_a_file_or_a_run(saved, tmp_path, monkeypatch):
 def test_an_unknown_name_is_refused_with_the_bundled_ones(tmp_path, monkeypatch):
     for name in ("two", "one"):
         (tmp_path / f"{name}.safetensors").touch()
-    monkeypatch.setattr(releases, "ZOO", tmp_path)
+    monkeypatch.setattr(releases, "CLASSIFIER", release_files.CLASSIFIER._replace(folder=tmp_path))
     with refused(match=r"no classifier 'three'.*\(one, two\)"):
         releases.load("three")
 
