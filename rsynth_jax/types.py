@@ -27,7 +27,7 @@ Variables = dict[str, Any]  # of a network: {"params": ..., "batch_stats": ...}
 Params = Any  # a pytree of arrays that an optimizer trains
 Latent = Any  # a pytree of arrays: what a generator's prior draws
 Code = Any  # a pytree of arrays: what a generator decodes
-View = Any  # a pytree of arrays: what a critic sees of an image
+View = Any  # a pytree of arrays: a critic's input, a fixed function of an image
 Scores = Float[Array, " s"]  # of a critic: one a head; higher is more real
 
 Objective = Callable[[Image], Scalar]  # ascended: higher is better
@@ -70,11 +70,11 @@ class Generator(NamedTuple):
 
 
 class Critic(NamedTuple):
-    """What tells real images from generated ones, as pure functions of one image.
+    """A network that scores how real an image is, as pure functions of one image and its class.
 
     Attributes:
       init: parameters for images of this shape.
-      view: what the critic sees of an image, by nothing that is trained; the gradient penalty is taken there.
+      view: the critic's input, a fixed function of an image; the gradient penalty is taken there.
       score: one score a head, of parameters, a view and a class.
     """
 

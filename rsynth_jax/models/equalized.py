@@ -11,7 +11,7 @@ GAIN = 2**0.5  # of a leaky ReLU, so that variances stay
 
 
 def leaky_relu(x: jax.Array) -> jax.Array:
-    """Slope 0.2 below zero, times the square root of 2."""
+    """A slope of 0.2 below zero, times `GAIN`."""
     return GAIN * nn.leaky_relu(x, 0.2)
 
 
@@ -42,8 +42,8 @@ class Conv(nn.Module):
     A critic has no strided convolution: on a CPU, XLA's second derivative of one costs 16 times as much.
     """
 
-    features: int
-    size: int = 3
+    features: int  # number of outputs
+    size: int = 3  # side of the kernel
 
     @nn.compact
     def __call__(self, x):

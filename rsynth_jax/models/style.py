@@ -1,12 +1,13 @@
 """The style-based generator (Karras et al. 2019), with demodulated weights (2020) or AdaIN.
 
-    model = create(GeneratorConfig(num_classes=2, image_size=64))
-    generator = bind(model, model.init(jax.random.key(0)))
+    config = GeneratorConfig(num_classes=2, image_size=64)
+    generator = bind(config, init(config, key))
     image = generator.decode(generator.code(generator.prior(key), label), noise_key)
 
 The mapping network makes a style w (d,) of a latent z (d,) and a class. The code of an image holds a style
 for each layer, (layers, d). Two layers at every size, each with its style and its noise, make the image of a
-learned constant of 4 x 4. The last size is reached by depth-to-space, at half the cost.
+learned constant of 4 x 4, as a sum of the colors at every size. The last size is reached by depth-to-space,
+which costs less than two layers of that size.
 """
 
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from jaxtyping import Array, Float
 
 from rsynth_jax import checks
 from rsynth_jax.models.equalized import Conv, Dense, conv, depth_to_space, doubled, kernel, leaky_relu
-from rsynth_jax.types import Generator, Key, Label, Latent, Variables
+from rsynth_jax.types import Generator, Image, Key, Label, Latent, Variables
 
 Styles = Float[Array, "layers d"]
 LAYERS = 2  # at every size
@@ -139,29 +140,30 @@ class StyleGenerator(nn.Module):
         x = jnp.broadcast_to(self.constant, (len(styles), *self.constant.shape))
         color = jnp.zeros(())
         inputs = iter(zip(jnp.moveaxis(styles, 1, 0), noises, strict=True))
-        for layers, to_color in zip(self.layers, self.colors, strict=True):
-            first = layers is self.layers[0]
-            x = x if first else doubled(x)
+        for size, (layers, to_color) in enumerate(zip(self.layers, self.colors, strict=True)):
+            x = doubled(x) if size else x
             for layer in layers:
                 x = layer(x, *next(inputs))
-            color = to_color(x) if first else doubled(color) + to_color(x)
+            color = doubled(color) + to_color(x) if size else to_color(x)
         return 0.5 + (doubled(color) + depth_to_space(self.detail(x), 2)) / 4
 
 
 def check(config: GeneratorConfig) -> None:
-    """Raise ValueError for a description of no generator."""
+    """Raise ValueError unless the description is one of a generator."""
     checks.positive(num_classes=config.num_classes, latent_size=config.latent_size)
     checks.positive(
         mapping_depth=config.mapping_depth, **{f"width {i}": w for i, w in enumerate(config.widths)}
     )
     checks.named("norm", config.norm, NORMS)
+    if not config.widths:
+        raise ValueError("widths is empty: give the channels at 4, 8, 16 ... pixels")
     side = CONSTANT * 2 ** len(config.widths)
     if config.image_size != side:
         raise ValueError(f"{len(config.widths)} widths make images of {side} pixels, not {config.image_size}")
 
 
 def create(config: GeneratorConfig) -> StyleGenerator:
-    """Make the module of a `GeneratorConfig`. Raises ValueError for a description of no generator."""
+    """Make the module of a `GeneratorConfig`. Raises ValueError as `check` does."""
     check(config)
     return StyleGenerator(config._replace(widths=tuple(config.widths)))
 
@@ -174,7 +176,7 @@ def noises(config: GeneratorConfig, key: Key, num: int = 1) -> tuple[jax.Array, 
 
 
 def init(config: GeneratorConfig, key: Key) -> Variables:
-    """Draw the variables of a generator."""
+    """Draw the variables of a generator; of the inputs only the shapes matter."""
     latents = jnp.zeros((1, config.latent_size))
     return dict(create(config).init(key, latents, jnp.zeros(1, jnp.int32), noises(config, key)))
 
@@ -186,7 +188,7 @@ def bind(config: GeneratorConfig, variables: Variables) -> Generator:
     def code(latent: Latent, label: Label) -> Styles:
         return model.apply(variables, latent[None], label[None], method="code")[0]
 
-    def decode(styles: Styles, key: Key):
+    def decode(styles: Styles, key: Key) -> Image:
         return model.apply(variables, styles[None], noises(config, key), method="decode")[0]
 
     return Generator(lambda key: jax.random.normal(key, (config.latent_size,)), code, decode)
@@ -217,7 +219,10 @@ def mixing(generator: Generator, num_layers: int, probability: float) -> Generat
 
 
 def mean_styles(config: GeneratorConfig, variables: Variables, num: int = 4096) -> jax.Array:
-    """Estimate the mean style of each class, (classes, d), by the same `num` latents for each."""
+    """Estimate the mean style of each class, (classes, d), by the same `num` latents for each.
+
+    The latents are those of the seed 0, so that the estimate depends on the variables alone.
+    """
     generator = bind(config, variables)
     latents = jax.vmap(generator.prior)(jax.random.split(jax.random.key(0), num))
 
