@@ -28,6 +28,11 @@ def below_one(**numbers: float) -> None:
     _demand(lambda number: 0 <= number < 1, "0 or more, and less than 1", numbers)
 
 
+def up_to_one(**numbers: float) -> None:
+    """Every number is in [0, 1]."""
+    _demand(lambda number: 0 <= number <= 1, "0 or more, and at most 1", numbers)
+
+
 def share(**numbers: float) -> None:
     """Every number is in (0, 1]."""
     _demand(lambda number: 0 < number <= 1, "a share above 0, at most 1", numbers)

@@ -1,9 +1,9 @@
 """Differentiable augmentation of one image (Zhao et al. 2020): real and generated images alike, by one rule.
 
-    augment = chain(color(0.5, 1.0, 0.5), translation(1 / 8), cutout(1 / 2))
+    augment = chain(color(0.25, 1.0, 0.5), translation(1 / 8), cutout(1 / 2))
     seen = augment(key, image)
 
-Gradients pass through to the generator. What leaves the image becomes grey, 0.5.
+Gradients pass through to the generator. Pixels that an augmentation removes are grey, 0.5.
 """
 
 import functools
@@ -34,7 +34,7 @@ def chain(*augments: Augment) -> Augment:
 
 
 def color(brightness: float, saturation: float, contrast: float) -> Augment:
-    """Add up to +- `brightness`; scale the saturation and the contrast by a factor in 1 +- the amount.
+    """Add up to +- `brightness`, then scale the saturation and the contrast, each by a factor in 1 +- amount.
 
     Zhao et al. use brightness 0.5 on images in [-1, 1], so 0.25 here, saturation 1 and contrast 0.5.
     """
@@ -51,7 +51,7 @@ def color(brightness: float, saturation: float, contrast: float) -> Augment:
 
 
 def translation(share: float) -> Augment:
-    """Move by up to this share of the side each way."""
+    """Move by whole pixels, up to this share of the side each way, in [0, 1]; Zhao et al. use 1 / 8."""
 
     def augment(key: Key, image: Image) -> Image:
         height, width, _ = image.shape
@@ -59,13 +59,14 @@ def translation(share: float) -> Augment:
         bounds = jnp.array(most)
         down, right = jax.random.randint(key, (2,), -bounds, bounds + 1)
         rows, columns = _shift(height, down), _shift(width, right)
-        return GREY + jnp.einsum("ih,hwc,jw->ijc", rows, image - GREY, columns)
+        moved = jnp.einsum("ih,hwc,jw->ijc", rows, image - GREY, columns, precision="highest")
+        return GREY + moved
 
     return augment
 
 
 def cutout(share: float) -> Augment:
-    """Replace a rectangle of this share of each side, its center anywhere in the image."""
+    """Replace a rectangle with grey, centered anywhere, of this share of each side; Zhao et al. use 1 / 2."""
 
     def augment(key: Key, image: Image) -> Image:
         middle = jax.random.uniform(key, (2,))

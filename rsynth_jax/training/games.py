@@ -50,7 +50,7 @@ GAMES = {
 
 
 def squared_slope(score: Callable[[View], Scalar], view: View) -> Scalar:
-    """|gradient of the score at the view|^2, over all its arrays."""
+    """|gradient of the score at the view|^2, summed over all arrays of the view."""
     return optax.tree.norm(jax.grad(score)(view), squared=True)
 
 
@@ -60,12 +60,12 @@ def no_penalty(score: Callable[[View], Scalar], real: View, fake: View, step: ja
 
 
 def r1(gamma: optax.ScalarOrSchedule) -> Penalty:
-    """gamma / 2 |gradient at the real image|^2 (Mescheder et al. 2018)."""
+    """gamma / 2 |gradient at the view of the real image|^2 (Mescheder et al. 2018)."""
     return lambda score, real, fake, step: _at(gamma, step) / 2 * squared_slope(score, real)
 
 
 def r2(gamma: optax.ScalarOrSchedule) -> Penalty:
-    """gamma / 2 |gradient at the generated image|^2."""
+    """gamma / 2 |gradient at the view of the generated image|^2 (Mescheder et al. 2018)."""
     return lambda score, real, fake, step: _at(gamma, step) / 2 * squared_slope(score, fake)
 
 
