@@ -1,6 +1,7 @@
-"""Critics: what tells real images from generated ones. Their convolutions have no strides.
+"""Critics: networks that score how real an image is. Their convolutions have no strides.
 
-    critic = beside(pixel_critic(num_classes=10), robust_critic(classifier, moments(classifier, images), 10))
+    pixels = pixel_critic(10, pixel_widths(32))
+    critic = beside(pixels, robust_critic(classifier, moments(classifier, images), 10))
     scores = critic.score(params, critic.view(image), label)
 
 A critic that sees a robust classifier's maps alone leaves a grid in the pixels below its stem: the robust
@@ -67,14 +68,32 @@ class MapHeads(nn.Module):
         return jnp.stack(scores, axis=-1)
 
 
-PIXEL_WIDTHS = {
-    32: ((64,), (128, 128), (128,)),
-    64: ((32,), (64,), (128, 128), (128,)),
-}  # by the image's side
+def pixel_widths(side: int, most: int = 128) -> tuple[tuple[int, ...], ...]:
+    """Choose the widths of a pixel critic for images of `side` pixels.
+
+    Args:
+      side: a power of two, 8 or more.
+      most: channels at 4 and at 8 pixels; each doubling of the size halves them.
+
+    Returns:
+      The channels of each convolution, a tuple for each size from side / 2 down to 4; two convolutions at 8.
+
+    Raises:
+      ValueError: the side is no power of two, or too small.
+    """
+    if side < 2 * HEAD_SIDE or side & (side - 1):
+        raise ValueError(f"a pixel critic's side is {side}: give a power of two, {2 * HEAD_SIDE} or more")
+    sizes = [2**i for i in range(side.bit_length() - 2, 1, -1)]
+    widths = [max(1, min(most, 8 * most // size)) for size in sizes]
+    return tuple((width,) * (2 if size == 8 else 1) for size, width in zip(sizes, widths, strict=True))
 
 
 def pixel_critic(num_classes: int, widths: tuple[tuple[int, ...], ...]) -> Critic:
-    """Make a critic of the pixels, which sees them scaled to [-2, 2]."""
+    """Make a critic of the pixels, scaled from [0, 1] to [-2, 2].
+
+    Args:
+      widths: see `pixel_widths`.
+    """
     return _critic(PixelCritic(widths, num_classes), lambda image: 4 * image - 2)
 
 
@@ -93,7 +112,14 @@ def moments(classifier: Classifier, images: Images) -> Moments:
 
 
 def robust_critic(classifier: Classifier, seen: Moments, num_classes: int, width: int = 64) -> Critic:
-    """Make a critic with a head on each map of a frozen classifier, standardized by its moments."""
+    """Make a critic with a head on each map of a frozen classifier, standardized by its moments.
+
+    Args:
+      classifier: of images whose side is a power of two.
+      seen: the moments of its maps, see `moments`.
+      num_classes: of the generator's data, which may be others than the classifier's.
+      width: channels of a head.
+    """
 
     def view(image: Image) -> tuple[Map, ...]:
         triples = zip(classifier.maps(image), seen.mean, seen.deviation, strict=True)

@@ -19,12 +19,15 @@ class StyleValues(NamedTuple):
 
 
 class CriticValues(NamedTuple):
-    """The critic, and what it plays for."""
+    """The critic and the game."""
 
-    classifier: str | None = None  # robust classifier whose maps the critic sees beside the pixels.
+    critic_width: int = (
+        128  # most channels of the pixel critic, at 4 and 8 pixels; each doubling halves them.
+    )
+    classifier: str | None = None  # robust classifier: the critic sees its maps beside the pixels.
     game: str = "relativistic"  # minimax, heuristic, least-squares, hinge or relativistic.
-    gamma: float = 1.0  # weight of the gradient penalties R1 and R2, at first.
-    last_gamma: float = 0.1  # the same at the end; it falls like a cosine.
+    gamma: float = 1.0  # weight of the gradient penalties R1 and R2 at the start.
+    last_gamma: float = 0.1  # the same at the end, reached along half a cosine.
     critic_steps: int = 1  # updates of the critic for each of the generator.
 
 
@@ -41,8 +44,8 @@ class AugmentValues(NamedTuple):
 class AdamValues(NamedTuple):
     """Adam for the generator and the critic, and the average of the generator's weights."""
 
-    learning_rate: float = 2e-3  # at first, of layers with an equalized learning rate.
-    last_learning_rate: float = 5e-4  # at the end; it falls like a cosine.
+    learning_rate: float = 2e-3  # at the start, of layers with an equalized learning rate.
+    last_learning_rate: float = 5e-4  # at the end, reached along half a cosine.
     beta1: float = 0.0  # decay of the average gradient.
     beta2: float = 0.99  # decay of the average squared gradient.
     ema_decay: float = 0.999  # per step, of the weight average that is released.
@@ -52,12 +55,17 @@ class GanRecipe(NamedTuple):
     """How to train a generator."""
 
     num_steps: int = 16_000  # updates of the generator.
-    batch_size: int = 32  # images of an update.
+    batch_size: int = 32  # real images of an update, and as many generated ones.
     seed: int = 0  # of the weights, the order, the augmentation and the latents.
     style: StyleValues = StyleValues()  # the generator.
     critic: CriticValues = CriticValues()  # the critic and the game.
     augment: AugmentValues = AugmentValues()  # the augmentation.
     adam: AdamValues = AdamValues()  # the optimizers.
+
+    @property
+    def images_per_step(self) -> int:
+        """Real images of a step: a batch for each update of the critic."""
+        return self.batch_size * self.critic.critic_steps
 
 
 _STYLE = GanRecipe()

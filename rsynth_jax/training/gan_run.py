@@ -27,6 +27,7 @@ from rsynth_jax.training.state import Trainer
 from rsynth_jax.types import Bytes, Critic, Key
 
 MEASURED = 1024  # training images, on which the classifier's maps are standardized
+_mean_styles = jax.jit(style.mean_styles, static_argnums=0)
 
 
 class GanRun(NamedTuple):
@@ -49,15 +50,18 @@ def validate(recipe: GanRecipe) -> None:
     """Check every value. Raises ValueError for the first one that makes no sense."""
     adam, critic = recipe.adam, recipe.critic
     checks.positive(
-        num_steps=recipe.num_steps, batch_size=recipe.batch_size, critic_steps=critic.critic_steps
+        num_steps=recipe.num_steps,
+        batch_size=recipe.batch_size,
+        critic_steps=critic.critic_steps,
+        critic_width=critic.critic_width,
     )
     checks.positive(learning_rate=adam.learning_rate, last_learning_rate=adam.last_learning_rate)
     checks.not_negative(gamma=critic.gamma, last_gamma=critic.last_gamma, **recipe.augment._asdict())
     checks.below_one(beta1=adam.beta1, beta2=adam.beta2, ema_decay=adam.ema_decay)
+    augment = recipe.augment
+    checks.up_to_one(mixing=recipe.style.mixing, translation=augment.translation, cutout=augment.cutout)
     checks.seed(seed=recipe.seed)
     checks.named("game", critic.game, games.GAMES)
-    if not 0 <= recipe.style.mixing <= 1:
-        raise ValueError(f"mixing is {recipe.style.mixing}: give a share in [0, 1]")
     style.check(config(recipe, num_classes=1))
 
 
@@ -83,20 +87,30 @@ def prepare(
       classifier: the recipe's.
 
     Raises:
-      ValueError: the images do not fill a batch, or are of another size than the recipe's.
+      ValueError: the images do not fill a batch, or the recipe's or the classifier's have another size.
     """
     described = config(recipe, len(class_names))
-    side = described.image_size
-    if images.shape[1:] != (side, side, 3):
-        raise ValueError(f"the images are {images.shape[1:]}: the recipe's are {(side, side, 3)}")
-    batch = recipe.batch_size * recipe.critic.critic_steps
-    if num_images < batch:
-        raise ValueError(f"{num_images} training images do not fill a batch of {batch}")
-    critic = critics.pixel_critic(len(class_names), critics.PIXEL_WIDTHS[side])
+    shape = (described.image_size, described.image_size, 3)
+    if images.shape[1:] != shape:
+        height, width, channels = images.shape[1:]
+        wanted = (
+            f"the recipe's are {shape[0]} x {shape[1]} x 3: give --image-size {shape[0]} or other --widths"
+        )
+        raise ValueError(f"the images are {height} x {width} x {channels}, {wanted}")
+    if num_images < recipe.images_per_step:
+        raise ValueError(f"{num_images} training images do not fill a batch of {recipe.images_per_step}")
+    widths = critics.pixel_widths(described.image_size, recipe.critic.critic_width)
+    critic = critics.pixel_critic(len(class_names), widths)
     if classifier is not None:
+        _check_classifier(classifier, shape)
         critic = critics.beside(critic, _robust_critic(classifier, images[:MEASURED], len(class_names)))
-    devices = sharding.over_devices(batch)
-    return GanRun(recipe, described, tuple(class_names), _trainer(recipe, described, critic), devices)
+    return GanRun(
+        recipe=recipe,
+        config=described,
+        class_names=tuple(class_names),
+        trainer=_trainer(recipe, described, critic),
+        devices=sharding.over_devices(recipe.images_per_step),
+    )
 
 
 def start(run: GanRun) -> GanState:
@@ -106,14 +120,22 @@ def start(run: GanRun) -> GanState:
 
 def release(run: GanRun, state: GanState, **facts: Any) -> GeneratorRelease:
     """Return the averaged weights as a generator, its recipe with these facts."""
-    facts |= {"steps": int(state.step), "images": int(state.step) * run.recipe.batch_size}
+    facts |= {"steps": int(state.step), "images": int(state.step) * run.recipe.images_per_step}
     return GeneratorRelease(
         config=run.config,
         variables=jax.device_get(state.ema),
-        mean_styles=style.mean_styles(run.config, state.ema),
+        mean_styles=jax.device_get(_mean_styles(run.config, state.ema)),
         class_names=run.class_names,
         recipe=facts | flat(run.recipe),
     )
+
+
+def _check_classifier(classifier: Release, shape: tuple[int, int, int]) -> None:
+    if classifier.image_shape != shape:
+        own, wanted = (" x ".join(map(str, sizes)) for sizes in (classifier.image_shape, shape))
+        raise ValueError(
+            f"the classifier's images are {own}, the generator's {wanted}: give another classifier"
+        )
 
 
 def _robust_critic(classifier: Release, images: Bytes, num_classes: int) -> Critic:
