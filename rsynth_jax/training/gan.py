@@ -21,16 +21,16 @@ from rsynth_jax.training.games import Game, Penalty, no_penalty
 from rsynth_jax.types import Critic, Generator, Image, Images, Key, Labels, Params, Scalar, View
 
 MakeGenerator = Callable[[Params], Generator]
-Extra = Callable[[Params, Key, Images, Labels], Scalar]  # one more loss of the generator, of real images
+Extra = Callable[[Params, Key, Images, Labels], Scalar]  # a loss of the generator's params and real images
 
 
 class Batch(NamedTuple):
-    """What a generator's step takes besides its own state.
+    """The inputs of a generator's step besides its own state.
 
     Attributes:
       keys: (n,), of the latents, the noise and the augmentation.
       images: real ones, (n, h, w, c) in [0, 1].
-      views: what the critic sees of them, augmented.
+      views: the critic's views of them, augmented.
       labels: their classes, (n,); generated image i is of the class of real image i.
       critic: the critic's parameters.
     """
@@ -85,7 +85,7 @@ class GanMetrics(NamedTuple):
 
 
 class Setup(NamedTuple):
-    """What the critic's and the generator's updates share.
+    """The functions that the critic's and the generator's updates share.
 
     Attributes:
       generator: params -> the generator.
@@ -115,7 +115,12 @@ def generate(make: MakeGenerator, params: Params, key: Key, label: jax.Array) ->
 def make_generator_step(
     setup: Setup, game: Game, optimizer: optax.GradientTransformation, extra: Extra = no_extra
 ) -> GeneratorStep:
-    """Make one step down the game's loss, plus `extra`."""
+    """Make one step down the mean over the batch of the game's loss, plus `extra`.
+
+    Args:
+      optimizer: of the generator.
+      extra: one more loss, of (params, key, images (n, h, w, c) in [0, 1], labels (n,)).
+    """
 
     def fake_of(params: Params, key: Key, label: jax.Array) -> Image:
         return generate(setup.generator, params, key, label)
@@ -129,7 +134,8 @@ def make_generator_step(
     def loss(params: Params, batch: Batch) -> Scalar:
         inputs = (params, batch.keys, batch.views, batch.labels, batch.critic)
         losses = jax.vmap(pair_loss, (None, 0, 0, 0, None))(*inputs)
-        return jnp.mean(losses) + extra(params, batch.keys[0], batch.images, batch.labels)
+        key = jax.random.split(batch.keys[0], 3)[2]  # a pair has the first two
+        return jnp.mean(losses) + extra(params, key, batch.images, batch.labels)
 
     def step(state: GeneratorState, batch: Batch) -> tuple[GeneratorState, dict[str, Scalar]]:
         value, grads = jax.value_and_grad(loss)(state.params, batch)
@@ -158,8 +164,11 @@ def make_gan_step(
     """Make (state, key, images uint8 (critic_steps * n, h, w, c), labels) -> (state, metrics).
 
     Args:
+      game: of which the critic descends its part.
       optimizer: of the critic.
+      penalty: on the critic, see `games.r1`.
       ema_decay: in [0, 1), of ema <- decay * ema + (1 - decay) * params.
+      critic_steps: updates of the critic before the generator's, which is on the last part of the batch.
     """
 
     def see(key: Key, image: Image) -> View:
