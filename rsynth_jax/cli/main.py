@@ -36,7 +36,8 @@ def _programs() -> dict[str, EntryPoint]:
 
 
 def _usage(programs: dict[str, EntryPoint]) -> str:
-    lines = [f"  {name:<12} {_summary(entry.module)}" for name, entry in programs.items()]
+    width = max(map(len, programs))
+    lines = [f"  {name:<{width}} {_summary(entry.module)}" for name, entry in programs.items()]
     usage = "usage: rsynth PROGRAM [FLAGS], or rsynth PROGRAM --help"
     return "\n".join([usage, "", *lines, "", "  --version    print the version"])
 
