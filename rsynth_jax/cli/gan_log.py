@@ -2,7 +2,8 @@
 
 with gan_log(out, run, step=0) as log:
     log.step(step, metrics)                    # after every step; logs some
-    log.snapshot(state, release)               # samples of the averaged weights, and their release
+    log.snapshot(state, release)               # samples of the averaged weights, their release, a checkpoint
+    log.save(state)                            # a checkpoint
 """
 
 import contextlib
@@ -20,14 +21,18 @@ from rsynth_jax.cli import sheets
 from rsynth_jax.cli.run import Clock, progress_bar
 from rsynth_jax.cli.train_log import continued
 from rsynth_jax.images import encode
-from rsynth_jax.storage import generators
+from rsynth_jax.models import style
+from rsynth_jax.models.style import GeneratorConfig
+from rsynth_jax.storage import generators, train_states
 from rsynth_jax.storage.generators import GeneratorRelease
 from rsynth_jax.training import gan
 from rsynth_jax.training.gan_run import GanRun
+from rsynth_jax.types import Params
 
 LOG_EVERY = 20  # steps
-COLUMNS = 8  # of a sheet, twice the rows where there are few classes
-ROWS = 8
+COLUMNS = 8  # of a sheet of samples
+ROWS = 8  # of a sheet of samples, several for each class where the classes are fewer
+MOST_ROWS = 20  # of a sheet of samples: the first classes, where there are more
 _NOW = "critic {loss:.2f}  generator {generator_loss:.2f}  real {real_score:.2f}  fake {fake_score:.2f}"
 
 
@@ -40,35 +45,51 @@ class GanLog:
         self._bar = bar
         self._run = run
         self._clock = Clock()
+        self._logged = step
         self._task = bar.add_task("training", total=run.recipe.num_steps, completed=step, now="")
 
     def step(self, step: int, metrics: Any) -> None:
-        """Log every `LOG_EVERY`-th step. Raises ValueError for a loss that is not finite."""
-        if step % LOG_EVERY:
+        """Log every `LOG_EVERY`-th step and the last. Raises ValueError for a loss that is not finite."""
+        if step % LOG_EVERY and step != self._run.recipe.num_steps:
             return
         columns = metrics._asdict()
-        values = {name: float(value) for name, value in (columns | columns.pop("generator")).items()}
+        columns |= columns.pop("generator")
+        values = {name: float(value) for name, value in columns.items()}
         if not np.isfinite(list(values.values())).all():
             raise ValueError(f"a loss is not finite at step {step}: lower --learning-rate or raise --gamma")
-        images = LOG_EVERY * self._run.recipe.batch_size
+        images = (step - self._logged) * self._run.recipe.images_per_step
+        self._logged = step
         record = {"step": step, **values, "images_per_second": images / self._clock.lap()}
         print(json.dumps(record), file=self._file)
         rate = f"  {record['images_per_second']:.0f} images/s"
         self._bar.update(self._task, completed=step, now=_NOW.format(**values) + rate)
 
     def snapshot(self, state: gan.GanState, release: GeneratorRelease) -> None:
-        """Write the release twice, as newest and as snapshot of this step, and a sheet of its samples."""
+        """Write the release and a sheet of its samples, each twice: the newest and this step's; and `save`.
+
+        Raises ValueError for a state that holds NaN or infinity.
+        """
+        _check_finite(state)
         clock = Clock()
         generators.save(self._out / generators.RELEASE, release)
         generators.save(self._out / "snapshots" / f"{int(state.step):06d}.safetensors", release)
-        rows = np.repeat(np.arange(len(release.class_names)), max(1, ROWS // len(release.class_names)))
+        num = len(release.class_names)
+        rows = np.repeat(np.arange(num), max(1, ROWS // num))[:MOST_ROWS]
         labels = np.repeat(rows, COLUMNS).astype(np.int32)
-        images = np.asarray(_samples(self._run.config)(state.ema, labels))
+        images = np.asarray(_samples(self._run.config, state.ema, labels))
         cells = images.reshape(len(rows), COLUMNS, *images.shape[1:])
-        shown = int(state.step) * self._run.recipe.batch_size
+        shown = int(state.step) * self._run.recipe.images_per_step
         page = sheets.Page(cells, [release.class_names[row] for row in rows], f"{shown} images shown")
         sheets.write_sheet(self._out / "samples.png", page)
         sheets.write_sheet(self._out / "snapshots" / f"{int(state.step):06d}.png", page)
+        self._clock.pause(clock.lap())
+        self.save(state)
+
+    def save(self, state: gan.GanState) -> None:
+        """Write a checkpoint. Raises ValueError for a state that holds NaN or infinity."""
+        _check_finite(state)
+        clock = Clock()
+        train_states.save_state(self._out, state)
         self._clock.pause(clock.lap())
 
 
@@ -79,13 +100,15 @@ def gan_log(out: Path, run: GanRun, step: int) -> Iterator[GanLog]:
         yield GanLog(out, file, bar, run, step)
 
 
-@functools.cache
-def _samples(config: Any):
-    from rsynth_jax.models import style
+@functools.partial(jax.jit, static_argnums=0)
+def _samples(config: GeneratorConfig, params: Params, labels: jax.Array) -> jax.Array:
+    """Images, uint8 (n, h, w, c), whose latents and noise depend on their row alone."""
+    keys = jax.random.split(jax.random.key(0), len(labels))
+    one = functools.partial(gan.generate, functools.partial(style.bind, config), params)
+    return jax.vmap(lambda key, label: encode(one(key, label)))(keys, labels)
 
-    def sample(params, labels):
-        keys = jax.random.split(jax.random.key(0), len(labels))
-        one = functools.partial(gan.generate, functools.partial(style.bind, config), params)
-        return jax.vmap(lambda key, label: encode(one(key, label)))(keys, labels)
 
-    return jax.jit(sample)
+def _check_finite(state: gan.GanState) -> None:
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state)):
+        wanted = "lower --learning-rate or raise --gamma"
+        raise ValueError(f"a weight is not finite at step {int(state.step)}: {wanted}")

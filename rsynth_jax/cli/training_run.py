@@ -31,7 +31,7 @@ from rsynth_jax.training.recipes import flat, replace
 
 RECORD = "run.json"  # its name inside a run
 LOG = "log.jsonl"  # its name inside a run
-CHANGEABLE = {"epochs", "judge", "test_split", "data_dir"}  # by --resume; epochs upwards
+CHANGEABLE = {"epochs", "judge", "test_split", "sample_every", "data_dir"}  # by --resume; epochs upwards
 _GROUPS = {"settings", "reading"}  # recorded value by value
 _UNRECORDED = {"out", "resume", "system"}
 
@@ -42,8 +42,8 @@ _PLACES = (
 _TRAIN_SPLIT = "Split to train on; train[:90%] is a part, all is a folder or file without splits."
 _RESUME = (
     "Continue the run in --out from its newest whole checkpoint, with the values of its run.json. Only "
-    "--epochs (upwards), --judge, --test-split, --data-dir and the number of devices may be others; where "
-    "the data moved, write their new place into run.json."
+    "--epochs (upwards), --judge, --test-split, --sample-every, --data-dir and the number of devices may be "
+    "others; where the data moved, write their new place into run.json."
 )
 RecipeName = Annotated[str, arg(metavar="NAME", help="Name of the recipe.")]
 Place = Annotated[str, arg(metavar="KIND:PLACE", help=_PLACES)]
@@ -87,10 +87,16 @@ def parse_flags(
 
 
 def made_of(options: Any) -> dict[str, Any]:
-    """Return every flag that makes a run what it is, by name; a path as it is from any folder."""
+    """Return every flag that makes a run what it is, by name; a path as it is from any folder.
+
+    Raises ValueError if there is no such classifier.
+    """
     values = {name: getattr(options, name) for name in _names(options)} | dataclasses.asdict(options.reading)
+    values |= flat(options.settings)
     paths = {name: _absolute(values[name]) for name in ("data", "data_dir") if values[name]}
-    return values | paths | flat(options.settings)
+    if values.get("classifier") is not None:
+        paths["classifier"] = _classifier(values["classifier"])
+    return values | paths
 
 
 def write_record(options: Any, **facts: Any) -> None:
@@ -182,6 +188,14 @@ def _with_record(options: Any, own: Mapping[str, Any]) -> Any:
     settings = replace(recipe, **pick(flat(recipe)))
     reading = dataclasses.replace(options.reading, **pick(dataclasses.asdict(options.reading)))
     return dataclasses.replace(options, settings=settings, reading=reading, **pick(_names(options)))
+
+
+def _classifier(name: str) -> str:
+    """The name of a bundled classifier, or the path of another as it is from any folder."""
+    from rsynth_jax.storage.release_files import CLASSIFIER, locate
+
+    bundled = locate(name, CLASSIFIER).parent == CLASSIFIER.folder
+    return name if bundled else os.path.abspath(name)
 
 
 def _absolute(place: str) -> str:

@@ -9,6 +9,7 @@ A data set in memory is indexed; any other is streamed through grain, which deco
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -100,3 +101,9 @@ def batches_from(
     first, start = divmod(step, len(dataset) // batch_size)
     for epoch in range(first, num_epochs):
         yield from batches(dataset, batch_size, seed, epoch, start if epoch == first else 0)
+
+
+def batches_between(dataset: Dataset, batch_size: int, seed: int, first: int, last: int) -> Iterator[Arrays]:
+    """Iterate over the batches of the steps from `first` to `last` - 1, in as many epochs as they take."""
+    num_epochs = -(-last // (len(dataset) // batch_size))
+    return itertools.islice(batches_from(dataset, batch_size, seed, num_epochs, first), last - first)
