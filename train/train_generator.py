@@ -18,6 +18,7 @@ from rsynth_jax.cli.options import LabelledDataFlags, SystemFlags
 from rsynth_jax.cli.training_run import Place, RecipeName, Resume, RunFolder, TrainSplit
 from rsynth_jax.data import loader, sources
 from rsynth_jax.training.gan_recipes import RECIPES, GanRecipe
+from rsynth_jax.training.recipes import replace
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,8 +50,8 @@ def train_generator(options: Options) -> int:
     from rsynth_jax.training.gan_run import release
     from rsynth_jax.training.run import fit
 
-    out, recipe = options.out, options.settings
     dataset, run, state = begin(options)
+    out, recipe = options.out, run.recipe
     interrupted = console.Interrupted()
     first = int(state.step)
     batches = loader.batches_between(dataset, recipe.images_per_step, recipe.seed, first, recipe.num_steps)
@@ -69,23 +70,21 @@ def train_generator(options: Options) -> int:
 
 
 def begin(options: Options) -> tuple[sources.Dataset, Any, Any]:
-    """Check everything, write the run's record, and return the data, the run and the state to go on from.
-
-    Raises ValueError for a flag that makes no sense, a folder that holds another run, or unfit data.
-    """
+    """Check everything, write the run's record, and return the data, the run and the state to go on from."""
     from rsynth_jax.storage import generators, releases
     from rsynth_jax.training.gan_run import prepare, start, validate
 
     checks.positive(sample_every=options.sample_every)
     validate(options.settings)
     training_run.check(options, generators.RELEASE)
-    name = options.settings.critic.classifier
+    name = training_run.made_of(options)["classifier"]
     classifier = None if name is None else releases.load(name)
     (dataset,) = map(loader.cached, options.reading.load_labelled(options.data, options.train_split))
     images, labels = loader.in_memory(dataset, loader.MEMORY)
     loader.check_classes(dataset, labels, least=1)
     facts = training_run.facts_of(options, dataset)
-    run = prepare(options.settings, images, facts["class_names"], len(dataset), classifier)
+    settings = replace(options.settings, classifier=name)
+    run = prepare(settings, images, facts["class_names"], len(dataset), classifier)
     state = training_run.restored(options, start(run))
     training_run.write_record(options, **facts)
     return dataset, run, state

@@ -80,8 +80,8 @@ class GanLog:
         cells = images.reshape(len(rows), COLUMNS, *images.shape[1:])
         shown = int(state.step) * self._run.recipe.images_per_step
         page = sheets.Page(cells, [release.class_names[row] for row in rows], f"{shown} images shown")
-        sheets.write_sheet(self._out / "samples.png", page)
-        sheets.write_sheet(self._out / "snapshots" / f"{int(state.step):06d}.png", page)
+        sheets.write_picture(self._out / "samples.png", sheets.draw(page))
+        sheets.write_picture(self._out / "snapshots" / f"{int(state.step):06d}.png", sheets.draw(page))
         self._clock.pause(clock.lap())
         self.save(state)
 

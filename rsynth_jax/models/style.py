@@ -130,7 +130,7 @@ class StyleGenerator(nn.Module):
 
     def code(self, latents, labels):
         """Map latents (n, d) and labels (n,) to styles, the same for each layer: (n, layers, d)."""
-        x = jnp.concatenate([normalized(latents), normalized(self.classes[labels])], axis=-1)
+        x = jnp.concatenate([normalized(latents), normalized(jnp.asarray(self.classes)[labels])], axis=-1)
         for layer in self.mapping:
             x = leaky_relu(layer(x))
         return jnp.repeat(x[:, None], self.config.num_layers, axis=1)

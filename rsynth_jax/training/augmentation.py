@@ -71,7 +71,7 @@ def cutout(share: float) -> Augment:
     def augment(key: Key, image: Image) -> Image:
         middle = jax.random.uniform(key, (2,))
         inside = [
-            jnp.abs((jnp.arange(side) + 0.5) / side - center) < share / 2
+            jnp.abs((jnp.arange(side, dtype=jnp.float32) + 0.5) / side - center) < share / 2
             for side, center in zip(image.shape[:2], middle, strict=True)
         ]
         return jnp.where(inside[0][:, None, None] & inside[1][None, :, None], GREY, image)

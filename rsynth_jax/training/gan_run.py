@@ -130,6 +130,12 @@ def release(run: GanRun, state: GanState, **facts: Any) -> GeneratorRelease:
     )
 
 
+def half_cosine(first: float, last: float, num_steps: int) -> optax.Schedule:
+    """Make the schedule from the first value to the last along half a cosine, over so many steps."""
+    fall = optax.cosine_decay_schedule(first - last, num_steps)
+    return lambda step: last + fall(step)
+
+
 def _check_classifier(classifier: Release, shape: tuple[int, int, int]) -> None:
     if classifier.image_shape != shape:
         own, wanted = (" x ".join(map(str, sizes)) for sizes in (classifier.image_shape, shape))
@@ -147,8 +153,8 @@ def _robust_critic(classifier: Release, images: Bytes, num_classes: int) -> Crit
 def _trainer(recipe: GanRecipe, described: GeneratorConfig, critic: Critic) -> Trainer[GanState]:
     adam, values = recipe.adam, recipe.critic
     game = games.GAMES[values.game]
-    gamma = _cosine(values.gamma, values.last_gamma, recipe.num_steps)
-    rate = _cosine(adam.learning_rate, adam.last_learning_rate, recipe.num_steps)
+    gamma = half_cosine(values.gamma, values.last_gamma, recipe.num_steps)
+    rate = half_cosine(adam.learning_rate, adam.last_learning_rate, recipe.num_steps)
     optimizer = optax.adam(rate, adam.beta1, adam.beta2)
     setup = gan.Setup(
         lambda params: style.mixing(style.bind(described, params), described.num_layers, recipe.style.mixing),
@@ -175,9 +181,3 @@ def _augment(values: AugmentValues) -> augmentation.Augment:
         augmentation.translation(values.translation),
         augmentation.cutout(values.cutout),
     )
-
-
-def _cosine(first: float, last: float, num_steps: int) -> optax.Schedule:
-    """From the first value to the last, like half a cosine."""
-    fall = optax.cosine_decay_schedule(first - last, num_steps)
-    return lambda step: last + fall(step)
