@@ -19,7 +19,9 @@ BAD = (math.nan, math.inf, -math.inf, float("1e400"), 1e300, 10**400)
 NEEDED = {"images": "a.png", "generated": "a.npz", "real": "b.npz", "label": "cat"}
 
 
-@pytest.mark.parametrize("check", [checks.positive, checks.not_negative, checks.below_one, checks.share])
+@pytest.mark.parametrize(
+    "check", [checks.positive, checks.not_negative, checks.below_one, checks.up_to_one, checks.share]
+)
 @pytest.mark.parametrize("value", BAD)
 def test_a_number_that_is_none_or_too_large_is_refused(check, value):
     with refused(match=r"^radius is .*: give ") as caught:

@@ -106,4 +106,4 @@ def batches_from(
 def batches_between(dataset: Dataset, batch_size: int, seed: int, first: int, last: int) -> Iterator[Arrays]:
     """Iterate over the batches of the steps from `first` to `last` - 1, in as many epochs as they take."""
     num_epochs = -(-last // (len(dataset) // batch_size))
-    return itertools.islice(batches_from(dataset, batch_size, seed, num_epochs, first), last - first)
+    return itertools.islice(batches_from(dataset, batch_size, seed, num_epochs, first), max(0, last - first))

@@ -10,7 +10,7 @@ from numpy.testing import assert_array_equal
 from PIL import Image as Pillow
 from tiny import refused
 
-from rsynth_jax.data.loader import MEMORY, batches, batches_from, cached, in_memory
+from rsynth_jax.data.loader import MEMORY, batches, batches_between, batches_from, cached, in_memory
 from rsynth_jax.data.sources import Dataset, Example, load
 
 RNG = np.random.default_rng(0)
@@ -104,6 +104,7 @@ def test_the_batches_from_a_step_on_are_the_rest_of_all_epochs(sixty):
     whole = [batch for epoch in range(3) for batch in seen(batches(sixty, 16, 5, epoch))]
     for step in (0, 2, 3, 7, 9):
         assert seen(batches_from(sixty, 16, 5, 3, step)) == whole[step:]
+        assert seen(batches_between(sixty, 16, 5, step, 8)) == whole[step:8]
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,9 @@ def whole() -> Critic:
 
 @functools.cache
 def params():
-    return jax.jit(whole().init)(KEY, IMAGES[0])
+    """Drawn from N(0, 1), as training begins with them; the biases too."""
+    shapes = jax.eval_shape(whole().init, KEY, IMAGES[0])
+    return jax.tree.map(lambda leaf: RNG.normal(size=leaf.shape).astype(np.float32), shapes)
 
 
 # ---- their widths
