@@ -63,7 +63,7 @@ def train_generator(options: Options) -> int:
             if step % options.sample_every == 0 or step == recipe.num_steps:
                 log.snapshot(state, release(run, state, data=options.data))
 
-        state = fit(run.trainer, state, batches, key=run.keys[1], devices=run.devices, callback=callback)
+        state = fit(run.trainer, state, batches, key=run.step_key, devices=run.devices, callback=callback)
         log.save(state)
     closing = f"{out / generators.RELEASE}: {run.config.image_size} pixels after {recipe.num_steps} steps"
     return training_run.finish(out, state, interrupted, closing)

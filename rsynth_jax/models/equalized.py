@@ -44,17 +44,18 @@ class Conv(nn.Module):
 
     features: int  # number of outputs
     size: int = 3  # side of the kernel
+    deviation: float = 1.0  # of the initial weights
 
     @nn.compact
     def __call__(self, x):
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        return conv(x, kernel(self, self.size, x.shape[-1], self.features)) + bias
+        return conv(x, kernel(self, self.size, x.shape[-1], self.features, self.deviation)) + bias
 
 
-def kernel(module: nn.Module, size: int, channels: int, features: int) -> jax.Array:
+def kernel(module: nn.Module, size: int, channels: int, features: int, deviation: float = 1.0) -> jax.Array:
     """The kernel of a convolution of `module`, scaled, (size, size, channels, features)."""
     shape = (size, size, channels, features)
-    return module.param("kernel", nn.initializers.normal(1.0), shape) / (size**2 * channels) ** 0.5
+    return module.param("kernel", nn.initializers.normal(deviation), shape) / (size**2 * channels) ** 0.5
 
 
 def conv(x: jax.Array, kernel: jax.Array) -> jax.Array:

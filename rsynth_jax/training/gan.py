@@ -18,6 +18,7 @@ import optax
 from rsynth_jax.images import decode, random_flip
 from rsynth_jax.training.augmentation import Augment, identity
 from rsynth_jax.training.games import Game, Penalty, no_penalty
+from rsynth_jax.training.state import warmed_up
 from rsynth_jax.types import Critic, Generator, Image, Images, Key, Labels, Params, Scalar, View
 
 MakeGenerator = Callable[[Params], Generator]
@@ -167,7 +168,7 @@ def make_gan_step(
       game: of which the critic descends its part.
       optimizer: of the critic.
       penalty: on the critic, see `games.r1`.
-      ema_decay: in [0, 1), of ema <- decay * ema + (1 - decay) * params.
+      ema_decay: in [0, 1), of ema <- decay * ema + (1 - decay) * params, less at first (`state.warmed_up`).
       critic_steps: updates of the critic before the generator's, which is on the last part of the batch.
     """
 
@@ -212,7 +213,8 @@ def make_gan_step(
         keys = jax.random.split(generator_key, len(real))
         batch = Batch(keys, real, views, own_labels, state.critic)
         generator, values = generator_step.step(state.generator, batch)
-        ema = optax.incremental_update(generator_step.params(generator), state.ema, 1 - ema_decay)
+        decay = warmed_up(ema_decay, state.step)
+        ema = optax.incremental_update(generator_step.params(generator), state.ema, 1 - decay)
         state = state._replace(step=state.step + 1, generator=generator, ema=ema)
         return state, metrics._replace(generator=values)
 

@@ -1,7 +1,7 @@
 """A training run of a generator: everything that a recipe and a data set determine.
 
 run = prepare(recipe, images, class_names, num_images=8_000, classifier=releases.load("cat-dog-64"))
-state = fit(run.trainer, start(run), batches, key=run.keys[1], devices=run.devices)
+state = fit(run.trainer, start(run), batches, key=run.step_key, devices=run.devices)
 generators.save("generator.safetensors", release(run, state))
 """
 
@@ -26,8 +26,9 @@ from rsynth_jax.training.recipes import flat
 from rsynth_jax.training.state import Trainer
 from rsynth_jax.types import Bytes, Critic, Key
 
-MEASURED = 1024  # training images, on which the classifier's maps are standardized
+MEASURED = 1024  # training images on which the classifier's maps are standardized
 _mean_styles = jax.jit(style.mean_styles, static_argnums=0)
+_init = jax.jit(style.init, static_argnums=0)
 
 
 class GanRun(NamedTuple):
@@ -40,10 +41,15 @@ class GanRun(NamedTuple):
     devices: Devices
 
     @property
-    def keys(self) -> tuple[Key, Key]:
-        """Of the initial weights, and of the steps."""
-        init_key, step_key = jax.random.split(seeds.key(self.recipe.seed))
-        return init_key, step_key
+    def step_key(self) -> Key:
+        """The key of the steps."""
+        return _keys(self.recipe).steps
+
+
+class _Keys(NamedTuple):
+    generator: Key
+    critic: Key
+    steps: Key
 
 
 def validate(recipe: GanRecipe) -> None:
@@ -103,7 +109,7 @@ def prepare(
     critic = critics.pixel_critic(len(class_names), widths)
     if classifier is not None:
         _check_classifier(classifier, shape)
-        critic = critics.beside(critic, _robust_critic(classifier, images[:MEASURED], len(class_names)))
+        critic = critics.beside(critic, _robust_critic(classifier, images, len(class_names)))
     return GanRun(
         recipe=recipe,
         config=described,
@@ -115,7 +121,8 @@ def prepare(
 
 def start(run: GanRun) -> GanState:
     """Return the state before the first step, on the devices."""
-    return run.trainer.place(run.devices, run.trainer.init(style.init(run.config, run.keys[0])))
+    params = _init(run.config, _keys(run.recipe).generator)
+    return run.trainer.place(run.devices, run.trainer.init(params))
 
 
 def release(run: GanRun, state: GanState, **facts: Any) -> GeneratorRelease:
@@ -136,6 +143,10 @@ def half_cosine(first: float, last: float, num_steps: int) -> optax.Schedule:
     return lambda step: last + fall(step)
 
 
+def _keys(recipe: GanRecipe) -> _Keys:
+    return _Keys(*jax.random.split(seeds.key(recipe.seed), 3))
+
+
 def _check_classifier(classifier: Release, shape: tuple[int, int, int]) -> None:
     if classifier.image_shape != shape:
         own, wanted = (" x ".join(map(str, sizes)) for sizes in (classifier.image_shape, shape))
@@ -145,6 +156,8 @@ def _check_classifier(classifier: Release, shape: tuple[int, int, int]) -> None:
 
 
 def _robust_critic(classifier: Release, images: Bytes, num_classes: int) -> Critic:
+    """The critic, its maps standardized on training images that are evenly spaced over all."""
+    images = images[np.arange(min(len(images), MEASURED)) * len(images) // min(len(images), MEASURED)]
     bound = models.bind(classifier.model, classifier.variables)
     seen = jax.jit(lambda images: critics.moments(bound, images))(np.float32(images) / 255)
     return critics.robust_critic(bound, seen, num_classes)
@@ -169,7 +182,7 @@ def _trainer(recipe: GanRecipe, described: GeneratorConfig, critic: Critic) -> T
     side = described.image_size
 
     def init(params: Any) -> GanState:
-        critic_params = critic.init(jax.random.fold_in(seeds.key(recipe.seed), 1), jnp.zeros((side, side, 3)))
+        critic_params = jax.jit(critic.init)(_keys(recipe).critic, jnp.zeros((side, side, 3)))
         return gan.init_state(generator_step, optimizer, params, critic_params)
 
     return Trainer(init=init, step=jax.jit(step, donate_argnums=0))
