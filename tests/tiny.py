@@ -20,8 +20,8 @@ from PIL import Image as Pillow
 
 from rsynth_jax import models
 from rsynth_jax.attacks.threats import Steps, Threat
-from rsynth_jax.models import layers, resnet
-from rsynth_jax.storage import releases
+from rsynth_jax.models import layers, resnet, style
+from rsynth_jax.storage import generators, releases
 from rsynth_jax.synthesis.class_gaussians import ClassGaussians
 from rsynth_jax.synthesis.norms import L2
 
@@ -110,6 +110,24 @@ def release(
     )
     releases.save(path, released)
     return released
+
+
+def generator(path: Path, class_names: tuple[str, ...] = NAMES) -> generators.GeneratorRelease:
+    """An untrained generator of 16 pixels whose noise shows, also written to `path`."""
+    config = style.GeneratorConfig(len(class_names), 16, (8, 8), latent_size=8, mapping_depth=2)
+    rng = np.random.default_rng(0)
+    shapes = jax.eval_shape(lambda: style.init(config, jax.random.key(0)))["params"]
+    deviations = {name: 1 / style.MAPPING_RATE for name in shapes if name.startswith("mapping")}
+    params = {
+        name: jax.tree.map(
+            lambda leaf, s=deviations.get(name, 1): np.float32(rng.normal(0, s, leaf.shape)), own
+        )
+        for name, own in shapes.items()
+    }
+    means = rng.normal(size=(len(class_names), 8)).astype(np.float32)
+    recipe = {"steps": 0}
+    generators.save(path, generators.GeneratorRelease(config, {"params": params}, means, class_names, recipe))
+    return generators.load(path)
 
 
 def options(kind: type, **flags: Any) -> Any:

@@ -181,7 +181,15 @@ def init(config: GeneratorConfig, key: Key) -> Variables:
     return dict(create(config).init(key, latents, jnp.zeros(1, jnp.int32), noises(config, key)))
 
 
-def bind(config: GeneratorConfig, variables: Variables) -> Generator:
+DrawNoises = Callable[[GeneratorConfig, Key], tuple[jax.Array, ...]]
+
+
+def scaled_noises(scales: Float[Array, " layers"]) -> DrawNoises:
+    """Return `noises` times a scale for each layer: 1 keeps the layer's noise, 0 switches it off."""
+    return lambda config, key: tuple(x * y for x, y in zip(noises(config, key), scales, strict=True))
+
+
+def bind(config: GeneratorConfig, variables: Variables, draw_noises: DrawNoises = noises) -> Generator:
     """Close over `variables`: the generator of one image, whose code is (layers, d)."""
     model = create(config)
 
@@ -189,7 +197,7 @@ def bind(config: GeneratorConfig, variables: Variables) -> Generator:
         return model.apply(variables, latent[None], label[None], method="code")[0]
 
     def decode(styles: Styles, key: Key) -> Image:
-        return model.apply(variables, styles[None], noises(config, key), method="decode")[0]
+        return model.apply(variables, styles[None], draw_noises(config, key), method="decode")[0]
 
     return Generator(lambda key: jax.random.normal(key, (config.latent_size,)), code, decode)
 
@@ -197,6 +205,30 @@ def bind(config: GeneratorConfig, variables: Variables) -> Generator:
 def mix(first: Styles, second: Styles, crossover: jax.Array | int) -> Styles:
     """Take the styles of the first code below layer `crossover`, those of the second from it on."""
     return jnp.where(jnp.arange(len(first))[:, None] < crossover, first, second)
+
+
+def truncate(styles: Styles, mean: Float[Array, " d"], psi: jax.Array | float, num_layers: int) -> Styles:
+    """Scale the distance from a mean style: mean + psi (w - mean) at the first `num_layers` layers.
+
+    Karras et al. 2019 use psi 0.7 and the first 8 layers: lower is more typical and less varied. 1 is the
+    identity, 0 the mean style.
+    """
+    near = psi * styles + (1 - psi) * mean
+    return jnp.where(jnp.arange(len(styles))[:, None] < num_layers, near, styles)
+
+
+def layer_groups(config: GeneratorConfig) -> dict[str, range]:
+    """Split the sizes into three runs, coarse, middle and fine, as even as possible: the layers of each.
+
+    At 64 pixels they have 4 and 8, 16, and 32 pixels. In Karras et al. 2019 (figure 3, at 1024 pixels) they
+    have 4 to 8, 16 to 32, and 64 to 1024. A generator of fewer than three sizes has empty runs.
+    """
+    sizes = len(config.widths)
+    ends = [LAYERS * -(-sizes // 3), LAYERS * -(-2 * sizes // 3), LAYERS * sizes]
+    return {
+        name: range(first, last)
+        for name, first, last in zip(("coarse", "middle", "fine"), [0, *ends], ends, strict=False)
+    }
 
 
 def mixing(generator: Generator, num_layers: int, probability: float) -> Generator:

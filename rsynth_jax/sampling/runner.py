@@ -117,6 +117,40 @@ def sample(
     return Samples(images, starts, summarize(model, variables, starts, images, batch_size))
 
 
+def batches(
+    function: Callable[..., Any], variables: Any, inputs: Sequence[Any], batch_size: int = BATCH_SIZE
+) -> Iterator[Any]:
+    """Compute `function(variables, *inputs of row i)` for every row i, and yield batch after batch.
+
+    Args:
+      function: returns a tree of arrays; reuse the same function and it is not compiled again.
+      inputs: one array, or `Rows`, for each input; a row may be a tree of arrays.
+      batch_size: rows computed together, where there are fewer some of them twice: one program serves any
+        number. It changes the speed, and the results by no more than rounding.
+
+    Yields:
+      The tree of a batch, each of its arrays with one row an image, in NumPy.
+
+    Raises:
+      ValueError: there are no rows.
+    """
+    num = len(inputs[0])
+    if not num:
+        raise ValueError("no images: give one or more")
+    size = sharding.padded(batch_size)
+    devices = sharding.over_devices(size)
+    placed = devices.replicate(variables)
+    for first in range(0, num, size):
+        rows = np.arange(first, first + size) % num  # the last batch wraps around
+        outputs = _mapped(function)(placed, *devices.split(tuple(each[rows] for each in inputs)))
+        yield jax.tree.map(lambda leaf: np.asarray(leaf)[: num - first], outputs)  # noqa: B023
+
+
+@functools.lru_cache(maxsize=64)
+def _mapped(function: Callable) -> Callable:
+    return _jit_vmap(function)
+
+
 def _stages(
     model: nn.Module,
     ascent_fn: AscentFn,

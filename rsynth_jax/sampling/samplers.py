@@ -38,6 +38,7 @@ from rsynth_jax import checks, models, seeds
 from rsynth_jax import images as arrays
 from rsynth_jax.sampling import embedding, runner
 from rsynth_jax.sampling.runner import BATCH_SIZE, Callback, Rows, Samples
+from rsynth_jax.storage.generators import GeneratorRelease
 from rsynth_jax.storage.releases import Release
 from rsynth_jax.synthesis import class_gaussians, objectives, tasks
 from rsynth_jax.synthesis.norms import L2
@@ -531,7 +532,7 @@ def visualize(
     return Visualization(*(column.reshape(-1, starts, *column.shape[1:]) for column in columns))
 
 
-def labels_of(release: Release, classes: str | int | Sequence[str | int]) -> list[int]:
+def labels_of(release: Release | GeneratorRelease, classes: str | int | Sequence[str | int]) -> list[int]:
     """Find the labels of classes. Raises ValueError for no classes, or one that does not exist."""
     names = [classes] if isinstance(classes, str | int) else list(classes)
     if names == ["all"]:
