@@ -3,9 +3,11 @@
     release = rs.load("cifar10")
     cats = rs.generate(release, "cat", num=16, seed=0)
     filled = rs.inpaint(release, photos, masks, "dog")
+    others = rs.draw(rs.load_generator("runs/faces"), "cat", num=16, seed=0, truncation=0.7)
 
 Images are uint8 (n, h, w, c). The tasks are those of `rsynth_jax.sampling.samplers`, which return more than
-the images: starts, logits and features before and after, distances.
+the images: starts, logits and features before and after, distances. `draw`, `mix` and `loop`, by a learned
+generator, are those of `rsynth_jax.sampling.generators`.
 """
 
 import functools
@@ -22,9 +24,10 @@ from rsynth_jax.attacks.evaluation import Evaluation
 from rsynth_jax.attacks.threats import Steps, Threat
 from rsynth_jax.metrics import ranking
 from rsynth_jax.metrics.estimates import Estimate
-from rsynth_jax.sampling import embedding, measures, samplers
+from rsynth_jax.sampling import embedding, generators, measures, samplers
 from rsynth_jax.sampling.samplers import Stroke as Stroke
 from rsynth_jax.storage import extractors
+from rsynth_jax.storage import generators as generator_files
 from rsynth_jax.storage.releases import Release
 from rsynth_jax.storage.releases import load as load
 from rsynth_jax.types import Bytes
@@ -57,6 +60,11 @@ refine = _images(samplers.refine)
 invert = _images(samplers.invert)
 interpolate = _images(samplers.interpolate)
 visualize = _images(samplers.visualize)
+
+load_generator = generator_files.load
+draw = _images(generators.draw)
+loop = _images(generators.loop)
+mix = generators.mix
 
 
 def evaluate(

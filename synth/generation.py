@@ -1,4 +1,4 @@
-"""rsynth-generate: new images of a class, from nothing but a robust classifier.
+"""rsynth-generate: new images of a class, from nothing but a robust classifier, or from a learned generator.
 
 rsynth-generate --class cat --num 16 --seed 0 --out cats.png
 """
@@ -13,23 +13,21 @@ from tyro.conf import arg
 
 from rsynth_jax import checks
 from rsynth_jax.cli import options
+from rsynth_jax.cli.generator_pages import COLUMNS, GeneratorFlags, generated, parse_flags
 from rsynth_jax.cli.report import CHANGE, Result, Title, climb_numbers, image_arrays, report
 from rsynth_jax.cli.run import Monitor, run
 from rsynth_jax.cli.sheets import Page
 
-COLUMNS = 16  # of a sheet at most: --npz and --each have all images
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """rsynth-generate: new images of a class, from nothing but a robust classifier.
+    """rsynth-generate: new images of a class, from nothing but a robust classifier, or a learned generator.
 
     Each image starts from a draw of its class's Gaussian and climbs the classifier's own score. The sheet
     has a row a class, of up to 16 images. Image i of a class depends on (seed, class, i) alone.
 
     The paper's procedure on CIFAR-10 is --temperature 1 --steps 60 --objective log-prob --step-size 0.5
-    --schedule constant; at 224 pixels it has radius 40 and steps of 1. A small network over-saturates under
-    it, so the default is shorter.
+    --schedule constant; at 224 pixels its radius is 40, its steps 1. A small network over-saturates by it.
     """
 
     classifier: options.ClassifierName = "cifar10"
@@ -49,6 +47,7 @@ class Options:
     momentum: float = 0.0
     """Decay of an average of the steps' directions; 0 for none."""
     parameterization: options.ParameterizationName = "pixel"
+    learned: GeneratorFlags = GeneratorFlags()
     ascent: options.LengthFlags = options.LengthFlags(radius=30.0, step_size=0.75)
     output: options.OutputFlags = options.OutputFlags(out=Path("generated.png"))
     system: options.SystemFlags = options.SystemFlags()
@@ -62,6 +61,13 @@ class Options:
 
 def generate(flags: Options) -> int:
     """Generate and report."""
+    flags.output.check()
+    result = climbed(flags) if flags.learned.generator is None else generated(flags)
+    return report(flags.output.out, result, **flags.output.paths)
+
+
+def climbed(flags: Options) -> Result:
+    """Generate by the classifier's ascent."""
     from rsynth_jax.sampling import samplers
     from rsynth_jax.storage import releases
     from rsynth_jax.synthesis.objectives import CLASS_OBJECTIVES
@@ -70,16 +76,14 @@ def generate(flags: Options) -> int:
     objective = checks.named("objective", flags.objective, CLASS_OBJECTIVES)
     schedule = checks.named("schedule", flags.schedule, samplers.SCHEDULES)
     coordinates = checks.named("parameterization", flags.parameterization, PARAMETERIZATIONS)
-    flags.output.check()
-    release = releases.load(flags.classifier)
+    release, num = releases.load(flags.classifier), flags.num
     names = [release.class_names[label] for label in samplers.labels_of(release, flags.classes)]
-    num = flags.num
     steps = samplers.default_steps(release) if flags.steps is None else flags.steps
     settings = {"objective": objective, "schedule": schedule, "parameterization": coordinates}
-    settings |= {"num_steps": steps, "seed": flags.seed, "temperature": flags.temperature}
-    settings |= {"momentum": flags.momentum} | flags.ascent.settings
+    settings |= {"num_steps": steps, "temperature": flags.temperature, "momentum": flags.momentum}
     with Monitor(num * len(names), steps, flags.output.animated) as monitor:
-        samples = samplers.generate(release, flags.classes, num, **settings, **monitor.run)
+        settings |= flags.ascent.settings | monitor.run
+        samples = samplers.generate(release, flags.classes, num, seed=flags.seed, **settings)
     about = {"class": np.repeat(names, num), "index": np.tile(np.arange(num), len(names))}
     numbers = climb_numbers(samples, about, monitor.seconds)
     step_size = flags.ascent.step_size * samplers.scale_of(release)
@@ -89,19 +93,18 @@ def generate(flags: Options) -> int:
         cells = images.reshape(len(names), num, *images.shape[1:])
         return Page(cells[:, :COLUMNS], names, title.after(step))
 
-    result = Result(
+    return Result(
         page(steps, samples.images),
         numbers,
-        f"{len(samples.images)} images of {', '.join(names)} in {monitor.seconds:.1f} s; "
+        f"{num * len(names)} images of {', '.join(names)} in {monitor.seconds:.1f} s; "
         + CHANGE.format_map(numbers),
         image_arrays(release, samples.images, samples.labels),
         dict(zip(map("{class}-{index:04d}".format_map, numbers["images"]), samples.images, strict=True)),
         [page(step, images) for step, images in monitor.frames.items()],
     )
-    return report(flags.output.out, result, **flags.output.paths)
 
 
-main = functools.partial(run, Options, generate)
+main = functools.partial(run, Options, generate, parse_flags)
 
 if __name__ == "__main__":
     main()

@@ -44,6 +44,15 @@ def test_a_task_returns_its_images(release, name):
     assert images.dtype == np.uint8 and images.shape == shape
 
 
+def test_a_generator_draws_mixes_and_loops(tmp_path):
+    tiny.generator(tmp_path / "g.safetensors")
+    generator = rs.load_generator(tmp_path / "g.safetensors")
+    images = rs.draw(generator, "cat", num=3, seed=0, truncation=0.7)
+    assert images.dtype == np.uint8 and images.shape == IMAGES.shape
+    assert rs.loop(generator, ("cat", "dog"), num=2, frames=2).shape == (2, 4, *tiny.SHAPE)
+    assert rs.mix(generator, "cat", num=2, taken=[0, 1]).mixed.shape == (2, 2, *tiny.SHAPE)
+
+
 def test_evaluation_says_which_images_are_classified_correctly(release):
     labels = np.array([0, 1, 2])
     found = rs.evaluate(release, IMAGES, labels)

@@ -116,17 +116,16 @@ def generator(path: Path, class_names: tuple[str, ...] = NAMES) -> generators.Ge
     """An untrained generator of 16 pixels whose noise shows, also written to `path`."""
     config = style.GeneratorConfig(len(class_names), 16, (8, 8), latent_size=8, mapping_depth=2)
     rng = np.random.default_rng(0)
-    shapes = jax.eval_shape(lambda: style.init(config, jax.random.key(0)))["params"]
-    deviations = {name: 1 / style.MAPPING_RATE for name in shapes if name.startswith("mapping")}
-    params = {
-        name: jax.tree.map(
-            lambda leaf, s=deviations.get(name, 1): np.float32(rng.normal(0, s, leaf.shape)), own
-        )
-        for name, own in shapes.items()
-    }
+
+    def draw(path, leaf):
+        scale = 1 / style.MAPPING_RATE if path[1].key.startswith("mapping") else 1
+        return np.float32(rng.normal(0, scale, leaf.shape))
+
+    shapes = jax.eval_shape(lambda: style.init(config, jax.random.key(0)))
+    variables = jax.tree_util.tree_map_with_path(draw, shapes)
     means = rng.normal(size=(len(class_names), 8)).astype(np.float32)
     recipe = {"steps": 0}
-    generators.save(path, generators.GeneratorRelease(config, {"params": params}, means, class_names, recipe))
+    generators.save(path, generators.GeneratorRelease(config, variables, means, class_names, recipe))
     return generators.load(path)
 
 

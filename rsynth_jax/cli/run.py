@@ -92,12 +92,12 @@ class Monitor:
       seconds: wall time of the ascent, once it is over.
     """
 
-    def __init__(self, num: int, num_steps: int, keep: bool = False):
+    def __init__(self, num: int, num_steps: int, keep: bool = False, name: str = "climbing"):
         self.seconds = 0.0
         self._keep = keep
         self._frames: dict[int, list[Bytes]] = {}
         self._bar = progress_bar()
-        self._task = self._bar.add_task("climbing", start=False, total=num * num_steps)
+        self._task = self._bar.add_task(name, start=False, total=num * num_steps)
         self._began = time.perf_counter()
 
     def __enter__(self) -> "Monitor":
@@ -110,7 +110,7 @@ class Monitor:
 
     def __call__(self, step: int, images: "Bytes") -> None:
         """Note that a batch of images has taken `step` steps."""
-        before = max((earlier for earlier in self._frames if earlier < step), default=step)
+        before = max((earlier for earlier in self._frames if earlier < step), default=0)
         self._bar.start()
         self._bar.start_task(self._task)
         self._bar.update(self._task, advance=(step - before) * len(images))

@@ -13,8 +13,10 @@ from tiny import NAMES, refused
 
 from rsynth_jax import models
 from rsynth_jax.cli import sheets
+from rsynth_jax.cli.generator_pages import parse_flags
 from rsynth_jax.cli.parse import parse
-from rsynth_jax.sampling import samplers
+from rsynth_jax.sampling import generators, samplers
+from rsynth_jax.storage import generators as generator_files
 from rsynth_jax.storage import releases
 from rsynth_jax.synthesis.objectives import CLASS_OBJECTIVES
 from rsynth_jax.training.recipes import RECIPES
@@ -277,3 +279,124 @@ def test_a_mistake_ends_the_command_with_status_2_one_line_and_no_file(tmp_path,
         done.stderr.count("\n") == 1 and done.stderr.startswith("rsynth-generate: ") and said in done.stderr
     )
     assert [path.name for path in tmp_path.iterdir()] == ["c.safetensors"]
+
+
+# ---- by a learned generator
+
+
+@pytest.fixture(scope="module")
+def generator(tmp_path_factory) -> str:
+    path = tmp_path_factory.mktemp("generator") / "g.safetensors"
+    tiny.generator(path)
+    return str(path)
+
+
+def drawn(generator: str, folder: Path, **changed) -> dict[str, np.ndarray]:
+    """Two images of a cat and of a dog, unless told otherwise; the arrays."""
+    asked = {"classes": ("cat", "dog"), "num": 2, "out": folder / "sheet.png", "npz": folder / "images.npz"}
+    options = tiny.options(Options, generator=generator, **asked | changed)
+    assert generation.generate(options) == 0
+    return arrays(folder)
+
+
+@pytest.fixture
+def pages(monkeypatch) -> list[sheets.Page]:
+    """The pages that are written, one after another."""
+    written: list[sheets.Page] = []
+    monkeypatch.setattr(sheets, "write_sheet", lambda _, page: written.append(page))
+    return written
+
+
+def test_a_generator_writes_its_draws(generator, tmp_path, pages, capsys):
+    found = drawn(generator, tmp_path, truncation=0.5, seed=3, each=True, json=tmp_path / "n.json")
+    made = generators.draw(generator_files.load(generator), ("cat", "dog"), 2, seed=3, truncation=0.5)
+    np.testing.assert_array_equal(found["images"], made.images)
+    assert found["labels"].tolist() == [1, 1, 2, 2] and found["class_names"].tolist() == list(NAMES)
+    assert pages[0].names == ["cat", "dog"] and pages[0].cells.shape == (2, 2, *tiny.SHAPE)
+    with Pillow.open(tmp_path / "sheet" / "dog-0001.png") as picture:
+        np.testing.assert_array_equal(picture, found["images"][3])
+    n = json.loads((tmp_path / "n.json").read_text())
+    assert (n["truncation"], n["seed"], n["images"][3]) == (0.5, 3, {"class": "dog", "index": 1})
+    assert f"4 images of cat, dog in {n['seconds']:.1f} s, truncation 0.5" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("group", "taken"), [("coarse", range(2)), ("middle", range(2, 4)), ("all", range(4))]
+)
+def test_a_mix_is_a_grid_below_its_sources_and_beside_its_targets(generator, tmp_path, pages, group, taken):
+    found = drawn(generator, tmp_path, mix=group)
+    made = generators.mix(generator_files.load(generator), ("cat", "dog"), 2, taken=taken)
+    np.testing.assert_array_equal(found["images"], made.mixed.reshape(-1, *tiny.SHAPE))
+    cells = pages[0].cells
+    assert cells.shape == (5, 5, *tiny.SHAPE) and (cells[0, 0] == 255).all()
+    np.testing.assert_array_equal(cells[0, 1:], made.sources)
+    np.testing.assert_array_equal(cells[1:, 0], made.targets)
+    np.testing.assert_array_equal(cells[1:, 1:], made.mixed)
+    assert found["labels"].tolist() == [1] * 8 + [2] * 8
+
+
+def test_an_interpolation_is_an_animation_that_ends_where_it_began(generator, tmp_path):
+    found = drawn(generator, tmp_path, interpolate=3, gif=tmp_path / "loop.gif")
+    assert found["images"].shape == (12, *tiny.SHAPE) and found["labels"].tolist() == [1] * 6 + [2] * 6
+    with Pillow.open(tmp_path / "loop.gif") as picture:
+        assert picture.format == "GIF" and picture.n_frames == 6
+
+
+def test_the_noise_has_a_column_each_and_its_deviation(generator, tmp_path, pages):
+    found = drawn(generator, tmp_path, noise=True)
+    assert pages[0].cells.shape == (4, 7, *tiny.SHAPE) and pages[0].cells[:, -1].max() == 255
+    assert found["deviation"].shape == (4, *tiny.SHAPE[:2])
+    np.testing.assert_array_equal(pages[0].cells[:, :-1].reshape(-1, *tiny.SHAPE), found["images"])
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"truncation": -0.5}, "truncation is -0.5"),
+        ({"interpolate": 0}, "interpolate is 0"),
+        ({"interpolate": 2, "num": 1}, "a loop needs 2"),
+        ({"mix": "broad"}, "no layers named 'broad': give one of coarse, middle, fine, all"),
+        ({"mix": "fine"}, "2 sizes has no fine layers"),
+        ({"mix": "all", "noise": True}, "--mix and --noise are different sheets"),
+        ({"gif": Path("a.gif")}, "give --interpolate N"),
+        ({"classes": ("unicorn",)}, "no class 'unicorn'.*airplane, cat, dog"),
+        ({"generator": None, "truncation": 0.7}, "--truncation is a flag of a generator: give --generator"),
+        ({"generator": None, "noise": True}, "--noise is a flag of a generator"),
+    ],
+)
+def test_a_flag_of_a_generator_that_makes_no_sense_is_refused(generator, tmp_path, changed, said):
+    with refused(match=said):
+        drawn(**{"generator": generator, "folder": tmp_path} | changed)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--steps", "4"], ["--objective=sum"], ["--temperature", "1.2"], ["--step_size", "1"], ["--radius=3"],
+        ["--classifier", "cifar10"], ["--schedule=cosine"], ["--momentum=0"], ["--parameterization=pixel"],
+    ],
+)  # fmt: skip
+def test_a_flag_of_the_ascent_beside_a_generator_is_refused(words):
+    flag = words[0].partition("=")[0].replace("_", "-")
+    with refused(match=f"{flag} is a flag of the classifier's ascent"):
+        parse_flags(Options, ["--generator", "g", *words])
+    parse_flags(Options, words)
+
+
+def test_a_classifier_is_no_generator_and_the_reverse(classifier, generator, tmp_path):
+    with refused(match="is a classifier: give a generator"):
+        drawn(classifier, tmp_path)
+    with refused(match="is a generator: give a classifier"):
+        generate(generator, tmp_path)
+    with refused(match="'cifar10' is a classifier: give a generator"):
+        drawn("cifar10", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_classifier_given_as_generator_ends_the_command_with_one_line(classifier, tmp_path):
+    words = ["--generator", classifier, "--truncation", "0.7", "--out", str(tmp_path / "sheet.png")]
+    command = [sys.executable, "-m", "synth.generation", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 2 and done.stdout == "" and list(tmp_path.iterdir()) == []
+    assert done.stderr.count("\n") == 1 and "is a classifier: give a generator" in done.stderr
