@@ -48,14 +48,18 @@ class GeneratorFlags:
     """Each image under several noises, without noise, with that of some layers, and the deviation."""
 
     def __post_init__(self) -> None:
-        given = [name for name, value in vars(self).items() if value not in (None, False)]
-        if self.generator is None and given:
-            raise ValueError(f"--{given[0]} is a flag of a generator: give --generator NAME too")
-        pages = [f"--{name}" for name in given if name in _PAGES]
+        if self.generator is None and self.given:
+            raise ValueError(f"--{self.given[0]} is a flag of a generator: give --generator NAME too")
+        pages = [f"--{name}" for name in self.given if name in _PAGES]
         if len(pages) > 1:
             raise ValueError(f"{' and '.join(pages)} are different sheets: give one of them")
         checks.given(checks.not_negative, truncation=self.truncation)
         checks.given(checks.positive, interpolate=self.interpolate)
+
+    @property
+    def given(self) -> list[str]:
+        """The names of the flags that are given."""
+        return [name for name, value in vars(self).items() if value is not None and value is not False]
 
 
 def parse_flags(options: type[Options], arguments: Sequence[str]) -> Options:
@@ -96,7 +100,7 @@ def generated(flags: Any) -> Result:
     release = generators.load(str(learned.generator))
     psi = 1.0 if learned.truncation is None else learned.truncation
     draws = flags.num * len(labels_of(release, flags.classes))
-    make = next((page for name, page in _PAGES.items() if getattr(learned, name)), _drawn)
+    make = next((page for name, page in _PAGES.items() if name in learned.given), _drawn)
     each = {_mixed: draws + 2, _interpolated: learned.interpolate, _noisy: len(release.config.widths[:3]) + 4}
     title = f"{str(learned.generator)[-40:]}, truncation {psi:g}"
     with Monitor(draws, each.get(make) or 1, name="drawing") as monitor:

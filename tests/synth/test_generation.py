@@ -361,6 +361,8 @@ def test_the_noise_has_a_column_each_and_its_deviation(generator, tmp_path, page
         ({"gif": Path("a.gif")}, "give --interpolate N"),
         ({"classes": ("unicorn",)}, "no class 'unicorn'.*airplane, cat, dog"),
         ({"generator": None, "truncation": 0.7}, "--truncation is a flag of a generator: give --generator"),
+        ({"generator": None, "truncation": 0.0}, "--truncation is a flag of a generator"),
+        ({"mix": ""}, "no layers named ''"),
         ({"generator": None, "noise": True}, "--noise is a flag of a generator"),
     ],
 )
