@@ -213,8 +213,8 @@ def make_gan_step(
         keys = jax.random.split(generator_key, len(real))
         batch = Batch(keys, real, views, own_labels, state.critic)
         generator, values = generator_step.step(state.generator, batch)
-        decay = warmed_up(ema_decay, state.step)
-        ema = optax.incremental_update(generator_step.params(generator), state.ema, 1 - decay)
+        params = jax.lax.optimization_barrier(generator_step.params(generator))
+        ema = optax.incremental_update(params, state.ema, 1 - warmed_up(ema_decay, state.step))
         state = state._replace(step=state.step + 1, generator=generator, ema=ema)
         return state, metrics._replace(generator=values)
 
