@@ -31,6 +31,16 @@ class CriticValues(NamedTuple):
     critic_steps: int = 1  # updates of the critic for each of the generator.
 
 
+class EvolutionValues(NamedTuple):
+    """The evolution of the generator."""
+
+    mutations: tuple[
+        str, ...
+    ] = ()  # games by each of which every generator takes a step; none: by game alone.
+    survivors: int = 1  # generators that are kept of all that the mutations make: the fittest.
+    diversity: float = 0.1  # weight of the diversity in the fitness.
+
+
 class AugmentValues(NamedTuple):
     """The augmentation of real and generated images before the critic; 0 for none."""
 
@@ -59,6 +69,7 @@ class GanRecipe(NamedTuple):
     seed: int = 0  # of the weights, the order, the augmentation and the latents.
     style: StyleValues = StyleValues()  # the generator.
     critic: CriticValues = CriticValues()  # the critic and the game.
+    evolution: EvolutionValues = EvolutionValues()  # the evolution.
     augment: AugmentValues = AugmentValues()  # the augmentation.
     adam: AdamValues = AdamValues()  # the optimizers.
 
@@ -69,11 +80,21 @@ class GanRecipe(NamedTuple):
 
 
 _STYLE = GanRecipe()
+_EVOLVED = replace(  # three updates of the critic, each on 32 images, as in the paper
+    _STYLE,
+    widths=(128, 128, 64),
+    game="minimax",
+    critic_steps=3,
+    mutations=("minimax", "heuristic", "least-squares"),
+    num_steps=10_000,
+)
 
 RECIPES = {
     "faces-style-64": replace(_STYLE, classifier="cat-dog-64"),
     "cifar10-style-32": replace(
         _STYLE, widths=(128, 128, 64), classifier="cifar10-robust", batch_size=64, num_steps=12_000
     ),
+    "faces-egan-32": _EVOLVED,
+    "cifar10-egan-32": _EVOLVED,
     "style": _STYLE,
 }

@@ -19,8 +19,8 @@ from rsynth_jax.models.style import GeneratorConfig
 from rsynth_jax.sharding import Devices
 from rsynth_jax.storage.generators import GeneratorRelease
 from rsynth_jax.storage.releases import Release
-from rsynth_jax.training import augmentation, games, gan
-from rsynth_jax.training.gan import GanState
+from rsynth_jax.training import augmentation, evolution, games, gan
+from rsynth_jax.training.gan import GanState, GeneratorStep, Setup
 from rsynth_jax.training.gan_recipes import AugmentValues, GanRecipe
 from rsynth_jax.training.recipes import flat
 from rsynth_jax.training.state import Trainer
@@ -69,6 +69,21 @@ def validate(recipe: GanRecipe) -> None:
     checks.seed(seed=recipe.seed)
     checks.named("game", critic.game, games.GAMES)
     style.check(config(recipe, num_classes=1))
+    _check_evolution(recipe)
+
+
+def _check_evolution(recipe: GanRecipe) -> None:
+    values = recipe.evolution
+    checks.positive(survivors=values.survivors)
+    checks.not_negative(diversity=values.diversity)
+    for name in values.mutations:
+        checks.named("mutation", name, games.GAMES)
+        if values.mutations.count(name) > 1:
+            raise ValueError(f"the mutation {name!r} is given twice: give it once")
+    most = recipe.batch_size if values.mutations else 1
+    if values.survivors > most:
+        wanted = f"at most the batch size, {most}" if values.mutations else "mutations, or 1"
+        raise ValueError(f"survivors is {values.survivors}: give {wanted}")
 
 
 def config(recipe: GanRecipe, num_classes: int) -> GeneratorConfig:
@@ -174,7 +189,7 @@ def _trainer(recipe: GanRecipe, described: GeneratorConfig, critic: Critic) -> T
         critic,
         augment=_augment(recipe.augment),
     )
-    generator_step = gan.make_generator_step(setup, game, optimizer)
+    generator_step = _generator_step(recipe, setup, optimizer)
     penalty = games.both(games.r1(gamma), games.r2(gamma))
     step = gan.make_gan_step(
         setup, generator_step, game, optimizer, penalty, adam.ema_decay, values.critic_steps
@@ -186,6 +201,20 @@ def _trainer(recipe: GanRecipe, described: GeneratorConfig, critic: Critic) -> T
         return gan.init_state(generator_step, optimizer, params, critic_params)
 
     return Trainer(init=init, step=jax.jit(step, donate_argnums=0))
+
+
+def _generator_step(
+    recipe: GanRecipe, setup: Setup, optimizer: optax.GradientTransformation
+) -> GeneratorStep:
+    """One step by the recipe's game, or the fittest of one by each mutation."""
+    values = recipe.evolution
+    steps = {
+        name: gan.make_generator_step(setup, games.GAMES[name], optimizer)
+        for name in values.mutations or (recipe.critic.game,)
+    }
+    if not values.mutations:
+        return steps[recipe.critic.game]
+    return evolution.evolve(steps, evolution.make_fitness(setup, values.diversity), values.survivors)
 
 
 def _augment(values: AugmentValues) -> augmentation.Augment:
