@@ -14,8 +14,8 @@ from typing import Annotated, Any
 from tyro.conf import arg
 
 from rsynth_jax import checks
+from rsynth_jax.cli import plots, training_run
 from rsynth_jax.cli import run as console
-from rsynth_jax.cli import training_run
 from rsynth_jax.cli.options import LabelledDataFlags, SystemFlags
 from rsynth_jax.data import loader
 from rsynth_jax.training.recipes import RECIPES, Recipe
@@ -79,7 +79,7 @@ def train(options: Options) -> int:
         batches = interrupted.until(batches)
         state = fit(run.trainer, state, batches, key=run.keys[1], devices=run.devices, callback=log)
     closing = f"{out / releases.RELEASE}: {run.config.architecture} after {run.num_epochs} epochs"
-    return training_run.finish(out, state, interrupted, closing)
+    return training_run.finish(out, state, interrupted, closing, plots.write_curves)
 
 
 def check(options: Options) -> None:

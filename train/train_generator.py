@@ -2,8 +2,9 @@
 
     rsynth-train-generator --recipe faces-style-64 --data folder:FACES --out RUN
 
-RUN then holds generator.safetensors (for rsynth-generate), samples.png, log.jsonl, run.json (everything that
-made it), snapshots/ and the checkpoints. --resume --out RUN continues it, bit for bit on the same machine.
+RUN then holds generator.safetensors (for rsynth-generate), samples.png, log.jsonl, curves.png, run.json
+(everything that made it), snapshots/ and the checkpoints. --resume --out RUN continues it, bit for bit on
+the same machine.
 """
 
 import dataclasses
@@ -12,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from rsynth_jax import checks
+from rsynth_jax.cli import plots, training_run
 from rsynth_jax.cli import run as console
-from rsynth_jax.cli import training_run
 from rsynth_jax.cli.options import LabelledDataFlags, SystemFlags
 from rsynth_jax.cli.training_run import Place, RecipeName, Resume, RunFolder, TrainSplit
 from rsynth_jax.data import loader, sources
@@ -26,7 +27,9 @@ class Options:
     """rsynth-train-generator: train a style-based generator by a recipe.
 
     Recipes: faces-style-64 and cifar10-style-32, whose critics see the maps of a bundled robust classifier
-    beside the pixels, and style, whose critic sees the pixels alone. Every flag of the groups "settings"
+    beside the pixels; style, whose critic sees the pixels alone; and faces-egan-32 and cifar10-egan-32, of
+    the same networks at 32 pixels, whose generators take a step by each of three mutations, of which the
+    fittest is kept. Every flag of the groups "settings"
     overrides one value of the recipe that --recipe names. Ctrl-C saves and stops.
     """
 
@@ -66,7 +69,7 @@ def train_generator(options: Options) -> int:
         state = fit(run.trainer, state, batches, key=run.step_key, devices=run.devices, callback=callback)
         log.save(state)
     closing = f"{out / generators.RELEASE}: {run.config.image_size} pixels after {recipe.num_steps} steps"
-    return training_run.finish(out, state, interrupted, closing)
+    return training_run.finish(out, state, interrupted, closing, plots.write_gan_curves)
 
 
 def begin(options: Options) -> tuple[sources.Dataset, Any, Any]:

@@ -24,23 +24,39 @@ DUAL_CURVES = {
     "AUC of real and fake": ("auc",),
     "steps of fakes": ("num_steps",),
 }
+GAN_CURVES = {"loss": ("loss", "generator_loss"), "score": ("real_score", "fake_score")}
+EVOLUTION_CURVES = {
+    "share of the survivors": "won_",
+    "quality of the children": "quality_",
+    "diversity of the children": "diversity_",
+}  # a curve for each mutation, by the start of the names
+WINDOW = 25  # logged steps, of whose values the mean is drawn
 
 
 def write_curves(path: Path, log: Path) -> None:
     """Draw a training run's JSON lines: `CURVES`, and `DUAL_CURVES` of dual training."""
-    lines = map(json.loads, Path(log).read_text().splitlines())
-    records = [{name: value for name, value in line.items() if value is not None} for line in lines]
-    logged = {name for record in records for name in record}
-    panels = CURVES | (DUAL_CURVES if "num_steps" in logged else {})
-    figure, axes = _subplots(1, len(panels), figsize=(5 * len(panels), 4))
-    for axis, (title, names) in zip(axes[0], panels.items(), strict=True):
-        for name in (name for name in names if name in logged):
-            points = [(record["step"], record[name]) for record in records if name in record]
-            axis.plot(*zip(*points, strict=True), "o-" if name.startswith("test") else "-", label=name)
-        axis.set(title=title, xlabel="step")
-        if axis.lines:
-            axis.legend()
-    _write_figure(path, figure)
+    records = _records(log)
+    panels = CURVES | (DUAL_CURVES if "num_steps" in _logged(records) else {})
+    _write_panels(path, records, panels)
+
+
+def write_gan_curves(path: Path, log: Path) -> None:
+    """Draw the JSON lines of a generator's training: `GAN_CURVES`, and those of its mutations, if any.
+
+    A point of a mutation's curve is the mean of the last `WINDOW` lines, so the shares are of a window.
+    """
+    records = _records(log)
+    logged = sorted(_logged(records))
+    named = {
+        title: tuple(name for name in logged if name.startswith(start))
+        for title, start in EVOLUTION_CURVES.items()
+    }
+    evolved = {title: names for title, names in named.items() if names}
+    for name in (name for names in evolved.values() for name in names):
+        values = [record[name] for record in records]
+        for i, record in enumerate(records):
+            record[name] = float(np.mean(values[max(0, i + 1 - WINDOW) : i + 1]))
+    _write_panels(path, records, GAN_CURVES | evolved)
 
 
 def write_histograms(path: Path, values: Mapping[str, np.ndarray], xlabel: str) -> None:
@@ -55,6 +71,30 @@ def write_histograms(path: Path, values: Mapping[str, np.ndarray], xlabel: str) 
         axis.set_title(name, loc="left", fontsize=10)
         axis.spines[["top", "right", "left"]].set_visible(False)
     axes[-1, 0].set(xlabel=xlabel)
+    _write_figure(path, figure)
+
+
+def _records(log: Path) -> list[dict[str, float]]:
+    """The JSON lines of a log, without what was not measured."""
+    lines = map(json.loads, Path(log).read_text().splitlines())
+    return [{name: value for name, value in line.items() if value is not None} for line in lines]
+
+
+def _logged(records: list[dict[str, float]]) -> set[str]:
+    return {name for record in records for name in record}
+
+
+def _write_panels(path: Path, records: list[dict[str, float]], panels: Mapping[str, tuple[str, ...]]) -> None:
+    """A panel of curves over the steps for each title; of the names of a panel, those that are logged."""
+    logged = _logged(records)
+    figure, axes = _subplots(1, len(panels), figsize=(5 * len(panels), 4))
+    for axis, (title, names) in zip(axes[0], panels.items(), strict=True):
+        for name in (name for name in names if name in logged):
+            points = [(record["step"], record[name]) for record in records if name in record]
+            axis.plot(*zip(*points, strict=True), "o-" if name.startswith("test") else "-", label=name)
+        axis.set(title=title, xlabel="step")
+        if axis.lines:
+            axis.legend()
     _write_figure(path, figure)
 
 

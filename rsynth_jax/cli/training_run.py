@@ -22,7 +22,6 @@ from typing import Annotated, Any, TypeVar
 from tyro.conf import arg
 
 from rsynth_jax import checks
-from rsynth_jax.cli import plots
 from rsynth_jax.cli.parse import parse, value_of
 from rsynth_jax.cli.run import Interrupted
 from rsynth_jax.data.sources import Dataset
@@ -52,6 +51,7 @@ TestSplit = Annotated[str, arg(help="Split to evaluate on after each epoch.")]
 RunFolder = Annotated[Path, arg(help="The run's folder.")]
 Resume = Annotated[bool, arg(help=_RESUME)]
 Options = TypeVar("Options")
+WriteCurves = Callable[[Path, Path], None]  # such as `plots.write_curves`
 
 
 def parse_flags(
@@ -147,12 +147,12 @@ def restored(options: Any, new: Any) -> Any:
     return train_states.restore_state(options.out, new, functools.partial(print, file=sys.stderr))
 
 
-def finish(out: Path, state: Any, interrupted: Interrupted, closing: str) -> int:
+def finish(out: Path, state: Any, interrupted: Interrupted, closing: str, write_curves: WriteCurves) -> int:
     """Save the state, draw the log, print the closing line or how to continue; return the exit status."""
     from rsynth_jax.storage import train_states
 
     train_states.save_state(out, state)
-    plots.write_curves(out / "curves.png", out / LOG)
+    write_curves(out / "curves.png", out / LOG)
     if interrupted.signal is None:
         print(closing)
         return 0

@@ -63,3 +63,39 @@ def test_what_was_not_measured_yet_is_not_drawn(tmp_path):
     record = {"step": 20, "auc": None, "real_energy": 1.0, "fake_energy": 0.0, "num_steps": 5} | STEP
     with draw(tmp_path, [record]) as picture:
         assert picture.size == (3000, 400)
+
+
+GAN_STEP = {"loss": 1.0, "generator_loss": 2.0, "real_score": 0.5, "fake_score": -0.5, "images_per_second": 9}
+
+
+def draw_gan(folder, records: list[dict]):
+    (folder / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    plots.write_gan_curves(folder / "curves.png", folder / "log.jsonl")
+    return Pillow.open(folder / "curves.png")
+
+
+@pytest.mark.parametrize("num", [0, 1, 2])
+def test_a_generator_has_curves_of_its_losses_and_scores(tmp_path, num):
+    with draw_gan(tmp_path, [{"step": 20 * i} | GAN_STEP for i in range(num)]) as picture:
+        assert picture.format == "PNG" and picture.size == (1000, 400)
+
+
+def test_the_curves_of_mutations_are_means_over_a_window(tmp_path, monkeypatch):
+    """A mutation that wins every second step has the share 0.5: a straight line, but for the first point."""
+    drawn = []
+    monkeypatch.setattr(plots, "_write_panels", lambda path, records, panels: drawn.append((records, panels)))
+    monkeypatch.setattr(plots, "WINDOW", 2)
+    names = ("won_hinge", "won_minimax", "quality_hinge", "diversity_hinge")
+    records = [{"step": i} | GAN_STEP | dict.fromkeys(names, i % 2) for i in range(6)]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    plots.write_gan_curves(tmp_path / "curves.png", tmp_path / "log.jsonl")
+    records, panels = drawn[0]
+    assert list(panels.values())[2:] == [names[:2], names[2:3], names[3:]]
+    assert [record["won_hinge"] for record in records] == [0, 0.5, 0.5, 0.5, 0.5, 0.5]
+    assert [record["loss"] for record in records] == [1.0] * 6
+
+
+def test_mutations_have_three_panels(tmp_path):
+    record = {"won_hinge": 1.0, "quality_hinge": 0.5, "diversity_hinge": 2.0, "fitness": 0.7}
+    with draw_gan(tmp_path, [{"step": 20} | GAN_STEP | record]) as picture:
+        assert picture.size == (2500, 400)
