@@ -34,9 +34,7 @@ class CriticValues(NamedTuple):
 class EvolutionValues(NamedTuple):
     """The evolution of the generator."""
 
-    mutations: tuple[
-        str, ...
-    ] = ()  # games by each of which every generator takes a step; none: by game alone.
+    mutations: tuple[str, ...] = ()  # games, each a step of every generator; none: the game alone.
     survivors: int = 1  # generators that are kept of all that the mutations make: the fittest.
     diversity: float = 0.1  # weight of the diversity in the fitness.
 
