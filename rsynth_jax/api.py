@@ -3,11 +3,13 @@
     release = rs.load("cifar10")
     cats = rs.generate(release, "cat", num=16, seed=0)
     filled = rs.inpaint(release, photos, masks, "dog")
+    found = rs.project(rs.load("cat-dog-64"), rs.load_generator(path), photos)
     others = rs.draw(rs.load_generator("runs/faces"), "cat", num=16, seed=0, truncation=0.7)
 
-Images are uint8 (n, h, w, c). The tasks are those of `rsynth_jax.sampling.samplers`, which return more than
-the images: starts, logits and features before and after, distances. `draw`, `mix` and `loop`, by a learned
-generator, are those of `rsynth_jax.sampling.generators`.
+Images are uint8 (n, h, w, c). The tasks are those of `rsynth_jax.sampling.samplers`, and in the codes of a
+generator those of `rsynth_jax.sampling.codes`, which return more than the images: starts, codes, logits and
+features before and after, distances. `draw`, `mix` and `loop`, by a learned generator, are those of
+`rsynth_jax.sampling.generators`.
 """
 
 import functools
@@ -24,7 +26,7 @@ from rsynth_jax.attacks.evaluation import Evaluation
 from rsynth_jax.attacks.threats import Steps, Threat
 from rsynth_jax.metrics import ranking
 from rsynth_jax.metrics.estimates import Estimate
-from rsynth_jax.sampling import embedding, generators, measures, samplers
+from rsynth_jax.sampling import codes, embedding, generators, measures, samplers
 from rsynth_jax.sampling.samplers import Stroke as Stroke
 from rsynth_jax.storage import extractors
 from rsynth_jax.storage import generators as generator_files
@@ -60,6 +62,10 @@ refine = _images(samplers.refine)
 invert = _images(samplers.invert)
 interpolate = _images(samplers.interpolate)
 visualize = _images(samplers.visualize)
+project = _images(codes.project)
+generate_in_code = _images(codes.generate_in_code)
+translate_in_code = _images(codes.translate_in_code)
+inpaint_in_code = _images(codes.inpaint_in_code)
 
 load_generator = generator_files.load
 draw = _images(generators.draw)

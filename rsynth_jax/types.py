@@ -28,10 +28,12 @@ Params = Any  # a pytree of arrays that an optimizer trains
 Latent = Any  # a pytree of arrays: what a generator's prior draws
 Code = Any  # a pytree of arrays: what a generator decodes
 View = Any  # a pytree of arrays: a critic's input, a fixed function of an image
+Point = Any  # a pytree of arrays to climb in: an image is one, a code another
 Scores = Float[Array, " s"]  # of a critic: one a head; higher is more real
 
-Objective = Callable[[Image], Scalar]  # ascended: higher is better
-Projection = Callable[[Image], Image]  # onto a convex set: p(p(x)) == p(x)
+Objective = Callable[[Point], Scalar]  # ascended: higher is better
+Projection = Callable[[Point], Point]  # onto a convex set: p(p(x)) == p(x)
+Decode = Callable[[Point], Image]  # the image of a point
 
 
 def no_maps(image: Image) -> tuple[Map, ...]:

@@ -1,6 +1,7 @@
 """rsynth-invert: images from their representations alone, and the way between two representations.
 
 rsynth-invert photo.png --to other.png --frames 10 --out morph.gif
+rsynth-invert photo.png --classifier cat-dog-64 --generator runs/faces
 """
 
 import dataclasses
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import arg
 
 from rsynth_jax import checks
-from rsynth_jax.cli import options
+from rsynth_jax.cli import options, projection
 from rsynth_jax.cli.report import Result, Title, report
 from rsynth_jax.cli.results import interpolated, inverted
 from rsynth_jax.cli.run import Monitor, run
@@ -29,7 +30,8 @@ class Options:
     of the Gaussian of --class, never from the image, and keeps the nearest of --starts. With --to it goes
     from each image to another: frame t has the features (1 - t) R(a) + t R(b), and starts from the same blend
     of the pixels, so the ends are the images themselves. Image i depends on (seed, i) alone. The step size
-    decreases to 0 like a cosine.
+    decreases to 0 like a cosine. With --generator NAME it projects the images into the codes of a generator:
+    rsynth-invert --generator NAME --help.
 
     The sheet has a row an image, of up to 16: as given, the start, the inversion; or the frames of the way to
     B, above the blends of the pixels.
@@ -59,10 +61,12 @@ class Options:
             raise ValueError(f"frames is {self.frames}: give 2 or more, as both ends are among them")
 
 
-def invert(flags: Options) -> int:
-    """Invert or interpolate, and report."""
+def invert(flags: Options | projection.Options) -> int:
+    """Invert, interpolate or project, and report."""
     from rsynth_jax.storage import releases
 
+    if isinstance(flags, projection.Options):
+        return projection.project(flags)
     flags.output.check()
     release = releases.load(flags.classifier)
     given = options.read(flags.input, release, flags.label)
@@ -96,7 +100,8 @@ def _interpolate(flags: Options, release: "Release", given: sources.Pictures) ->
     return interpolated(release, given, others.names, found, steps, monitor.seconds)
 
 
-main = functools.partial(run, Options, invert)
+parse = projection.parse_flags
+main = functools.partial(run, Options, invert, parse)
 
 if __name__ == "__main__":
     main()

@@ -20,6 +20,19 @@ def release(tmp_path_factory, networks):
     return rs.load(path)
 
 
+@pytest.fixture(scope="module")
+def generator(tmp_path_factory):
+    path = tmp_path_factory.mktemp("generator") / "g.safetensors"
+    tiny.generator(path, tiny.NAMES)
+    return rs.load_generator(path)
+
+
+@pytest.fixture(scope="module")
+def robust(tmp_path_factory, networks):
+    """A classifier that shows its layers."""
+    return tiny.release(tmp_path_factory.mktemp("robust") / "c.safetensors", tiny.NAMES)
+
+
 TASKS = {
     "generate": (lambda r: rs.generate(r, "cat", num=3, seed=0, num_steps=2), IMAGES.shape),
     "inpaint": (lambda r: rs.inpaint(r, IMAGES, MASK, "dog", num_steps=2), IMAGES.shape),
@@ -51,6 +64,20 @@ def test_a_generator_draws_mixes_and_loops(tmp_path):
     assert images.dtype == np.uint8 and images.shape == IMAGES.shape
     assert rs.loop(generator, ("cat", "dog"), num=2, frames=2).shape == (2, 4, *tiny.SHAPE)
     assert rs.mix(generator, "cat", num=2, taken=[0, 1]).mixed.shape == (2, 2, *tiny.SHAPE)
+
+
+TASKS_IN_CODE = {
+    "project": lambda r, g: rs.project(r, g, IMAGES, num_steps=2),
+    "generate": lambda r, g: rs.generate_in_code(r, g, "cat", num=3, num_steps=2),
+    "translate": lambda r, g: rs.translate_in_code(r, g, IMAGES, "dog", num_steps=2),
+    "inpaint": lambda r, g: rs.inpaint_in_code(r, g, IMAGES, MASK, "dog", num_steps=2),
+}
+
+
+@pytest.mark.parametrize("name", TASKS_IN_CODE)
+def test_a_task_in_the_codes_of_a_generator_returns_its_images(robust, generator, name):
+    images = TASKS_IN_CODE[name](robust, generator)
+    assert images.dtype == np.uint8 and images.shape == IMAGES.shape
 
 
 def test_evaluation_says_which_images_are_classified_correctly(release):

@@ -41,7 +41,7 @@ def program(model: nn.Module, advance: Callable) -> Callable:
 
     def one(variables: Any, start: jax.Array, label: jax.Array) -> jax.Array:
         start, steps = climb(models.bind(model, variables), start, label)
-        return advance(steps, steps.init(start), STEPS)[0].image
+        return advance(steps, steps.init(start), STEPS)[0].point
 
     return jax.jit(jax.vmap(one, (None, 0, 0)))
 

@@ -43,7 +43,7 @@ class _Window(NamedTuple):
 class _State(NamedTuple):
     """The current and the previous image, the last measured value, the step size and the history."""
 
-    image: Image
+    point: Image
     previous: Image
     value: Scalar
     step_size: Scalar
@@ -72,16 +72,16 @@ def auto_pgd(
         info = AscentInfo(measured.value, jnp.linalg.norm(grad.ravel()))
         grad, checked = _check(shrink, least, grad, measured)
         moved = _move(projection, norm, grad, checked)
-        return checked._replace(image=moved, previous=checked.image, moves=state.moves + 1), info
+        return checked._replace(point=moved, previous=checked.point, moves=state.moves + 1), info
 
     return Ascent(init, step)
 
 
 def _measure(objective: Objective, state: _State) -> tuple[Image, _State]:
     """The gradient at the image, and the state with its value counted."""
-    value, grad = jax.value_and_grad(objective)(state.image)
+    value, grad = jax.value_and_grad(objective)(state.point)
     grad = usable(grad)
-    peak = select(value > state.peak.value, _Peak(state.image, value, grad), state.peak)
+    peak = select(value > state.peak.value, _Peak(state.point, value, grad), state.peak)
     window = state.window
     rises = window.rises + jnp.where(value > state.value, 1.0, 0.0)
     counted = window._replace(steps=window.steps + 1, rises=rises)
@@ -99,14 +99,14 @@ def _check(shrink: int, least: int, grad: Image, state: _State) -> tuple[Image, 
     length = jnp.maximum(window.length - shrink, least)
     zero = jnp.zeros((), length.dtype)
     fresh = _Window(length, zero, zero, peak.value, halve)
-    image, grad = select(halve, (peak.image, peak.grad), (state.image, grad))
+    image, grad = select(halve, (peak.image, peak.grad), (state.point, grad))
     step_size = jnp.where(halve, state.step_size / 2, state.step_size)
-    return grad, state._replace(image=image, step_size=step_size, window=select(full, fresh, window))
+    return grad, state._replace(point=image, step_size=step_size, window=select(full, fresh, window))
 
 
 def _move(projection: Projection, norm: Norm, grad: Image, state: _State) -> Image:
     """z = P(x + step * direction), then P(x + a (z - x) + (1 - a)(x - previous)) (paper, eq. 1)."""
-    image = state.image
+    image = state.point
     unit = steepest(norm, 1.0)
     direction: Any = unit.update(-grad, unit.init(image))[0]
     share = jnp.where(state.moves == 0, 1.0, MOMENTUM).astype(image.dtype)

@@ -23,7 +23,7 @@ CORNERS = 24  # Newton steps: each but the last passes a corner of a concave, pi
 
 
 class _State(NamedTuple):
-    image: Image
+    point: Image
 
 
 def fab(difference: Objective, margin: Objective, center: Image, norm: Norm) -> Ascent:
@@ -31,8 +31,8 @@ def fab(difference: Objective, margin: Objective, center: Image, norm: Norm) -> 
     clip = box()
 
     def step(state: _State) -> tuple[_State, AscentInfo]:
-        crossed = margin(state.image) > 0
-        image = jnp.where(crossed, center + BETA * (state.image - center), state.image)
+        crossed = margin(state.point) > 0
+        image = jnp.where(crossed, center + BETA * (state.point - center), state.point)
         value, normal = jax.value_and_grad(difference)(image)
         at_center = value + jnp.vdot(normal, center - image)
         here = _to_hyperplane(norm, image, normal, value)

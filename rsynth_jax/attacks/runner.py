@@ -95,7 +95,7 @@ def make_runner(model: nn.Module, threat: Threat, attack: Attack) -> AttackRunne
     def advance(variables: Variables, row: Rows, state: Any) -> tuple[Any, Scalar]:
         classifier, example, each = attempt(variables, row)
         state, _ = ascent.advance(each.ascent, state, length)
-        return state, is_adversarial(threat, classifier, example, state.image)
+        return state, is_adversarial(threat, classifier, example, state.point)
 
     init_rows = jax.jit(jax.vmap(init, (None, 0)))
     advance_rows = jax.jit(jax.vmap(advance, (None, 0, 0)))
@@ -137,7 +137,7 @@ def run_attack(
         batch.calls_left -= batch.active
         if hits.any():
             broken[batch.images[hits]] = True
-            adversarial[batch.images[hits]] = np.asarray(states.image)[hits]
+            adversarial[batch.images[hits]] = np.asarray(states.point)[hits]
         if callback is not None:
             num_ended = num_attempts - len(batch.queue) - int(batch.active.sum())
             callback(num_ended, num_attempts, int((remaining & ~broken).sum()))
@@ -181,7 +181,7 @@ class _Batch:
 
 
 class _LimitedState(NamedTuple):
-    image: Image
+    point: Image
     steps_left: Scalar
     inner: Any
 
@@ -191,11 +191,11 @@ def _stop_after(num_steps: int, climb: Ascent) -> Ascent:
 
     def init(image: Image) -> _LimitedState:
         inner = climb.init(image)
-        return _LimitedState(inner.image, jnp.int32(num_steps), inner)
+        return _LimitedState(inner.point, jnp.int32(num_steps), inner)
 
     def step(state: _LimitedState) -> tuple[_LimitedState, AscentInfo]:
         inner, info = climb.step(state.inner)
         inner = ascent.select(state.steps_left > 0, inner, state.inner)
-        return _LimitedState(inner.image, state.steps_left - 1, inner), info
+        return _LimitedState(inner.point, state.steps_left - 1, inner), info
 
     return Ascent(init, step)

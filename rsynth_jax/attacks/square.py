@@ -31,7 +31,7 @@ HALVINGS = np.array([10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000]) / 10_000  
 class _State(NamedTuple):
     """The best image, its value, and how many windows were tried."""
 
-    image: Image
+    point: Image
     value: Scalar
     tried: Scalar
 
@@ -55,10 +55,10 @@ def square(
 
     def step(state: _State) -> tuple[_State, AscentInfo]:
         stage = jnp.sum(state.tried.astype(jnp.float32) > thresholds)
-        image = propose(draws(state.tried, 5 + center.shape[-1]), state.image, stage)
+        image = propose(draws(state.tried, 5 + center.shape[-1]), state.point, stage)
         value = objective(image)
         info = AscentInfo(state.value, jnp.zeros((), image.dtype))
-        image, value = select(value > state.value, (image, value), (state.image, state.value))
+        image, value = select(value > state.value, (image, value), (state.point, state.value))
         return _State(image, value, state.tried + 1), info
 
     return Ascent(init, step)

@@ -9,19 +9,24 @@ import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from rsynth_jax import checks, seeds
+from rsynth_jax import checks, models, seeds
+from rsynth_jax.images import decode
 from rsynth_jax.metrics import frechet, inception_score, kernel, neighbors
 from rsynth_jax.metrics.estimates import Estimate
 from rsynth_jax.sampling import embedding
 from rsynth_jax.sampling.embedding import Embedding, Images, Track
 from rsynth_jax.storage import files
 from rsynth_jax.storage.extractors import Extractor
+from rsynth_jax.synthesis import objectives
+from rsynth_jax.types import Bytes
 
 FEWEST = 6  # images that can be scored: a fifth neighbour, and the image itself
 SCORES = ("fd", "kid_x1000", "inception_score", "precision", "recall", "density", "coverage")
@@ -88,6 +93,33 @@ def energies(
     logits = embedding.embed_images(model, variables, images, batch_size, track).logits
     most = logits.max(axis=1)
     return most + np.log(np.exp(logits - most[:, None]).sum(axis=1))
+
+
+class Resemblance(NamedTuple):
+    """How far n images are from n others; 0 where they agree."""
+
+    perceptual: Float[np.ndarray, " n"]  # distance over the classifier's own layers, `objectives.perceptual`
+    rmse: Float[np.ndarray, " n"]  # root mean square difference of values in [0, 1]
+
+
+def resemblance(
+    model: nn.Module, variables: Any, images: Bytes, others: Bytes, *, batch_size: int = 100
+) -> Resemblance:
+    """Measure how far images are from others, uint8 (n, h, w, c) both, for a classifier that has maps."""
+    starts = range(0, len(images), batch_size)
+    pairs = [(images[i : i + batch_size], others[i : i + batch_size]) for i in starts]
+    parts = [jax.device_get(_resemblance(model)(variables, *pair)) for pair in pairs]
+    return Resemblance(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+@functools.lru_cache(maxsize=16)
+def _resemblance(model: nn.Module) -> Callable[[Any, Bytes, Bytes], tuple[jax.Array, jax.Array]]:
+    def compare(variables: Any, *pair: jax.Array) -> tuple[jax.Array, jax.Array]:
+        image, other = map(decode, pair)
+        alike = objectives.perceptual(models.bind(model, variables), other)
+        return -alike(image), jnp.sqrt(jnp.mean((image - other) ** 2))
+
+    return jax.jit(jax.vmap(compare, (None, 0, 0)))
 
 
 def units_by_effect(

@@ -24,6 +24,7 @@ from rsynth_jax.images import decode, encode
 from rsynth_jax.models import bind
 from rsynth_jax.sampling.embedding import Embedding, embed_images
 from rsynth_jax.synthesis import ascent
+from rsynth_jax.synthesis.ascent import Ascent
 from rsynth_jax.synthesis.tasks import AscentFn
 from rsynth_jax.types import Bytes
 
@@ -47,6 +48,7 @@ class Samples(NamedTuple):
     starts: Bytes
     summary: Summary
     labels: Int[np.ndarray, " n"] = NO_LABELS  # the class each climbed towards, where there is one
+    kept: Any = None  # of the last points, what the caller of `sample` keeps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,22 +65,30 @@ class Rows:
         return self.select(indices)
 
 
+def nothing(points: Any) -> None:
+    """Keep nothing of the points of a batch."""
+
+
 def sample(
     model: nn.Module,
     variables: Any,
     ascent_fn: AscentFn,
     inputs: Sequence[Any],
     *,
+    shared: tuple = (),
+    keep: Callable[[Any], Any] = nothing,
     num_steps: int,
     batch_size: int = BATCH_SIZE,
     callback: Callback | None = None,
     every: int = ascent.CHUNK,
 ) -> Samples:
-    """Take `num_steps` steps of `ascent_fn(classifier, *inputs of image i)` for every image i.
+    """Take `num_steps` steps of `ascent_fn(classifier, *shared, *inputs of image i)` for every image i.
 
     Args:
       ascent_fn: see `rsynth_jax.synthesis.tasks`; reuse the same function and it is not compiled again.
       inputs: one array, or `Rows`, for each input, with one row an image; uint8 rows are decoded to [0, 1].
+      shared: pytrees that all images share, such as the weights of a generator: arguments of the programs.
+      keep: of the last points of a batch, such as codes, chooses the arrays of `Samples.kept`.
       num_steps: 0 or more.
       batch_size: images computed together; it changes the speed, and the images by no more than rounding.
       callback: called with the number of steps done and the images of the batch, from the start (0) on,
@@ -93,14 +103,15 @@ def sample(
         raise ValueError("no images: give one or more")
     size = sharding.padded(min(batch_size, num))
     devices = sharding.over_devices(size)
-    placed = devices.replicate(variables)
+    weights = devices.replicate((variables, *shared))
     chunks = ascent.chunks(num_steps, every)
     starts = []
     images = []
+    kept = []
     for first in range(0, num, size):
         rows = np.arange(first, first + size) % num  # the last batch wraps around
         batch = devices.split(tuple(each[rows] for each in inputs))
-        for step, (stage, finite) in _stages(model, ascent_fn, devices, placed, batch, chunks):
+        for step, state, (stage, finite) in _stages(model, ascent_fn, devices, weights, batch, chunks):
             if not np.asarray(finite).all():
                 raise ValueError(
                     f"an image holds NaN or infinity after {step} steps: give another classifier"
@@ -110,11 +121,13 @@ def sample(
                 starts.append(shown)
             if step == num_steps:
                 images.append(shown)
+                kept.append(jax.tree.map(lambda leaf: np.asarray(leaf)[: num - first], keep(state.point)))  # noqa: B023
             if callback is not None:
                 callback(step, shown)
     starts = np.concatenate(starts)
     images = np.concatenate(images)
-    return Samples(images, starts, summarize(model, variables, starts, images, batch_size))
+    kept = jax.tree.map(lambda *parts: np.concatenate(parts), *kept)
+    return Samples(images, starts, summarize(model, variables, starts, images, batch_size), kept=kept)
 
 
 def batches(
@@ -155,48 +168,55 @@ def _stages(
     model: nn.Module,
     ascent_fn: AscentFn,
     devices: sharding.Devices,
-    variables: Any,
+    weights: tuple,
     inputs: tuple,
     chunks: tuple[int, ...],
-) -> Iterator[tuple[int, tuple[jax.Array, jax.Array]]]:
-    """The steps done and the bytes, and which images are finite, at the start and after each chunk.
+) -> Iterator[tuple[int, Any, tuple[jax.Array, jax.Array]]]:
+    """The steps done, the state, and the bytes and which are finite, at the start and after each chunk.
 
     XLA may leave constants of the state on every device; split like the rest, they compile no program twice.
     """
-    state, images = _begin(model, ascent_fn)(variables, *inputs)
-    yield 0, images
+    state, images = _begin(model, ascent_fn)(weights, *inputs)
+    yield 0, state, images
     for chunk, step in zip(chunks, itertools.accumulate(chunks), strict=True):
-        state, images = _advance(model, ascent_fn, chunk)(variables, *inputs, devices.split(state))
-        yield step, images
+        state, images = _advance(model, ascent_fn, chunk)(weights, *inputs, devices.split(state))
+        yield step, state, images
 
 
 @functools.lru_cache(maxsize=64)
 def _begin(model: nn.Module, ascent_fn: AscentFn) -> Callable:
-    """Compile (variables, *inputs) -> state, (bytes, whether finite)."""
+    """Compile (weights, *inputs) -> state, (bytes, whether finite)."""
 
-    def begin(variables, *inputs):
-        start, climb = ascent_fn(bind(model, variables), *map(_decoded, inputs))
+    def begin(weights, *inputs):
+        variables, *shared = weights
+        start, climb = ascent_fn(bind(model, variables), *shared, *map(_decoded, inputs))
         state = climb.init(start)
-        return state, (encode(state.image), jnp.isfinite(state.image).all())
+        return state, _shown(climb, state)
 
     return _jit_vmap(begin)
 
 
 @functools.lru_cache(maxsize=256)
 def _advance(model: nn.Module, ascent_fn: AscentFn, num_steps: int) -> Callable:
-    """Compile (variables, *inputs, state) -> state, (bytes, whether finite)."""
+    """Compile (weights, *inputs, state) -> state, (bytes, whether finite)."""
 
-    def advance(variables, *inputs):
-        _, climb = ascent_fn(bind(model, variables), *map(_decoded, inputs[:-1]))
+    def advance(weights, *inputs):
+        variables, *shared = weights
+        _, climb = ascent_fn(bind(model, variables), *shared, *map(_decoded, inputs[:-1]))
         state, _ = ascent.advance(climb, inputs[-1], num_steps)
-        return state, (encode(state.image), jnp.isfinite(state.image).all())
+        return state, _shown(climb, state)
 
     return _jit_vmap(advance)
 
 
+def _shown(climb: Ascent, state: Any) -> tuple[jax.Array, jax.Array]:
+    image = climb.decode(state.point)
+    return encode(image), jnp.isfinite(image).all()
+
+
 def _jit_vmap(function: Callable) -> Callable:
     """Map over all arguments but the first, the weights, which are an argument of the program."""
-    return jax.jit(lambda variables, *rows: jax.vmap(functools.partial(function, variables))(*rows))
+    return jax.jit(lambda weights, *rows: jax.vmap(functools.partial(function, weights))(*rows))
 
 
 def _decoded(value: jax.Array) -> jax.Array:

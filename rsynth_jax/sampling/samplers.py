@@ -137,17 +137,29 @@ def inpaint(
         of half the side.
       labels: by default predicted from the known pixels.
     """
-    missing = _per_image(central_square(images.shape[1]) if masks is None else masks, images)
-    if labels is None:
-        parts = range(0, len(images), BATCH_SIZE)
-        filled = [_fill(images[i : i + BATCH_SIZE], missing[i : i + BATCH_SIZE]) for i in parts]
-        labels = _outputs(release, np.concatenate(filled), run).predicted
-    chosen = _labels(release, images, labels, run)
+    missing = missing_of(images, masks)
+    chosen = labels_of_known(release, images, missing, labels, run)
     gaussians = release.class_gaussians
     starts = Rows(len(images), lambda rows: _begin(gaussians, images[rows], chosen[rows], missing[rows]))
     inputs = (images, chosen, starts, missing)
     path = _Path(radius, num_steps, step_size)
     return _sample(release, tasks.inpaint, inputs, path, run, chosen, objective=objective)
+
+
+def missing_of(images: Bytes, masks: Masks | None) -> Float[np.ndarray, "n h w 1"]:
+    """Give each image its mask, by default `central_square`. Raises ValueError for one that does not fit."""
+    return _per_image(central_square(images.shape[1]) if masks is None else masks, images)
+
+
+def labels_of_known(
+    release: Release, images: Bytes, missing: Masks, labels: Label, run: Run
+) -> Int[np.ndarray, " n"]:
+    """Find the label of each image, by default predicted from its known pixels."""
+    if labels is None:
+        parts = range(0, len(images), BATCH_SIZE)
+        filled = [_fill(images[i : i + BATCH_SIZE], missing[i : i + BATCH_SIZE]) for i in parts]
+        labels = _outputs(release, np.concatenate(filled), run).predicted
+    return labels_for(release, images, labels, run)
 
 
 def central_square(side: int) -> Float[np.ndarray, "side side 1"]:
@@ -190,7 +202,7 @@ def superresolve(
       forward: how the images were lowered: `tasks.BLOCK`, `tasks.BICUBIC` or `tasks.LANCZOS`.
       radius: largest distance from the consistent bicubic upsampling.
     """
-    labels = _labels(release, enlarged(images, factor), labels, run)
+    labels = labels_for(release, enlarged(images, factor), labels, run)
     path = _Path(radius, num_steps, step_size)
     settings = {"factor": factor, "forward": forward, "objective": objective}
     return _sample(release, tasks.superresolve, (images, labels), path, run, labels, **settings)
@@ -242,7 +254,7 @@ def translate(
       seed: of the shifts, which all images share.
     """
     checks.given(checks.share, until=until)
-    labels = _labels(release, images, labels, run)
+    labels = labels_for(release, images, labels, run)
     free = _per_image(np.ones((*images.shape[1:3], 1), np.float32) if masks is None else masks, images)
     key = seeds.key(seed)
     inputs = (Rows(len(images), lambda rows: jnp.broadcast_to(key, rows.shape)), images, labels, free)
@@ -303,7 +315,7 @@ def paint(
     if not strokes:
         raise ValueError("no strokes: give one or more")
     classes = [stroke.number for stroke in strokes if stroke.objective is not objectives.activation]
-    labels = _labels(release, images, classes[-1] if classes else labels, run)
+    labels = labels_for(release, images, classes[-1] if classes else labels, run)
     path = _Path(radius, num_steps, step_size)
     painted = images
     for index, stroke in enumerate(strokes):
@@ -340,7 +352,7 @@ def sketch(
     Args:
       keep: marks the pixels that are kept exactly: `tasks.no_pixels`, `dark_pixels`, `edge_pixels`.
     """
-    labels = _labels(release, images, labels, run)
+    labels = labels_for(release, images, labels, run)
     path = _Path(radius, num_steps, step_size)
     return _sample(release, tasks.sketch, (images, labels), path, run, labels, keep=keep, objective=objective)
 
@@ -357,7 +369,7 @@ def refine(
     **run: Unpack[Run],
 ) -> Samples:
     """Move generated or damaged images a little towards their class (BIGRoC, Ganz and Elad 2022)."""
-    labels = _labels(release, images, labels, run)
+    labels = labels_for(release, images, labels, run)
     path = _Path(radius, num_steps, step_size)
     return _sample(release, tasks.refine, (images, labels), path, run, labels, objective=objective)
 
@@ -402,7 +414,7 @@ def invert(
     checks.images(images)
     given = _outputs(release, images, run)
     predicted = given.predicted
-    labels = _labels(release, images, predicted if labels is None else labels, run)
+    labels = labels_for(release, images, predicted if labels is None else labels, run)
     numbers = np.stack(np.divmod(np.arange(len(images) * starts), starts), axis=1)
     draws = _draws(release.class_gaussians, seed, labels[numbers[:, 0]], numbers, images.shape[1:])
     wanted = given.features.repeat(starts, axis=0)
@@ -543,7 +555,8 @@ def labels_of(release: Release | GeneratorRelease, classes: str | int | Sequence
     return [models.label_of(name, release.class_names) for name in names]
 
 
-def _labels(release: Release, images: Bytes, labels: Label, run: Run) -> Int[np.ndarray, " n"]:
+def labels_for(release: Release, images: Bytes, labels: Label, run: Run) -> Int[np.ndarray, " n"]:
+    """Find the label of each image, by default predicted. Raises ValueError for one that does not exist."""
     checks.images(images)
     if labels is None:
         return _outputs(release, images, run).predicted

@@ -1,10 +1,11 @@
-"""The engine: projected gradient ascent in input space, for synthesis and for adversaries alike.
+"""The engine: projected gradient ascent, for synthesis and for adversaries alike.
 
     ascent = projected_gradient_ascent(log_prob(classifier, cat), box(), steepest(L2, 0.5))
     image, info = run(ascent, start, 60)
 
 An `Ascent` is a pair of pure functions, as an `optax.GradientTransformation` is, and a wrapper such as
-`best_so_far` returns the type it takes. One image under `vmap`, so any optax optimizer serves.
+`best_so_far` returns the type it takes. A point is any pytree: an image, or the code of one, of which
+`Ascent.decode` makes the image. One point under `vmap`, so any optax optimizer serves.
 """
 
 from collections.abc import Callable
@@ -15,30 +16,36 @@ import jax.numpy as jnp
 import optax
 
 from rsynth_jax.synthesis.norms import Norm
-from rsynth_jax.types import Image, Key, Objective, Projection, Scalar
+from rsynth_jax.types import Decode, Image, Key, Objective, Point, Projection, Scalar
 
 CHUNK = 10  # steps a program at most: enough to hide the host, few enough to unroll
 
 
 class AscentState(NamedTuple):
-    """The image and the optimizer's state. The state of every ascent has an `image`: its result so far."""
+    """The point and the optimizer's state. The state of every ascent has a `point`: its result so far."""
 
-    image: Image
+    point: Point
     opt_state: optax.OptState
 
 
 class AscentInfo(NamedTuple):
-    """The objective and the norm of its gradient at the image before the step."""
+    """The objective and the norm of its gradient at the point before the step."""
 
     value: Scalar
     grad_norm: Scalar
 
 
-class Ascent(NamedTuple):
-    """init(image) -> state; step(state) -> (state, info)."""
+def identity(image: Image) -> Image:
+    """The image of a point that is an image."""
+    return image
 
-    init: Callable[[Image], Any]
+
+class Ascent(NamedTuple):
+    """init(point) -> state; step(state) -> (state, info); decode(point) -> image."""
+
+    init: Callable[[Point], Any]
     step: Callable[[Any], tuple[Any, AscentInfo]]
+    decode: Decode = identity
 
 
 def select(condition: Scalar, one, other):
@@ -64,77 +71,79 @@ def projected_gradient_ascent(
     Optax optimizers descend, so the engine hands them minus the gradient: the only minus sign.
     """
 
-    def init(image: Image) -> AscentState:
-        image = projection(image)
-        return AscentState(image, optimizer.init(image))
+    def init(point: Point) -> AscentState:
+        point = projection(point)
+        return AscentState(point, optimizer.init(point))
 
     def step(state: AscentState) -> tuple[AscentState, AscentInfo]:
-        value, grad = jax.value_and_grad(objective)(state.image)
-        updates, opt_state = optimizer.update(-grad, state.opt_state, state.image)
-        image = projection(jnp.asarray(optax.apply_updates(state.image, updates)))
-        return AscentState(image, opt_state), AscentInfo(value, jnp.linalg.norm(grad.ravel()))
+        value, grad = jax.value_and_grad(objective)(state.point)
+        downwards = jax.tree.map(jnp.negative, grad)
+        updates, opt_state = optimizer.update(downwards, state.opt_state, state.point)
+        point = projection(optax.apply_updates(state.point, updates))
+        return AscentState(point, opt_state), AscentInfo(value, optax.tree.norm(grad))
 
     return Ascent(init, step)
 
 
 class BestState(NamedTuple):
-    """The best image measured so far, its value, and the wrapped ascent's own state."""
+    """The best point measured so far, its value, and the wrapped ascent's own state."""
 
-    image: Image
+    point: Point
     value: Scalar
     inner: Any
 
 
 def best_so_far(ascent: Ascent) -> Ascent:
-    """Return the best image measured instead of the last one reached.
+    """Return the best point measured instead of the last one reached.
 
-    A step measures the image before it moves, so T steps choose among x_0 ... x_{T-1}; one more step
+    A step measures the point before it moves, so T steps choose among x_0 ... x_{T-1}; one more step
     includes x_T.
     """
 
-    def init(image: Image) -> BestState:
-        inner = ascent.init(image)
-        return BestState(inner.image, jnp.full((), -jnp.inf, inner.image.dtype), inner)
+    def init(point: Point) -> BestState:
+        inner = ascent.init(point)
+        dtype = jax.tree.leaves(inner.point)[0].dtype
+        return BestState(inner.point, jnp.full((), -jnp.inf, dtype), inner)
 
     def step(state: BestState) -> tuple[BestState, AscentInfo]:
         inner, info = ascent.step(state.inner)
         better = info.value > state.value
-        image, value = select(better, (state.inner.image, info.value), (state.image, state.value))
-        return BestState(image, value, inner), info
+        point, value = select(better, (state.inner.point, info.value), (state.point, state.value))
+        return BestState(point, value, inner), info
 
-    return Ascent(init, step)
+    return Ascent(init, step, ascent.decode)
 
 
 class StoppedState(NamedTuple):
-    """The image, and the wrapped ascent's own state."""
+    """The point, and the wrapped ascent's own state."""
 
-    image: Image
+    point: Point
     inner: Any
 
 
-def stop_when(done: Callable[[Image], Scalar], ascent: Ascent) -> Ascent:
-    """Stop at the first image for which `done` holds.
+def stop_when(done: Callable[[Point], Scalar], ascent: Ascent) -> Ascent:
+    """Stop at the first point for which `done` holds.
 
-    A step tests the image before it moves; XLA merges equal passes of one network on one image.
+    A step tests the point before it moves; XLA merges equal passes of one network on one image.
     """
 
-    def init(image: Image) -> StoppedState:
-        inner = ascent.init(image)
-        return StoppedState(inner.image, inner)
+    def init(point: Point) -> StoppedState:
+        inner = ascent.init(point)
+        return StoppedState(inner.point, inner)
 
     def step(state: StoppedState) -> tuple[StoppedState, AscentInfo]:
         inner, info = ascent.step(state.inner)
-        stay = done(state.image)
+        stay = done(state.point)
         inner = select(stay, state.inner, inner)
-        return StoppedState(inner.image, inner), info
+        return StoppedState(inner.point, inner), info
 
-    return Ascent(init, step)
+    return Ascent(init, step, ascent.decode)
 
 
 class KeyedState(NamedTuple):
-    """The image, the key of the next steps, and the state of the wrapped ascents."""
+    """The point, the key of the next steps, and the state of the wrapped ascents."""
 
-    image: Image
+    point: Point
     key: Key
     inner: Any
 
@@ -152,16 +161,18 @@ def with_step_keys(key: Key, ascent_of: Callable[[Key], Ascent]) -> Ascent:
       An ascent whose state starts as that of `ascent_of(key)`.
     """
 
-    def init(image: Image) -> KeyedState:
-        inner = ascent_of(key).init(image)
-        return KeyedState(inner.image, key, inner)
+    first = ascent_of(key)
+
+    def init(point: Point) -> KeyedState:
+        inner = first.init(point)
+        return KeyedState(inner.point, key, inner)
 
     def step(state: KeyedState) -> tuple[KeyedState, AscentInfo]:
         later, now = jax.random.split(state.key)
         inner, info = ascent_of(now).step(state.inner)
-        return KeyedState(inner.image, later, inner), info
+        return KeyedState(inner.point, later, inner), info
 
-    return Ascent(init, step)
+    return Ascent(init, step, first.decode)
 
 
 def advance(ascent: Ascent, state: Any, num_steps: int) -> tuple[Any, AscentInfo]:
@@ -207,7 +218,7 @@ def chunks(num_steps: int, most: int = CHUNK) -> tuple[int, ...]:
     return (longest,) * (num_steps // longest) + (remainder,) * (remainder > 0)
 
 
-def run(ascent: Ascent, image: Image, num_steps: int) -> tuple[Image, AscentInfo]:
-    """Take `num_steps` steps from `image`: the last image, and the info of every step."""
-    state, info = advance(ascent, ascent.init(image), num_steps)
-    return state.image, info
+def run(ascent: Ascent, point: Point, num_steps: int) -> tuple[Point, AscentInfo]:
+    """Take `num_steps` steps from `point`: the last point, and the info of every step."""
+    state, info = advance(ascent, ascent.init(point), num_steps)
+    return state.point, info

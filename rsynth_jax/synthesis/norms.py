@@ -22,7 +22,8 @@ class Norm(NamedTuple):
     Attributes:
       name: as programs and files spell it.
       length: the norm of an offset.
-      direction: turns a gradient into the steepest direction of unit length, 0 where the gradient is 0.
+      direction: turns a gradient into the steepest direction of unit length, 0 where the gradient is 0;
+        of a pytree, the length over all leaves.
       ball: (center, radius) -> the projection onto the closed ball.
       sample: (key, shape, dtype) -> an offset drawn uniformly from the unit ball.
       speed: normal of a hyperplane -> how fast each value moves on the shortest way to it.

@@ -2,7 +2,8 @@
 
     towards_cats = add(logit(classifier, 3), scale(10.0, fidelity(photo, known)))
 
-An objective maps one image to a number, and higher is better, so no task ever writes a minus sign.
+An objective maps one image to a number, and higher is better, so no task ever writes a minus sign. After
+`precompose` with the `decode` of a generator it maps the code of an image.
 """
 
 import functools
@@ -13,13 +14,13 @@ import jax.numpy as jnp
 from rsynth_jax.metrics import paired
 from rsynth_jax.types import (
     Classifier,
+    Decode,
     Features,
     Image,
     Label,
     Logits,
     Mask,
     Objective,
-    Projection,
     Scalar,
 )
 
@@ -176,9 +177,9 @@ def add(*objectives: Objective) -> Objective:
     return lambda image: functools.reduce(jnp.add, (objective(image) for objective in objectives))
 
 
-def precompose(objective: Objective, transform: Projection) -> Objective:
-    """The objective of the transformed image: transform first, then judge."""
-    return lambda image: objective(transform(image))
+def precompose(objective: Objective, decode: Decode) -> Objective:
+    """The objective of the decoded image, or of the transformed one: decode first, then judge."""
+    return lambda point: objective(decode(point))
 
 
 # What to climb towards a class, by name: (classifier, label) -> Objective.

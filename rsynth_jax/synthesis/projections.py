@@ -5,6 +5,9 @@
 
 Laws: p(p(x)) == p(x); p(x) lies in the set; |p(x) - p(y)| <= |x - y|. Each is for ONE image: a batch
 handed to an l2 ball without `vmap` would be projected jointly.
+
+`l2_ball` projects codes too: the truncation of a code w to psi is its projection onto the ball of radius
+psi |w - mean| around the mean code.
 """
 
 import functools
@@ -15,7 +18,7 @@ import jax.numpy as jnp
 from optax import projections as optax_projections
 
 from rsynth_jax.images import downsample, upsample
-from rsynth_jax.types import Image, Mask, Projection, Scalar
+from rsynth_jax.types import Image, Mask, Point, Projection, Scalar
 
 Bound = float | Image  # one for all values, or one for each
 HALVINGS = 32  # of an interval of length about 1: to the last bit of float32
@@ -26,10 +29,15 @@ def box(lower: Bound = 0.0, upper: Bound = 1.0) -> Projection:
     return lambda image: optax_projections.projection_box(image, lower, upper)
 
 
-def l2_ball(center: Image, radius: float) -> Projection:
-    """{x : |x - center|_2 <= radius}."""
+def l2_ball(center: Point, radius: float | Scalar) -> Projection:
+    """{x : |x - center|_2 <= radius}, the length over all leaves of a pytree."""
     positive = jnp.maximum(radius, 1e-12)  # optax divides 0 by 0 at the center of a ball of radius 0
-    return lambda image: center + optax_projections.projection_l2_ball(image - center, positive)
+
+    def project(point: Point) -> Point:
+        offset = jax.tree.map(jnp.subtract, point, center)
+        return jax.tree.map(jnp.add, center, optax_projections.projection_l2_ball(offset, positive))
+
+    return project
 
 
 def linf_ball(center: Image, radius: float) -> Projection:

@@ -6,6 +6,9 @@ an `Ascent`; `rsynth_jax.sampling.sample` runs that on many images:
     climb = with_optimizer(translate, steepest(L2, 0.2))
     samples = sample(model, variables, climb, (images, labels, masks), num_steps=40)
 
+`in_code` turns any task on pixels into the same task on the code of a generator: the same objective, of the
+decoded image, in a set of codes, from a code.
+
 Radii are l2 distances in pixel values of [0, 1], and the defaults are for 32 pixels a side; the paper is
 Santurkar et al. 2019, whose values are for 224 pixels unless CIFAR-10 is named.
 """
@@ -34,21 +37,38 @@ from rsynth_jax.synthesis.projections import (
     pixels,
     resampled_in_box,
 )
-from rsynth_jax.types import Classifier, Features, Image, Key, Label, Mask, Objective, Projection, Weights
+from rsynth_jax.types import (
+    Classifier,
+    Code,
+    Decode,
+    Features,
+    Image,
+    Key,
+    Label,
+    Mask,
+    Objective,
+    Point,
+    Projection,
+    Weights,
+)
 
 ClassObjective = Callable[[Classifier, Label], Objective]
 
 
 class Task(NamedTuple):
-    """What to make: climb `objective`, inside the set of `projection`, from `start`."""
+    """What to make: climb `objective`, inside the set of `projection`, from `start`.
 
-    start: Image
+    The three are of points, which are images or codes; `decode` makes the image of a point.
+    """
+
+    start: Point
     objective: Objective
     projection: Projection
+    decode: Decode = ascent.identity
 
 
 TaskFn = Callable[..., Task]  # (classifier, *inputs of one image) -> Task
-AscentFn = Callable[..., tuple[Image, Ascent]]  # (classifier, *inputs of one image) -> start, ascent
+AscentFn = Callable[..., tuple[Point, Ascent]]  # (classifier, *inputs of one image) -> start, ascent
 
 
 # From a task to an ascent.
@@ -57,9 +77,10 @@ AscentFn = Callable[..., tuple[Image, Ascent]]  # (classifier, *inputs of one im
 def with_optimizer(task_fn: TaskFn, optimizer: optax.GradientTransformation) -> AscentFn:
     """Climb each task by the plain projected gradient ascent under `optimizer`."""
 
-    def climb(classifier: Classifier, *inputs) -> tuple[Image, Ascent]:
+    def climb(classifier: Classifier, *inputs) -> tuple[Point, Ascent]:
         task = task_fn(classifier, *inputs)
-        return task.start, ascent.projected_gradient_ascent(task.objective, task.projection, optimizer)
+        steps = ascent.projected_gradient_ascent(task.objective, task.projection, optimizer)
+        return task.start, steps._replace(decode=task.decode)
 
     return climb
 
@@ -73,7 +94,7 @@ def jittered(task_fn: TaskFn, optimizer: optax.GradientTransformation, max_shift
       An `AscentFn` whose first input is the key of the shifts. Images given equal keys share the shifts.
     """
 
-    def climb(classifier: Classifier, key: Key, *inputs) -> tuple[Image, Ascent]:
+    def climb(classifier: Classifier, key: Key, *inputs) -> tuple[Point, Ascent]:
         def ascent_of(step_key: Key) -> Ascent:
             shift = functools.partial(arrays.random_shift, step_key, max_shift=max_shift)
             return with_optimizer(task_fn, optimizer)(models.precompose(classifier, shift), *inputs)[1]
@@ -84,13 +105,34 @@ def jittered(task_fn: TaskFn, optimizer: optax.GradientTransformation, max_shift
 
 
 def best_of(ascent_fn: AscentFn) -> AscentFn:
-    """Return the best image measured, not the last one."""
+    """Return the best point measured, not the last one."""
 
-    def climb(classifier: Classifier, *inputs) -> tuple[Image, Ascent]:
+    def climb(classifier: Classifier, *inputs) -> tuple[Point, Ascent]:
         start, inner = ascent_fn(classifier, *inputs)
         return start, ascent.best_so_far(inner)
 
     return climb
+
+
+# From a task on pixels to the same on a code.
+
+
+def in_code(task: Task, decode: Decode, start: Code, projection: Projection) -> Task:
+    """Do a task in code space: climb its objective of the decoded image, among codes, from a code.
+
+        truncated = l2_ball(mean, 0.7 * jnp.linalg.norm(code - mean))
+        cat = in_code(generate(classifier, image, 3), decode, code, truncated)
+
+    The task's own start and set are of images, and are replaced: what its set keeps exactly, such as known
+    pixels, must be in the objective too (`keep_known`).
+
+    Args:
+      task: on pixels.
+      decode: code -> image; of a generator, with one noise for all codes.
+      start: a code.
+      projection: of codes.
+    """
+    return Task(start, objectives.precompose(task.objective, decode), projection, decode)
 
 
 # The tasks.
@@ -149,6 +191,12 @@ def inpaint(
     """
     stay = ball_in_box(start, radius, *arrays.blends(image, missing))
     return Task(start, objective(classifier, label), stay)
+
+
+def keep_known(task: Task, image: Image, missing: Weights, weight: float) -> Task:
+    """Penalize the mean squared change of an image's known pixels, as the paper does (weight 10)."""
+    penalty = objectives.scale(weight, objectives.fidelity(image, 1 - missing))
+    return task._replace(objective=objectives.add(task.objective, penalty))
 
 
 class Forward(NamedTuple):
@@ -315,6 +363,23 @@ def invert(
     return Task(start, objective, chain(l2_ball(start, radius), box()))
 
 
+def resemble(
+    classifier: Classifier,
+    start: Image,
+    image: Image,
+    *,
+    perceptual_weight: float = 0.05,
+    radius: float = 30.0,
+) -> Task:
+    """Find what resembles an image: in its pixels, and over the classifier's own layers.
+
+    In pixels the image itself is the answer; in code, the generator's image that is nearest to it.
+    """
+    alike = objectives.scale(perceptual_weight, objectives.perceptual(classifier, image))
+    objective = objectives.add(objectives.fidelity(image, ~no_pixels(image)), alike)
+    return Task(start, objective, chain(l2_ball(start, radius), box()))
+
+
 def visualize(
     classifier: Classifier,
     start: Image,
@@ -336,9 +401,9 @@ def until_probability(ascent_fn: AscentFn, label_index: int, probability: float)
       probability: in (0, 1].
     """
 
-    def climb(classifier: Classifier, *inputs) -> tuple[Image, Ascent]:
+    def climb(classifier: Classifier, *inputs) -> tuple[Point, Ascent]:
         start, inner = ascent_fn(classifier, *inputs)
-        log_prob = objectives.log_prob(classifier, inputs[label_index])
-        return start, ascent.stop_when(lambda image: jnp.exp(log_prob(image)) >= probability, inner)
+        log_prob = objectives.precompose(objectives.log_prob(classifier, inputs[label_index]), inner.decode)
+        return start, ascent.stop_when(lambda point: jnp.exp(log_prob(point)) >= probability, inner)
 
     return climb

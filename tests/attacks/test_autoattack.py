@@ -54,7 +54,7 @@ def attempted(make, threat, index=0):
     """The image an attempt ends at, and whether it is adversarial."""
     attack = make(threat)
     start, climb = attack.attempt(jax.random.key(0), linear, EXAMPLE, index)
-    image = path(climb, start, attack.num_steps).image[-1]
+    image = path(climb, start, attack.num_steps).point[-1]
     return image, autoattack.is_adversarial(threat, linear, EXAMPLE, image)
 
 
@@ -102,7 +102,7 @@ def test_auto_pgd_reaches_the_closed_form(norm):
     objective = objectives.difference(linear, 2, 0)
     within = allowed(Threat(norm, 0.05), MIDDLE)
     climb = apgd.auto_pgd(objective, within, norm, 0.05, 30)
-    images = jax.jit(lambda: path(climb, MIDDLE, 30))().image
+    images = jax.jit(lambda: path(climb, MIDDLE, 30))().point
     assert_allclose(images[-1], MIDDLE + best(norm, towards, 0.05), atol=1e-4)
 
 
@@ -155,7 +155,7 @@ def test_fab_comes_back_to_the_nearest_point_of_the_boundary(norm):
     states = jax.jit(
         lambda: jax.lax.scan(lambda s, _: (climb.step(s)[0],) * 2, climb.init(MIDDLE), length=20)
     )()[1]
-    crossed = [LENGTHS[norm](x - MIDDLE) for x in np.asarray(states.image) if margin(x) > 0]
+    crossed = [LENGTHS[norm](x - MIDDLE) for x in np.asarray(states.point) if margin(x) > 0]
     assert gap(norm, 1) <= min(crossed) * (1 + 1e-5) <= 1.06 * gap(norm, 1)
 
 
@@ -171,14 +171,14 @@ def states_of(norm, key, num_steps):
 @every_norm
 def test_square_stays_in_the_threat_and_its_value_never_decreases(norm):
     states = MOVES[norm](jax.random.key(1), 40)
-    images = np.asarray(states.image)
+    images = np.asarray(states.point)
     assert images.min() >= 0 and images.max() <= 1
     assert all(LENGTHS[norm](image - IMAGE) <= 0.3 + 1e-5 for image in images)
     assert np.all(np.diff(states.value) >= 0) and states.value[-1] > states.value[0]
 
 
 def test_square_changes_one_window_of_the_scheduled_side_at_a_time():
-    images = np.asarray(MOVES[LINF](jax.random.key(1), 40).image)
+    images = np.asarray(MOVES[LINF](jax.random.key(1), 40).point)
     sides = square._sides(12, 12)
     stages = [int(np.sum(t > square.HALVINGS * 40)) for t in range(40)]
     for before, after, stage in zip(images[:-1], images[1:], stages[1:], strict=True):
@@ -212,7 +212,7 @@ def test_square_takes_images_that_are_not_square(norm):
     image = np.full((8, 14, 1), 0.5, np.float32)
     climb = square.square(jax.random.key(0), lambda x: jnp.sum(x[:4]), image, norm, 0.2, 30)
     states = jax.jit(lambda: path(climb, image, 30))()
-    assert LENGTHS[norm](states.image[-1] - image) <= 0.2 + 1e-5 and states.value[-1] > states.value[0]
+    assert LENGTHS[norm](states.point[-1] - image) <= 0.2 + 1e-5 and states.value[-1] > states.value[0]
 
 
 def test_targets_are_the_other_classes_by_their_logits():

@@ -71,7 +71,7 @@ def alone(name):
         example = autoattack.Example(image, label, logits)
         start, climb = attack.attempt(jax.random.fold_in(key, index), classifier, example, index)
         state = jax.lax.fori_loop(0, attack.num_steps, lambda _, s: climb.step(s)[0], climb.init(start))
-        return autoattack.is_adversarial(THREAT, classifier, example, state.image)
+        return autoattack.is_adversarial(THREAT, classifier, example, state.point)
 
     def broken(i):
         key, image = jax.random.fold_in(jax.random.key(7), i), IMAGES[i] / np.float32(255)

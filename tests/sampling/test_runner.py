@@ -282,6 +282,46 @@ def test_the_summary_is_that_of_a_linear_network_by_hand():
     assert_allclose(samples.summary.l2_moved, np.sqrt((gap**2).sum(axis=(1, 2, 3))) / 255)
 
 
+# ---- in code
+
+CODES = RNG.normal(size=(16, 6)).astype(np.float32)
+MATRIX = RNG.normal(size=(48, 6)).astype(np.float32)
+
+
+def coded(classifier, matrix, code, label) -> Task:
+    """Of the linear generator image = 0.5 + 0.1 M code."""
+
+    def image_of(code):
+        return 0.5 + 0.1 * (matrix @ code["w"]).reshape(SHAPE)
+
+    pixels = Task(image_of({"w": code}), objectives.log_prob(classifier, label), projections.box())
+    start = {"w": code}
+    return tasks.in_code(pixels, image_of, start, projections.l2_ball(start, RADIUS))
+
+
+def test_a_code_climbs_as_in_the_loop_and_is_shown_as_its_image():
+    climb = tasks.with_optimizer(coded, steepest(L2, 0.3))
+    run = functools.partial(sample, MODEL, VARIABLES, climb, (CODES, LABELS), num_steps=4)
+    samples = run(shared=(MATRIX,), keep=lambda codes: codes, batch_size=5)
+    for row, code in enumerate(samples.kept["w"][:3]):
+        own = coded(models.bind(MODEL, VARIABLES), MATRIX, CODES[row], LABELS[row])
+        steps = ascent.projected_gradient_ascent(own.objective, own.projection, steepest(L2, 0.3))
+        assert_allclose(code, ascent.run(steps, own.start, 4)[0]["w"], atol=1e-4)
+    assert np.linalg.norm(samples.kept["w"] - CODES, axis=1).max() > 0.9 * RADIUS
+    for images, codes in ((samples.starts, CODES), (samples.images, samples.kept["w"])):
+        expected = np.clip(0.5 + 0.1 * codes @ MATRIX.T, 0, 1).reshape(-1, *SHAPE)
+        assert_allclose(values(images), expected, atol=BYTE / 2)
+    assert sampled(plain(0.2), 1).kept is None
+
+
+def test_other_weights_of_a_generator_compile_no_program_again():
+    climb = tasks.with_optimizer(coded, steepest(L2, 0.2))
+    for factor in (1, 2):
+        shared = (factor * MATRIX,)
+        sample(MODEL, VARIABLES, climb, (CODES, LABELS), shared=shared, num_steps=2)
+    assert runner._advance(MODEL, climb, 2)._cache_size() == 1
+
+
 def test_no_images_are_refused():
     with refused(match="no images"):
         sample(MODEL, VARIABLES, plain(0.2), (STARTS[:0], LABELS[:0]), num_steps=1)
@@ -296,7 +336,7 @@ def test_a_chunk_of_a_batch_lowers_for_accelerators_as_a_loop(small, platform):
     def chunk(variables, start, label):
         own = task(models.bind(model, variables), start, label)
         climb = ascent.projected_gradient_ascent(own.objective, own.projection, steepest(L2, 0.2))
-        return ascent.advance(climb, climb.init(start), 4)[0].image
+        return ascent.advance(climb, climb.init(start), 4)[0].point
 
     lowered = chunk.trace(variables, jnp.zeros((2, 16, 16, 3)), jnp.zeros(2, jnp.int32)).lower(
         lowering_platforms=(platform,)

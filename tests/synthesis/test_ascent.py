@@ -16,6 +16,7 @@ from rsynth_jax.synthesis.ascent import (
     projected_gradient_ascent,
     run,
     steepest,
+    stop_when,
     with_step_keys,
 )
 from rsynth_jax.synthesis.norms import L2, LINF, NORMS
@@ -70,12 +71,12 @@ def test_a_plane_in_an_linf_ball_is_climbed_to_its_highest_corner():
 def test_steepest_l2_moves_by_its_step_size_whatever_the_objectives_scale(factor):
     ascent = projected_gradient_ascent(lambda x: factor * hill(x), everywhere, steepest(L2, 0.05))
     states, _ = trajectory(ascent, START, 5)
-    assert_allclose(lengths(states.image), np.full(5, 0.05), rtol=1e-4)
+    assert_allclose(lengths(states.point), np.full(5, 0.05), rtol=1e-4)
 
 
 def test_steepest_linf_moves_every_pixel_by_its_step_size():
     states, _ = trajectory(projected_gradient_ascent(plane, everywhere, steepest(LINF, 0.05)), START, 3)
-    assert_allclose(np.abs(np.diff(states.image, axis=0)), np.full((3, 4, 4, 3), 0.05), rtol=1e-4)
+    assert_allclose(np.abs(np.diff(states.point, axis=0)), np.full((3, 4, 4, 3), 0.05), rtol=1e-4)
 
 
 @pytest.mark.parametrize("norm", [L2, LINF], ids=["l2", "linf"])
@@ -92,7 +93,7 @@ def test_an_unknown_norm_is_refused_by_name():
 def test_the_step_size_may_be_a_schedule():
     ascent = projected_gradient_ascent(plane, everywhere, steepest(L2, optax.linear_schedule(0.5, 0.1, 4)))
     states, _ = trajectory(ascent, START, 5)
-    assert_allclose(lengths(states.image), [0.5, 0.4, 0.3, 0.2, 0.1], rtol=1e-4)
+    assert_allclose(lengths(states.point), [0.5, 0.4, 0.3, 0.2, 0.1], rtol=1e-4)
 
 
 def test_adam_climbs_a_hill():
@@ -107,15 +108,15 @@ def test_momentum_lengthens_the_steps_on_a_plane_as_a_geometric_sum():
         optax.normalize_by_update_norm(), optax.trace(0.9), optax.scale_by_learning_rate(0.1)
     )
     states, _ = trajectory(projected_gradient_ascent(plane, everywhere, momentum), START, 4)
-    assert_allclose(lengths(states.image), 0.1 * np.cumsum(0.9 ** np.arange(4)), rtol=1e-4)
+    assert_allclose(lengths(states.point), 0.1 * np.cumsum(0.9 ** np.arange(4)), rtol=1e-4)
 
 
 def test_every_iterate_lies_in_the_set():
     inside = projections.ball_in_box(START, 0.4)
     states, _ = trajectory(projected_gradient_ascent(plane, inside, steepest(L2, 0.3)), START + 5, 4)
-    offsets = (states.image - START).reshape(5, -1)
+    offsets = (states.point - START).reshape(5, -1)
     assert (np.linalg.norm(offsets, axis=1) <= 0.4 + 1e-6).all()
-    assert states.image.min() >= 0 and states.image.max() <= 1
+    assert states.point.min() >= 0 and states.point.max() <= 1
 
 
 def test_best_so_far_answers_with_the_best_image_measured():
@@ -123,7 +124,7 @@ def test_best_so_far_answers_with_the_best_image_measured():
     best = np.argmax(infos.value)
     assert best < 8  # the ascent does overshoot: its last image is not its best
     image, info = run(best_so_far(overshooting()), START, 9)
-    assert_allclose(image, states.image[best], atol=1e-6)
+    assert_allclose(image, states.point[best], atol=1e-6)
     assert_allclose(info.value, infos.value, rtol=1e-5)
 
 
@@ -161,7 +162,7 @@ def test_the_unrolled_loop_equals_a_plain_scan():
     ascent = overshooting()
     state, values = jax.lax.scan(lambda state, _: ascent.step(state), ascent.init(START), length=5)
     image, info = run(ascent, START, 5)
-    assert_allclose(image, state.image, atol=1e-6)
+    assert_allclose(image, state.point, atol=1e-6)
     assert_allclose(info.value, values.value, rtol=1e-5)
 
 
@@ -224,3 +225,74 @@ def test_no_program_of_few_steps_is_a_loop_on_the_cpu():
     for num_steps in (1, 2):
         program = jax.jit(lambda image, n=num_steps: run(climb, image, n)[0]).lower(START)
         assert "stablehlo.while" not in program.as_text()
+
+
+# ---- a point is any pytree
+
+
+def split(image):
+    """An image as a tree of two leaves: its first row, and its other rows."""
+    return {"row": image[:1], "rest": (image[1:],)}
+
+
+def joined(tree):
+    return jnp.concatenate([tree["row"], *tree["rest"]])
+
+
+def test_a_plane_in_an_l2_ball_over_a_tree_is_climbed_to_its_highest_point():
+    weights, start = split(WEIGHTS), split(START)
+
+    def slope(tree):
+        return optax.tree.vdot(weights, tree)
+
+    climb = projected_gradient_ascent(slope, projections.l2_ball(start, 0.7), steepest(L2, 0.3))
+    tree, info = run(climb, start, 4)
+    assert_allclose(joined(tree), START + 0.7 * WEIGHTS / np.linalg.norm(WEIGHTS), atol=1e-6)
+    assert_allclose(info.grad_norm, np.full(4, np.linalg.norm(WEIGHTS)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("norm", [L2, LINF], ids=["l2", "linf"])
+def test_a_step_over_a_tree_is_the_step_over_all_of_its_values(norm):
+    whole = projected_gradient_ascent(hill, everywhere, steepest(norm, 0.05))
+    parts = projected_gradient_ascent(lambda tree: hill(joined(tree)), everywhere, steepest(norm, 0.05))
+    assert_allclose(joined(run(parts, split(START), 5)[0]), run(whole, START, 5)[0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        best_so_far,
+        lambda ascent: stop_when(lambda point: hill(as_image(point)) > -3, ascent),
+        lambda ascent: with_step_keys(jax.random.key(0), lambda _: ascent),
+    ],
+    ids=["best", "stopped", "keyed"],
+)
+def test_a_wrapped_ascent_over_a_tree_is_that_over_the_image_and_keeps_how_to_decode(wrap):
+    whole = projected_gradient_ascent(hill, projections.l2_ball(START, 1.5), steepest(L2, 1.1))
+    climb = projected_gradient_ascent(
+        lambda tree: hill(joined(tree)), projections.l2_ball(split(START), 1.5), steepest(L2, 1.1)
+    )
+    parts = wrap(climb._replace(decode=joined))
+    assert parts.decode is joined
+    assert_allclose(joined(run(parts, split(START), 6)[0]), run(wrap(whole), START, 6)[0], atol=1e-6)
+
+
+def as_image(point):
+    return joined(point) if isinstance(point, dict) else point
+
+
+def test_an_ascent_of_images_is_the_plain_loop_bit_for_bit():
+    """For an image, a pytree of one leaf, the same program as of arrays alone."""
+    optimizer, inside = steepest(L2, 0.3), projections.ball_in_box(START, 0.8)
+
+    def loop(image):
+        image = inside(image)
+        state = optimizer.init(image)
+        for _ in range(5):
+            updates, state = optimizer.update(-jax.grad(hill)(image), state, image)
+            image = inside(image + updates)
+        return image
+
+    climb = projected_gradient_ascent(hill, inside, optimizer)
+    assert_array_equal(jax.jit(lambda image: run(climb, image, 5)[0])(START), jax.jit(loop)(START))
+    assert climb.decode(START) is START

@@ -246,3 +246,14 @@ def test_what_no_image_can_be_lowered_to_ends_in_the_box_all_the_same():
         np.full((8, 8, 1), 0.5, np.float32)
     )
     assert np.isfinite(found).all() and found.min() >= 0 and found.max() <= 1
+
+
+@pytest.mark.parametrize("psi", [0.0, 0.7, 1.0])
+def test_truncation_is_a_projection_onto_a_ball_around_the_mean(psi):
+    """Of a code of two leaves: mean + psi (code - mean), the mean itself at 0 and the code itself at 1."""
+    rng = np.random.default_rng(3)
+    mean, code = ([rng.normal(size=n).astype(np.float32) for n in (5, 3)] for _ in range(2))
+    distance = np.linalg.norm(np.concatenate(code) - np.concatenate(mean))
+    truncated = projections.l2_ball(mean, psi * distance)(code)
+    for found, w, center in zip(truncated, code, mean, strict=True):
+        assert_allclose(found, center + psi * (w - center), atol=1e-6)

@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image as Pillow
 
 from rsynth_jax.images import decode
-from rsynth_jax.synthesis import ascent, objectives, tasks
+from rsynth_jax.synthesis import ascent, objectives, projections, tasks
 from rsynth_jax.synthesis.ascent import steepest
 from rsynth_jax.synthesis.class_gaussians import ClassGaussians
 from rsynth_jax.synthesis.norms import L2
@@ -129,3 +129,86 @@ def test_refinement_climbs_a_linear_logit_along_its_weights_up_to_the_radius(rad
     direction = weights[1].reshape(center.shape) / np.linalg.norm(weights[1])
     found = climb(tasks.refine(linear, center, 1, radius=radius), 0.1, 3)
     assert_allclose(found, center + moved * direction, atol=1e-5)
+
+
+# ---- in code
+
+IMAGE, OTHER = RNG.random((2, 4, 4, 3), np.float32)
+HALF = np.zeros((4, 4, 1), np.float32)
+HALF[:2] = 1
+
+
+def with_maps(linear: Classifier) -> Classifier:
+    """Its one map is the image's own values, shifted so that none is 0."""
+    return linear._replace(maps=lambda image: (image + 1,))
+
+
+TASKS = {
+    "resemble": lambda c: tasks.resemble(c, IMAGE, OTHER, perceptual_weight=0.3),
+    "generate": lambda c: tasks.generate(c, IMAGE, 2),
+    "translate": lambda c: tasks.translate(c, IMAGE, 2, np.ones_like(HALF), radius=0.6),
+    "inpaint": lambda c: tasks.keep_known(tasks.inpaint(c, IMAGE, 2, IMAGE, HALF), IMAGE, HALF, 10.0),
+    "refine": lambda c: tasks.refine(c, IMAGE, 2),
+}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_in_the_code_that_is_the_image_is_the_task_bit_for_bit(linear, name):
+    task = TASKS[name](with_maps(linear))
+    coded = tasks.in_code(task, lambda code: code, task.start, task.projection)
+    assert_array_equal(climb(coded, 0.1, 4), climb(task, 0.1, 4))
+    assert np.abs(climb(task, 0.1, 4) - IMAGE).max() > 0.01
+
+
+def test_a_plane_of_the_decoded_image_is_climbed_to_its_highest_point_in_the_ball_of_codes(linear):
+    """Of image = M code + shift: along M' w, to the edge of the ball around the mean code."""
+    matrix, shift = RNG.normal(size=(48, 6)).astype(np.float32), IMAGE
+    mean, code = RNG.normal(size=(2, 6)).astype(np.float32)
+
+    def decode(code):
+        return shift + (matrix @ code).reshape(4, 4, 3)
+
+    slope = np.asarray(jax.grad(lambda image: linear.logits(image)[2])(IMAGE)).ravel()
+    task = tasks.generate(linear, IMAGE, 2, objective=objectives.logit)
+    radius = 0.7 * np.linalg.norm(code - mean)
+    coded = tasks.in_code(task, decode, code, projections.l2_ball(mean, radius))
+    steepest_code = matrix.T @ slope / np.linalg.norm(matrix.T @ slope)
+    assert_allclose(climb(coded, 20.0, 6), mean + radius * steepest_code, atol=1e-2)
+    assert_allclose(climb(coded, 20.0, 0), mean + 0.7 * (code - mean), atol=1e-5)
+    assert_array_equal(coded.decode(code), decode(code))
+
+
+def test_the_known_pixels_pull_where_the_set_does_not_keep_them(linear):
+    free = tasks.generate(linear, IMAGE, 2, objective=objectives.logit)
+    kept = tasks.keep_known(free, OTHER, HALF, 1e4)
+    found = climb(kept, 0.02, 60)
+    gaps = [np.abs(image[2:] - OTHER[2:]).mean() for image in (IMAGE, found)]
+    assert gaps[1] < 0.5 * gaps[0]
+    gap = np.mean((1 - HALF) * (IMAGE - OTHER) ** 2)
+    assert_allclose(kept.objective(IMAGE), free.objective(IMAGE) - 1e4 * gap, rtol=1e-5)
+
+
+def test_what_resembles_an_image_is_the_image(linear):
+    task = tasks.resemble(with_maps(linear), IMAGE, OTHER)
+    assert_allclose(task.objective(OTHER), 0, atol=1e-6)
+    assert np.abs(climb(task, 0.05, 80) - OTHER).max() < 0.1
+
+
+def test_a_probability_is_that_of_the_decoded_image(linear):
+    """Stopped where the image, not the code, has it: two codes to a value, at half its size."""
+
+    def coded(classifier, code):
+        task = tasks.translate(classifier, IMAGE, 2, np.ones_like(HALF))
+        return tasks.in_code(task, lambda code: code / 2, code, projections.chain())
+
+    stopped = tasks.until_probability(
+        lambda classifier, code, label: tasks.with_optimizer(coded, steepest(L2, 0.2))(classifier, code),
+        1,
+        0.5,
+    )
+    start, inner = stopped(linear, 2 * OTHER, 2)
+    code = jax.jit(lambda code: ascent.run(inner, code, 40)[0])(start)
+    before = jax.jit(lambda code: ascent.run(inner, code, 0)[0])(start)
+    p, p_start = (np.exp(objectives.log_prob(linear, 2)(inner.decode(each))) for each in (code, before))
+    assert p_start < 0.5 <= p < 0.9
+    assert_allclose(inner.decode(code), code / 2)
