@@ -21,7 +21,8 @@ from rsynth_jax.data import loader, sources
 from rsynth_jax.data.loader import Arrays
 from rsynth_jax.metrics import estimates
 from rsynth_jax.metrics.estimates import Estimate
-from rsynth_jax.sampling import embedding, measures
+from rsynth_jax.models import embedding
+from rsynth_jax.sampling import measures
 from rsynth_jax.storage import extractors, files
 from rsynth_jax.types import Bytes
 

@@ -26,7 +26,8 @@ from rsynth_jax.attacks.evaluation import Evaluation
 from rsynth_jax.attacks.threats import Steps, Threat
 from rsynth_jax.metrics import ranking
 from rsynth_jax.metrics.estimates import Estimate
-from rsynth_jax.sampling import codes, embedding, generators, measures, samplers
+from rsynth_jax.models import embedding
+from rsynth_jax.sampling import codes, generators, measures, samplers
 from rsynth_jax.sampling.samplers import Stroke as Stroke
 from rsynth_jax.storage import extractors
 from rsynth_jax.storage import generators as generator_files

@@ -62,7 +62,8 @@ class Options:
 
 def score(flags: Options) -> int:
     """Score, print and write."""
-    from rsynth_jax.sampling import embedding, measures
+    from rsynth_jax.models import embedding
+    from rsynth_jax.sampling import measures
     from rsynth_jax.storage import extractors
 
     size = flags.batch_size

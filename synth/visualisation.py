@@ -91,7 +91,7 @@ def visualize(flags: Options) -> int:
 
 
 def _embedded(flags: Options, place: str, release: "Release") -> Real:
-    from rsynth_jax.sampling import embedding
+    from rsynth_jax.models import embedding
 
     dataset = flags.reading.load(place, flags.split, release.image_shape[0]).first(flags.num)
     network = (release.model, release.variables)

@@ -21,8 +21,8 @@ from benchmarks import common
 from benchmarks.common import BATCH, RESULTS
 from rsynth_jax import images as arrays
 from rsynth_jax.metrics import paired
-from rsynth_jax.models import alexnet
-from rsynth_jax.sampling import embedding, runner, samplers
+from rsynth_jax.models import alexnet, embedding
+from rsynth_jax.sampling import runner, samplers
 from rsynth_jax.storage import extractors, releases
 from rsynth_jax.storage.releases import Release
 from rsynth_jax.synthesis import ascent, norms, tasks

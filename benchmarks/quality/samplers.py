@@ -18,7 +18,8 @@ import optax
 from benchmarks import common
 from rsynth_jax import images as arrays
 from rsynth_jax import models
-from rsynth_jax.sampling import embedding, runner, samplers
+from rsynth_jax.models import embedding
+from rsynth_jax.sampling import runner, samplers
 from rsynth_jax.storage import files, releases
 from rsynth_jax.synthesis import ascent, class_gaussians, norms, objectives, tasks
 from rsynth_jax.types import Bytes, Classifier, Image, Key, Label, Scalar

@@ -15,13 +15,13 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from rsynth_jax import checks, sharding
+from rsynth_jax import sharding
 from rsynth_jax.attacks.autoattack import Attack
 from rsynth_jax.attacks.runner import BATCH_SIZE, Examples, make_runner, run_attack
 from rsynth_jax.attacks.threats import Threat
 from rsynth_jax.images import decode
-from rsynth_jax.models import bind
-from rsynth_jax.types import Bytes, Image, Key, Logits, Variables
+from rsynth_jax.models import bind, embedding
+from rsynth_jax.types import Bytes, Key, Variables
 
 Callback = Callable[[Attack, int, int, int], None]  # an attack, and the three counts of `runner.Callback`
 
@@ -86,23 +86,12 @@ def correct(logits: Array | np.ndarray, labels: Array | np.ndarray) -> np.ndarra
 def predict_logits(
     model: nn.Module, variables: Variables, images: Bytes, batch_size: int = BATCH_SIZE
 ) -> Float[np.ndarray, "n k"]:
-    """Compute the logits float32 (n, k) of images uint8 (n, h, w, c), in batches of one size."""
-    checks.images(images)
+    """Compute the logits float32 (n, k), finite or not, of images uint8 (n, h, w, c)."""
     size = sharding.padded(min(batch_size, len(images)))
-    devices = sharding.over_devices(size)
-    variables = devices.replicate(variables)
-    parts = []
-    for start in range(0, len(images), size):
-        chosen = np.arange(start, start + size) % len(images)  # the last batch wraps around
-        parts.append(np.asarray(logits_program(model)(variables, devices.split(images[chosen]))))
-    return np.concatenate(parts)[: len(images)]
+    return embedding.apply(logits_program(model), variables, embedding.in_batches(images, size), size)
 
 
 @functools.lru_cache(maxsize=16)
-def logits_program(model: nn.Module) -> Callable[[Variables, Bytes | Array], Array]:
+def logits_program(model: nn.Module) -> embedding.Program:
     """Compile (variables, images uint8 (n, h, w, c)) -> logits (n, k), once for each model."""
-
-    def logits(variables: Variables, image: Image) -> Logits:
-        return bind(model, variables).logits(decode(image))
-
-    return jax.jit(jax.vmap(logits, (None, 0)))
+    return jax.jit(jax.vmap(lambda variables, image: bind(model, variables).logits(decode(image)), (None, 0)))

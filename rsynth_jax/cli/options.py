@@ -185,7 +185,7 @@ def read(
     Raises:
       ValueError: no image can be read, or the classifier takes no images of their size.
     """
-    from rsynth_jax.sampling.embedding import channel_repeats
+    from rsynth_jax.models.embedding import channel_repeats
     from rsynth_jax.sampling.samplers import enlarged
 
     side = release.image_shape[0]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rsynth_jax.attacks.autoattack import Attack
     from rsynth_jax.attacks.evaluation import Evaluation
     from rsynth_jax.attacks.threats import Threat
-    from rsynth_jax.sampling.embedding import Embedding, Images
+    from rsynth_jax.models.embedding import Embedding, Images
     from rsynth_jax.sampling.samplers import Inversion, Visualization
     from rsynth_jax.storage.releases import Release
 

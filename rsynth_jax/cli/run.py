@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from rsynth_jax.attacks import evaluation
     from rsynth_jax.attacks.autoattack import Attack
-    from rsynth_jax.sampling.embedding import Track
+    from rsynth_jax.models.embedding import Track
     from rsynth_jax.types import Bytes
 
 FRAME_STEPS = 2  # steps between two frames of an animation, at most

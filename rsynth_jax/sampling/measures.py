@@ -21,8 +21,8 @@ from rsynth_jax import checks, models, seeds
 from rsynth_jax.images import decode
 from rsynth_jax.metrics import frechet, inception_score, kernel, neighbors
 from rsynth_jax.metrics.estimates import Estimate
-from rsynth_jax.sampling import embedding
-from rsynth_jax.sampling.embedding import Embedding, Images, Track
+from rsynth_jax.models import embedding
+from rsynth_jax.models.embedding import Embedding, Images, Track
 from rsynth_jax.storage import files
 from rsynth_jax.storage.extractors import Extractor
 from rsynth_jax.synthesis import objectives

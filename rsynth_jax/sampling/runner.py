@@ -22,7 +22,7 @@ from jaxtyping import Float, Int
 from rsynth_jax import sharding
 from rsynth_jax.images import decode, encode
 from rsynth_jax.models import bind
-from rsynth_jax.sampling.embedding import Embedding, embed_images
+from rsynth_jax.models.embedding import Embedding, embed_images
 from rsynth_jax.synthesis import ascent
 from rsynth_jax.synthesis.ascent import Ascent
 from rsynth_jax.synthesis.tasks import AscentFn

@@ -36,7 +36,8 @@ from jaxtyping import Float, Int, UInt8
 
 from rsynth_jax import checks, models, seeds
 from rsynth_jax import images as arrays
-from rsynth_jax.sampling import embedding, runner
+from rsynth_jax.models import embedding
+from rsynth_jax.sampling import runner
 from rsynth_jax.sampling.runner import BATCH_SIZE, Callback, Rows, Samples
 from rsynth_jax.storage.generators import GeneratorRelease
 from rsynth_jax.storage.releases import Release

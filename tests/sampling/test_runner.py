@@ -14,8 +14,9 @@ from tiny import refused
 
 from rsynth_jax import models
 from rsynth_jax.images import decode
+from rsynth_jax.models import embedding
 from rsynth_jax.models.layers import Outputs
-from rsynth_jax.sampling import embedding, runner
+from rsynth_jax.sampling import runner
 from rsynth_jax.sampling.runner import Rows, Samples, sample
 from rsynth_jax.synthesis import ascent, objectives, projections, tasks
 from rsynth_jax.synthesis.ascent import steepest

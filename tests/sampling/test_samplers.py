@@ -8,7 +8,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from tiny import refused
 
 from rsynth_jax.images import decode
-from rsynth_jax.sampling import embedding, runner, samplers
+from rsynth_jax.models import embedding
+from rsynth_jax.sampling import runner, samplers
 from rsynth_jax.sampling.samplers import Stroke
 from rsynth_jax.synthesis import class_gaussians, objectives, parameterization, tasks
 

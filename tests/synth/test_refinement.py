@@ -12,7 +12,7 @@ from tiny import NAMES, refused
 
 from rsynth_jax.cli import sheets
 from rsynth_jax.cli.parse import parse
-from rsynth_jax.sampling import embedding
+from rsynth_jax.models import embedding
 from rsynth_jax.storage import releases
 from synth import refinement
 from synth.refinement import Options

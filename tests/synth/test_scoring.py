@@ -15,7 +15,7 @@ import tiny
 from PIL import Image as Pillow
 from tiny import NAMES, refused
 
-from rsynth_jax.sampling import embedding
+from rsynth_jax.models import embedding
 from synth import scoring
 from synth.scoring import Options
 

@@ -14,7 +14,8 @@ from tiny import NAMES, refused
 from rsynth_jax import models
 from rsynth_jax.cli.parse import parse
 from rsynth_jax.metrics import paired
-from rsynth_jax.sampling import embedding, samplers
+from rsynth_jax.models import embedding
+from rsynth_jax.sampling import samplers
 from rsynth_jax.storage import releases
 from synth import translation
 from synth.translation import Options

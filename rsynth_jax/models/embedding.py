@@ -19,6 +19,7 @@ from rsynth_jax.images import decode
 from rsynth_jax.models.layers import Outputs
 from rsynth_jax.types import Bytes
 
+Program = Callable[[Any, Bytes], Any]
 Track = Callable[[Iterable], Iterable]  # wraps a loop, as a progress bar does
 Images = Sequence[np.ndarray] | np.ndarray  # uint8 (h, w, c) each
 
@@ -85,21 +86,31 @@ def network(model: nn.Module) -> Callable[[Any, Bytes], Outputs]:
     return outputs
 
 
-def embed(model: nn.Module, variables: Any, batches: Iterable[Bytes], batch_size: int) -> Embedding:
-    """Apply `model` to batches of images, over all devices. Raises ValueError for an output not finite.
+def apply(program: Program, variables: Any, batches: Iterable[Bytes], batch_size: int) -> Any:
+    """Apply a compiled program to batches of images, over all devices.
 
     Args:
+      program: (variables, images uint8 (n, h, w, c)) -> a tree of arrays (n, ...).
       batch_size: of the compiled program; smaller batches are filled up.
+
+    Returns:
+      The tree for all images, float32, whether finite or not.
     """
     size = sharding.padded(batch_size)
     devices = sharding.over_devices(size)
     placed = devices.replicate(variables)
-    parts = []
-    for batch in batches:
+
+    def outputs(batch: Bytes) -> Any:
         filled = batch[np.arange(size) % len(batch)]  # the last batch wraps around
-        outputs = jax.device_get(network(model)(placed, devices.split(filled)))
-        parts.append([np.float32(each[: len(batch)]) for each in (outputs.features, outputs.logits)])
-    found = Embedding(*map(np.concatenate, zip(*parts, strict=True)))
+        found = jax.device_get(program(placed, devices.split(filled)))
+        return jax.tree.map(lambda each: np.float32(each[: len(batch)]), found)
+
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *map(outputs, batches))
+
+
+def embed(model: nn.Module, variables: Any, batches: Iterable[Bytes], batch_size: int) -> Embedding:
+    """Apply `model` to batches of images, see `apply`. Raises ValueError for an output not finite."""
+    found = Embedding(**apply(network(model), variables, batches, batch_size)._asdict())
     for name, outputs in found._asdict().items():
         checks.features(f"a comparison of {name}", 1, outputs)
     return found
