@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import signal
 import tempfile
 
 import hypothesis
@@ -47,6 +48,24 @@ def small() -> tuple:
     model = models.create(models.Config("resnet8", 10))
     key = jax.random.key(0, impl="rbg")  # compiles three times faster than the default
     return model, jax.jit(model.init)(key, jnp.zeros((1, 16, 16, 3)))
+
+
+@pytest.fixture
+def mistake(monkeypatch, capsys):
+    """Calls a program's main, which ends with status 2 and prints one line, on standard error: that line."""
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+
+    def call(main, *arguments: str) -> str:
+        monkeypatch.setattr("sys.argv", ["program", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        printed = capsys.readouterr()
+        assert stopped.value.code == 2 and printed.out == "" and printed.err.count("\n") == 1
+        return printed.err
+
+    yield call
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from rsynth_jax import images, models
+from rsynth_jax.cli import sheets
 from rsynth_jax.models.layers import Outputs
 from rsynth_jax.storage import releases
 from rsynth_jax.synthesis import projections
@@ -47,6 +48,7 @@ def page(tmp_path_factory) -> Iterator[dict]:
     with (
         jax.numpy_dtype_promotion("standard"),
         mock.patch.object(releases, "load", {"cifar10-robust": release}.get),
+        mock.patch.dict(sheets.FORMATS, {".webp": {"format": "WEBP"}}),  # lossless takes seconds
         mock.patch.dict(models.ARCHITECTURES, {"glance": lambda **config: Glance()}),
     ):
         exec(BLOCKS[0], names)

@@ -1,6 +1,7 @@
 """Running attacks: the same images are broken whatever the batch, and what breaks them is adversarial."""
 
 import functools
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,8 @@ from rsynth_jax.synthesis.norms import L2
 from rsynth_jax.synthesis.projections import box
 
 THREAT = Threat(L2, 0.12)
-STEPS = Steps(0.04, 11)  # two calls of 6, the last step of which changes nothing
+CHUNK = 3  # short programs compile fast
+STEPS = Steps(0.08, 5)  # two calls of 3, the last step of which changes nothing
 SHAPE = (4, 4, 3)
 MODEL = tiny.Linear()
 VARIABLES = MODEL.init(jax.random.key(0), jnp.zeros((1, *SHAPE)))
@@ -46,14 +48,15 @@ ATTACKS = {
     "late": PGD._replace(attempt=late(PGD.attempt), num_tries=4),
     "restarts": autoattack.pgd(THREAT, STEPS, restarts=3),
     "targets": autoattack.auto_pgd_targeted(THREAT, 6, num_targets=2),
-    "queries": autoattack.square_attack(THREAT, 22),
+    "queries": autoattack.square_attack(THREAT, 11),
 }
 every_attack = pytest.mark.parametrize("name", ATTACKS)
 
 
 @functools.cache
 def programs(name):
-    return runner.make_runner(MODEL, THREAT, ATTACKS[name])
+    with mock.patch.object(ascent, "CHUNK", CHUNK):
+        return runner.make_runner(MODEL, THREAT, ATTACKS[name])
 
 
 def run_attack(name, batch_size, remaining=REMAINING, **options):
@@ -91,7 +94,7 @@ def test_the_broken_images_are_those_of_the_plain_loop(name, batch_size):
 
 @every_attack
 def test_what_breaks_them_is_within_the_threat_and_misclassified(name):
-    result, clean = run_attack(name, 8), IMAGES / np.float32(255)
+    result, clean = run_attack(name, 4), IMAGES / np.float32(255)
     moved = np.linalg.norm((result.adversarial - clean).reshape(NUM, -1), axis=1)
     guesses = MODEL.apply(VARIABLES, jnp.asarray(result.adversarial)).logits.argmax(-1)
     assert moved.max() <= THREAT.epsilon + 1e-5
@@ -158,7 +161,7 @@ def test_every_device_has_rows_of_an_odd_batch():
     watched = each._replace(
         init=lambda *rows: devices.append(rows[1].tries.sharding.num_devices) or each.init(*rows)
     )
-    runner.run_attack(watched, VARIABLES, jax.random.key(7), EXAMPLES, REMAINING, 13)
+    runner.run_attack(watched, VARIABLES, jax.random.key(7), EXAMPLES, REMAINING, 37)
     assert set(devices) == {8}
 
 

@@ -114,7 +114,7 @@ def changed(climb: AscentFn, *inputs) -> np.ndarray:
     """Which pixels ten steps change in any of the starts, bool (h, w)."""
     model = Striding()
     variables = model.init(jax.random.key(0), jnp.zeros((1, *SHAPE)))
-    samples = sample(model, variables, climb, inputs, num_steps=10)
+    samples = sample(model, variables, climb, inputs, num_steps=10, every=2)
     return np.any(samples.images != samples.starts, axis=(0, 3))
 
 
@@ -125,23 +125,23 @@ def test_a_jittered_ascent_leaves_no_grid_of_a_network_that_strides():
 
 def test_a_jittered_ascent_that_does_not_shift_is_the_plain_one():
     jittered = tasks.jittered(task, steepest(L2, 0.2), 0)
-    samples = sample(MODEL, VARIABLES, jittered, (keys(), STARTS, LABELS), num_steps=5)
-    assert np.abs(np.int16(samples.images) - sampled(plain(0.2), 5).images).max() <= 1
+    samples = sample(MODEL, VARIABLES, jittered, (keys(), STARTS, LABELS), num_steps=2)
+    assert np.abs(np.int16(samples.images) - sampled(plain(0.2), 2).images).max() <= 1
 
 
 def test_a_jittered_image_depends_on_its_key_and_not_on_those_beside_it():
     climb = tasks.jittered(task, steepest(L2, 0.2), 2)
-    whole = sample(MODEL, VARIABLES, climb, (keys(), STARTS, LABELS), num_steps=5).images
+    whole = sample(MODEL, VARIABLES, climb, (keys(), STARTS, LABELS), num_steps=2).images
     few = Rows(3, keys().select)
-    part = sample(MODEL, VARIABLES, climb, (few, STARTS[5:8], LABELS[5:8]), num_steps=5)
+    part = sample(MODEL, VARIABLES, climb, (few, STARTS[5:8], LABELS[5:8]), num_steps=2)
     assert np.abs(np.int16(part.images) - whole[5:8]).max() <= 1
-    other = sample(MODEL, VARIABLES, climb, (keys(1), STARTS, LABELS), num_steps=5).images
+    other = sample(MODEL, VARIABLES, climb, (keys(1), STARTS, LABELS), num_steps=2).images
     assert (other != whole).any()
 
 
 @pytest.mark.parametrize(
     ("num_steps", "every", "steps"),
-    [(6, 2, [0, 2, 4, 6]), (6, 4, [0, 3, 6]), (7, 4, [0, 4, 7]), (4, 10, [0, 4]), (20, 10, [0, 10, 20])],
+    [(6, 2, [0, 2, 4, 6]), (6, 4, [0, 3, 6]), (7, 4, [0, 4, 7]), (4, 10, [0, 4])],
 )
 def test_the_callback_gets_the_start_and_every_chunk(num_steps, every, steps):
     frames = Frames()
@@ -159,9 +159,9 @@ def test_a_frame_is_the_ascent_of_so_many_steps():
     assert_allclose(values(frames.at(2)), one_by_one(steepest(L2, 0.1), 2), atol=BYTE / 2)
 
 
-@pytest.mark.parametrize("num_steps", [1, 13, 17])
+@pytest.mark.parametrize("num_steps", [1, 5, 7])
 def test_any_number_of_steps_is_taken_in_full(num_steps):
-    images = sampled(plain(0.01), num_steps).images
+    images = sampled(plain(0.01), num_steps, every=4).images
     assert_allclose(values(images), one_by_one(steepest(L2, 0.01), num_steps), atol=BYTE / 2)
 
 
@@ -221,12 +221,12 @@ def test_batches_of_one_shape_trace_the_task_once():
         return task(classifier, start, label)
 
     climb = tasks.with_optimizer(counted, steepest(L2, 0.2))
-    sampled(climb, 4, batch_size=8)
+    sampled(climb, 2, batch_size=8)
     once = len(traces)
     for shift in (1, 2):
         other = jax.tree.map(lambda leaf: leaf / 2, VARIABLES)
         inputs = (np.roll(STARTS, shift, 0), LABELS[::-1].copy())
-        sample(MODEL, other, climb, inputs, num_steps=4, batch_size=8)
+        sample(MODEL, other, climb, inputs, num_steps=2, batch_size=8)
     assert len(traces) == once > 0
 
 
@@ -238,8 +238,8 @@ def test_a_chunk_is_compiled_once_whatever_the_optimizer_keeps():
 
 @pytest.mark.parametrize("batch_size", [1, 3, 5, 40])
 def test_an_image_does_not_depend_on_its_batch(batch_size):
-    whole = sampled(plain(0.2), 4, batch_size=16)
-    part = sampled(plain(0.2), 4, batch_size=batch_size)
+    whole = sampled(plain(0.2), 2, batch_size=16)
+    part = sampled(plain(0.2), 2, batch_size=batch_size)
     assert np.abs(np.int16(whole.images) - part.images).max() <= 1
     assert_allclose(part.summary.end.logits, whole.summary.end.logits, atol=0.02)
 
@@ -271,7 +271,7 @@ def test_the_summary_is_that_of_a_linear_network_by_hand():
         return Task(start, objectives.logit(classifier, label), projections.box())
 
     climb = tasks.with_optimizer(rise, steepest(L2, 0.5))
-    samples = sample(model, variables, climb, (given, labels), num_steps=4)
+    samples = sample(model, variables, climb, (given, labels), num_steps=2)
     for images, outputs in ((given, samples.summary.start), (samples.images, samples.summary.end)):
         logits = model.apply(variables, jax.vmap(decode)(images)).logits
         assert_allclose(outputs.logits, logits, atol=1e-4)
