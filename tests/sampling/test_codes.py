@@ -9,6 +9,7 @@ from tiny import refused
 
 from rsynth_jax import models, seeds
 from rsynth_jax.images import decode
+from rsynth_jax.models import embedding
 from rsynth_jax.sampling import codes, measures, runner
 from rsynth_jax.synthesis import objectives
 
@@ -63,8 +64,7 @@ def test_a_projection_resembles_its_image_more_than_the_mean_code_does(release, 
     )
     cost = [each.rmse**2 + 0.05 * each.perceptual for each in (start, end)]
     assert (cost[1] < cost[0]).all()
-    labels = runner.predicted(measures.embedding.embed_images(*network, IMAGES, 3))
-    assert_array_equal(projected.labels, labels)
+    assert_array_equal(projected.labels, embedding.embed_images(*network, IMAGES, 3).predicted)
 
 
 def test_a_result_is_the_image_of_its_code_inside_the_ball_around_the_mean(release, generator, projected):

@@ -301,7 +301,8 @@ def drawn(generator: str, folder: Path, **changed) -> dict[str, np.ndarray]:
 def pages(monkeypatch) -> list[sheets.Page]:
     """The pages that are written, one after another."""
     written: list[sheets.Page] = []
-    monkeypatch.setattr(sheets, "write_sheet", lambda _, page: written.append(page))
+    draw = sheets.draw
+    monkeypatch.setattr(sheets, "draw", lambda page: written.append(page) or draw(page))
     return written
 
 

@@ -130,7 +130,8 @@ def content(out: Path) -> dict[Path, bytes]:
 
 
 def test_a_run_writes_every_file_it_names(straight, place):
-    expected = {"generator.safetensors", "samples.png", "log.jsonl", "run.json", "snapshots", "checkpoints"}
+    expected = {"generator.safetensors", "samples.png", "log.jsonl", "curves.png", "run.json"}
+    expected |= {"snapshots", "checkpoints"}
     assert {path.name for path in straight.iterdir()} == expected
     assert all(name in program.__doc__ for name in expected)
     steps = ("000002", "000003")
