@@ -22,7 +22,11 @@ DRAWING[1, :2] = 0.0
 def climb(task: Task, step_size: float, num_steps: int) -> np.ndarray:
     """The image after so many steps."""
     ascending = ascent.projected_gradient_ascent(task.objective, task.projection, steepest(L2, step_size))
-    return np.asarray(jax.jit(lambda start: ascent.run(ascending, start, num_steps)[0])(task.start))
+    step = jax.jit(ascending.step)
+    state = ascending.init(task.start)
+    for _ in range(num_steps):
+        state, _ = step(state)
+    return np.asarray(state.point)
 
 
 def test_inpainting_keeps_known_pixels_and_moves_the_hole_up_within_ball_and_blends(linear):
