@@ -125,7 +125,8 @@ def read_arrays(path: Path, *needed: str, optional: Sequence[str] = ()) -> dict[
 
 def write_tensors(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
     """Write a safetensors file. The same content makes the same bytes: the metadata is sorted by name."""
-    content = save(dict(arrays), dict(metadata))
+    ordered = {name: np.asarray(array, order="C") for name, array in arrays.items()}  # `save` writes memory
+    content = save(ordered, dict(metadata))
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length]) | {"__metadata__": dict(sorted(metadata.items()))}
     text = json.dumps(header, separators=(",", ":")).encode()
