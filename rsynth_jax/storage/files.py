@@ -11,7 +11,6 @@ import json
 import os
 import secrets
 import stat
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +20,9 @@ import numpy as np
 import safetensors
 from safetensors.numpy import save
 
+from rsynth_jax.storage import npz
+
+_LINE = 200  # characters of a message
 _DTYPES: dict[str, Any] = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "BF16": ml_dtypes.bfloat16, "BOOL": "?"}
 _DTYPES |= {"U8": "u1", "I8": "i1", "I16": "<i2", "I32": "<i4", "I64": "<i8"}
 
@@ -36,13 +38,24 @@ class Tensors(NamedTuple):
 def errors_as(failure: str) -> Iterator[None]:
     """Raise every error of the block as a ValueError in one line: `failure`, a colon and the reason.
 
-    Damaged files cause errors of many kinds: BadZipFile, struct.error, RecursionError ...
+    Damaged files cause errors of many kinds: BadZipFile, struct.error, RecursionError ... A reason may hold
+    their bytes: it is cut, so that the line has no more than 200 characters, and loses what cannot be shown.
     """
     try:
         yield
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise ValueError(f"{failure}: {reason}") from error
+        lines = str(error).strip().splitlines()
+        reason = lines[0] if lines else type(error).__name__
+        if isinstance(error, KeyError):
+            reason = f"{reason} is missing, or unknown"
+        raise ValueError(f"{failure}: {shown(reason, _LINE - len(failure) - 3)}") from error
+
+
+def shown(text: str, length: int) -> str:
+    """Cut a text of a file to a length, of 40 or more, with a question mark for what cannot be shown."""
+    length = max(length, 40)
+    cut = text if len(text) <= length else f"{text[: length - 4]} ..."
+    return "".join(letter if letter.isprintable() else "?" for letter in cut)
 
 
 def check_writable(*paths: Path | None) -> None:
@@ -107,16 +120,13 @@ def write_json(path: Path, value: Any, indent: int = 2) -> None:
 def read_arrays(path: Path, *needed: str, optional: Sequence[str] = ()) -> dict[str, np.ndarray]:
     """Read the `needed` arrays of an .npz, and the `optional` ones that it has, without pickle.
 
-    Raises ValueError if there is no file, if a needed array is missing, or if the file is damaged.
+    Raises ValueError if there is no file, if a needed array is missing, if the file is damaged, or if its
+    arrays claim more than half of the memory.
     """
     if not path.is_file():
         raise ValueError(f"no file {path}: give an .npz")
-    with (
-        errors_as(f"cannot read {path} as an .npz of plain arrays"),
-        zipfile.ZipFile(path),  # refuses a pickle and a single array
-        np.load(path, allow_pickle=False) as file,
-    ):
-        arrays = {name: file[name] for name in (*needed, *optional) if name in file}
+    with errors_as(f"cannot read {path} as an .npz of plain arrays"):
+        arrays = npz.read(path, (*needed, *optional))
     for name in needed:
         if name not in arrays:
             raise ValueError(f"{path} has no array {name}: name them {' and '.join(needed)}")

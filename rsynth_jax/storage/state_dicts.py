@@ -18,7 +18,7 @@ import ml_dtypes
 import numpy as np
 from flax import traverse_util
 
-from rsynth_jax.storage import files, unpickler
+from rsynth_jax.storage import files, npz, unpickler
 
 StateDict = dict[str, np.ndarray]
 
@@ -160,6 +160,6 @@ def _read_ckpt(path: Path) -> StateDict:
 
 _READERS: dict[str, Callable[[Path], StateDict]] = {
     ".ckpt": _read_ckpt,
-    ".npz": lambda path: dict(np.load(path, allow_pickle=False)),
+    ".npz": npz.read,
     ".safetensors": lambda path: files.read_tensors(path).arrays,
 }

@@ -192,6 +192,25 @@ def test_optional_arrays_are_read_where_the_file_has_them(tmp_path):
         files.read_arrays(tmp_path / "a.npz", "images", "names")
 
 
+def test_tensors_come_back_whatever_their_order_in_memory(tmp_path):
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    files.write_tensors(tmp_path / "t", {"c": array, "f": array.T, "s": array[:, ::2], "n": array[0, 0]}, {})
+    found = files.read_tensors(tmp_path / "t").arrays
+    for name, expected in {"c": array, "f": array.T, "s": array[:, ::2], "n": array[0, 0]}.items():
+        assert_array_equal(found[name], expected)
+        assert found[name].shape == expected.shape
+
+
+def test_a_reason_is_one_line_that_can_be_shown_and_is_cut():
+    with refused(match=r"^it failed: \?\[31mred \.\.\.$"), files.errors_as("it failed"):
+        raise TypeError("\x1b[31mred ...\nand more")
+    with refused() as caught, files.errors_as("it failed"):
+        raise RuntimeError("x" * 1000)
+    assert len(str(caught.value)) < 200 and str(caught.value).endswith("x ...")
+    with refused(match="^it failed: 'name' is missing, or unknown$"), files.errors_as("it failed"):
+        raise KeyError("name")
+
+
 def test_importing_files_imports_no_jax():
     code = "import sys; import rsynth_jax.storage.files; print(*{'jax', 'flax', 'orbax'} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
