@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import jax
 
+from rsynth_jax.storage import digests
+
 if TYPE_CHECKING:
     from orbax.checkpoint import CheckpointManager
 
@@ -34,12 +36,19 @@ StateT = TypeVar("StateT", bound=State)
 
 
 def save_state(run: Path, state: State) -> None:
-    """Write the state, on any devices, of the run in a folder under its step, unless that step is written."""
+    """Write the state, on any devices, of the run in a folder under its step, unless that step is written.
+
+    The SHA-256 of its files are written last. A step that a stop leaves without them counts as whole.
+    """
     from orbax.checkpoint import args
 
+    step = int(state.step)
     with _manager(run) as checkpoints:
-        if int(state.step) not in checkpoints.all_steps():
-            checkpoints.save(int(state.step), args=args.StandardSave(state._asdict()))
+        written = step in checkpoints.all_steps()
+        if not written:
+            checkpoints.save(step, args=args.StandardSave(state._asdict()))
+    if not written:
+        digests.write_sums(Path(run) / FOLDER / str(step))
 
 
 def restore_state(run: Path, like: StateT, warn: Callable[[str], object] = warnings.warn) -> StateT:
@@ -74,7 +83,7 @@ def _read(checkpoints: "CheckpointManager", step: int, like: StateT, folder: Pat
 
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like._asdict())
     try:
-        _check_whole(folder / str(step) / "default")
+        _check_whole(folder / str(step))
         shapes = _shapes(checkpoints.item_metadata(step).tree)
     except Exception:  # of many kinds, as damaged files cause them
         return None
@@ -86,11 +95,17 @@ def _read(checkpoints: "CheckpointManager", step: int, like: StateT, folder: Pat
         return None
 
 
-def _check_whole(item: Path) -> None:
-    """Read every array's bytes and compare checksums: a read that fails in Orbax leaves futures behind."""
+def _check_whole(folder: Path) -> None:
+    """Compare SHA-256, or without them, in an older run, read every array, by which most changes pass.
+
+    A read that fails in Orbax leaves futures behind.
+    """
+    if (folder / digests.SUMS).exists():
+        digests.check_sums(folder)
+        return
     import tensorstore
 
-    base = {"driver": "file", "path": f"{item.absolute()}/"}
+    base = {"driver": "file", "path": f"{folder.absolute()}/default/"}
     store = tensorstore.KvStore.open({"driver": "ocdbt", "base": base}).result()
     for name in store.list().result():
         store.read(name).result()

@@ -124,6 +124,62 @@ def test_the_newest_whole_state_comes_back_where_newer_ones_are_broken_and_their
     assert int(train_states.restore_state(tmp_path, state()).step) == 9
 
 
+def written(run) -> list:
+    """The files of step 7, whose digests are in one of them."""
+    train_states.save_state(run, state())
+    return sorted(file for file in (run / "checkpoints" / "7").rglob("*") if file.is_file())
+
+
+def test_a_state_with_any_byte_of_its_files_changed_is_broken(tmp_path):
+    paths, rng = written(tmp_path), np.random.default_rng(0)
+    assert {path.name for path in paths} >= {"SHA256SUMS", "_METADATA"}
+    for path in paths:
+        content = path.read_bytes()
+        for place in rng.integers(0, len(content), 40 if "/d/" in str(path) else 5).tolist():
+            changed = bytearray(content)
+            changed[place] ^= int(rng.choice([1, 2, 4, 8, 16, 32, 64, 128, 255]))
+            path.write_bytes(changed)
+            with pytest.raises((ValueError, KeyError)):
+                train_states._check_whole(tmp_path / "checkpoints" / "7")
+        path.write_bytes(content)
+    assert_same(train_states.restore_state(tmp_path, state()), state())
+
+
+@pytest.mark.parametrize("change", ["one byte", "missing", "more", "cut", "no line"])
+def test_a_changed_step_is_renamed_and_the_one_before_is_taken(tmp_path, change):
+    train_states.save_state(tmp_path, state()._replace(step=jnp.array(6, jnp.int32)))
+    paths = written(tmp_path)
+    sums = tmp_path / "checkpoints/7/SHA256SUMS"
+    array = max(paths, key=lambda path: path.stat().st_size)
+    if change == "one byte":
+        array.write_bytes(bytes([array.read_bytes()[0] ^ 1]) + array.read_bytes()[1:])
+    elif change == "missing":
+        (tmp_path / "checkpoints/7/default/_sharding").unlink()
+    elif change == "more":
+        array.with_name("another").touch()
+    else:
+        lines = sums.read_text().splitlines(keepends=True)
+        sums.write_text("" if change == "cut" else "".join(lines[1:]))
+    said = []
+    assert int(train_states.restore_state(tmp_path, state(), said.append).step) == 6
+    assert said == [f"{tmp_path}/checkpoints/7 is broken: going on from step 6 instead"]
+    assert (tmp_path / "checkpoints/7.broken").is_dir()
+
+
+def test_a_step_without_digests_of_an_older_or_stopped_run_is_restored_and_goes_on(tmp_path, monkeypatch):
+    with monkeypatch.context() as stopped:
+        stopped.setattr(train_states.digests, "write_sums", lambda folder: (folder / ".left").touch())
+        train_states.save_state(tmp_path, state())
+    assert not (tmp_path / "checkpoints/7/SHA256SUMS").exists()
+    assert_same(train_states.restore_state(tmp_path, state()), state())
+    for step in (8, 9):
+        train_states.save_state(tmp_path, state()._replace(step=jnp.array(step, jnp.int32)))
+        (tmp_path / f"checkpoints/{step}/.DS_Store").touch()
+    assert int(train_states.restore_state(tmp_path, state()).step) == 9
+    steps = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert steps == {"8", "9"}
+
+
 def test_a_run_without_a_whole_state_is_refused_by_its_folder_and_left_as_it_is(tmp_path):
     broken(tmp_path, 8)
     broken(tmp_path, 9, "default/d/")

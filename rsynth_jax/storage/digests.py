@@ -1,0 +1,64 @@
+"""SHA-256 of arrays and of files; the digests of a folder are in one file, in the format of `sha256sum`.
+
+    write_sums(folder)                             # folder/SHA256SUMS: every file in it
+    check_sums(folder)                             # raises ValueError for another content
+
+`sha256sum -c SHA256SUMS` in the folder compares the same.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from rsynth_jax.storage import files
+
+SUMS = "SHA256SUMS"
+
+
+def of_content(arrays: Mapping[str, np.ndarray], texts: Mapping[str, str]) -> str:
+    """Hash the names, dtypes, shapes and bytes of arrays, and texts by name, whatever their order."""
+    described = {name: [str(array.dtype), array.shape] for name, array in arrays.items()}
+    total = hashlib.sha256(json.dumps([described, dict(texts)], sort_keys=True).encode())
+    for name in sorted(arrays):
+        total.update(arrays[name].tobytes())
+    return total.hexdigest()
+
+
+def of_file(path: Path) -> str:
+    """Hash the bytes of a file."""
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def read_sums(path: Path) -> dict[str, str]:
+    """Read a file of `sha256sum`: the digest of each name. Raises ValueError if a line is none of its."""
+    pairs = (line.partition("  ") for line in path.read_text("utf-8").splitlines())
+    sums = {name: digest for digest, _, name in pairs}
+    if not all(name and len(digest) == 64 for name, digest in sums.items()):
+        raise ValueError(f"{path} is damaged: its lines must be a SHA-256, two spaces and a name")
+    return sums
+
+
+def write_sums(folder: Path) -> None:
+    """Write the digest of every file in a folder, and in its folders, into its SHA256SUMS."""
+    lines = [f"{of_file(folder / name)}  {name}\n" for name in _names(folder)]
+    files.write(folder / SUMS, "".join(lines).encode())
+
+
+def check_sums(folder: Path) -> None:
+    """Compare every file with SHA256SUMS. Raises ValueError for one that is missing, changed or not in it.
+
+    Files whose names begin with a dot, which systems leave, are passed over.
+    """
+    sums = read_sums(folder / SUMS)
+    for name in sorted({*sums, *_names(folder)}):
+        if name not in sums or not (folder / name).is_file() or of_file(folder / name) != sums[name]:
+            raise ValueError(f"{folder / name} is damaged: its SHA-256 is not the one in {SUMS}")
+
+
+def _names(folder: Path) -> list[str]:
+    found = (path for path in folder.rglob("[!.]*") if path.is_file())
+    return sorted(name for path in found if (name := path.relative_to(folder).as_posix()) != SUMS)
