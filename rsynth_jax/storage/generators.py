@@ -66,7 +66,7 @@ def load(name: str | Path) -> GeneratorRelease:
     is not finite, or if its parts do not fit each other.
     """
     path = release_files.locate(name, GENERATOR)
-    content = release_files.read(path, GENERATOR)
+    content = release_files.read(path, GENERATOR, _TEXTS)
     with files.errors_as(f"{path} is damaged"):
         texts = {name: parsed(json.loads(content.texts[name]), kind) for name, kind in _TEXTS.items()}
         release = GeneratorRelease(
@@ -79,6 +79,9 @@ def load(name: str | Path) -> GeneratorRelease:
 def _check_parts(release: GeneratorRelease) -> None:
     config = release.config
     style.check(config)
+    num_arrays = len(jax.tree.leaves(release.variables))
+    if config.mapping_depth > num_arrays:  # or describing the layers that it claims would take for ever
+        raise ValueError(f"its mapping depth is {config.mapping_depth}, and it has {num_arrays} arrays")
     expected = jax.eval_shape(lambda: style.init(config, jax.random.key(0)))
     if jax.tree.map(jnp.shape, expected) != jax.tree.map(jnp.shape, release.variables):
         raise ValueError("its weights are not those of its generator")

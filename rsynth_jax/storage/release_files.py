@@ -9,7 +9,7 @@ Reading one runs no code from it, and compiles nothing: its arrays are NumPy's.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
@@ -18,9 +18,14 @@ import numpy as np
 from flax import traverse_util
 
 from rsynth_jax import checks
-from rsynth_jax.storage import files
+from rsynth_jax.storage import digests, files
 
-ZOO = Path(__file__).parents[1] / "zoo"  # the bundled classifiers, and in folders the other networks
+ZOO = (
+    Path(__file__).resolve().parents[1] / "zoo"
+)  # the bundled classifiers, and in folders the other networks
+
+_DIGEST = "sha256"  # its name in the metadata
+_LARGEST: dict[Any, float] = {int: 2**31 - 1, float: checks.LARGEST}  # of 32 bits
 
 
 class Kind(NamedTuple):
@@ -69,34 +74,59 @@ def locate(name: str | Path, kind: Kind) -> Path:
 def write(path: Path, kind: Kind, tree: Mapping[str, Any], description: Mapping[str, Any]) -> None:
     """Write a release, its arrays rounded to bfloat16: half the size.
 
-    Model cards give the figures of the rounded weights. Raises ValueError if the file cannot be written, or a
-    number is not finite.
+    Its metadata hold the description and the SHA-256 of the content. Model cards give the figures of the
+    rounded weights. Raises ValueError if the file cannot be written, or a number is not finite.
     """
     flat = traverse_util.flatten_dict(dict(tree), sep="/")
     arrays = {name: np.asarray(leaf).astype(ml_dtypes.bfloat16) for name, leaf in flat.items()}
     with files.errors_as(f"cannot write {path}"):
         texts = {name: json.dumps(value, allow_nan=False) for name, value in description.items()}
         checks.finite(**arrays)
-    files.write_tensors(path, arrays, {"format": kind.format, **texts})
+    texts = {"format": kind.format, **texts}
+    files.write_tensors(path, arrays, texts | {_DIGEST: digests.of_content(arrays, texts)})
 
 
-def read(path: Path, kind: Kind) -> Content:
-    """Read a release of this kind. Raises ValueError for another kind, or a number that is not finite."""
+def read(path: Path, kind: Kind, names: Collection[str]) -> Content:
+    """Read a release of this kind, whose description has these names.
+
+    A file without a SHA-256 is older, and cannot be checked, unless it is a bundled one.
+
+    Raises:
+      ValueError: it is of another kind, its content is not that of its SHA-256, or a number is not finite.
+    """
     file = files.read_tensors(path)
     found = file.metadata.get("format")
     for other in _KINDS:
         if found == other.format != kind.format:
             raise ValueError(f"{path} is a {other.name}: give a {kind.name}")
     if found != kind.format:
-        raise ValueError(f"{path} was not written by rsynth_jax: its format is {found!r}")
+        raise ValueError(f"{path} was not written by rsynth_jax: its format is {str(found)[:40]!r}")
+    _check_content(path, file, names)
     with files.errors_as(f"{path} is damaged"):
         arrays = {name: array.astype(np.float32) for name, array in file.arrays.items()}
         checks.finite(**arrays)
         return Content(traverse_util.unflatten_dict(arrays, sep="/"), file.metadata)
 
 
+def _check_content(path: Path, file: files.Tensors, names: Collection[str]) -> None:
+    """Compare the digest, and refuse other names: a damaged one may have been the digest's."""
+    texts = {name: text for name, text in file.metadata.items() if name != _DIGEST}
+    if texts.keys() != {"format", *names}:
+        found = files.shown(", ".join(sorted(texts)), 60)
+        raise ValueError(f"{path} is damaged: its description has {found}")
+    if ZOO in path.resolve().parents:
+        name = path.resolve().relative_to(ZOO).as_posix()
+        if digests.read_sums(ZOO / digests.SUMS).get(name) != digests.of_file(path):
+            raise ValueError(f"{path} is damaged: its SHA-256 is not the one in {digests.SUMS} beside it")
+    elif file.metadata.get(_DIGEST, digest := digests.of_content(file.arrays, texts)) != digest:
+        raise ValueError(f"{path} is damaged: its content is not what its SHA-256 says")
+
+
 def parsed(value: Any, kind: Any) -> Any:
-    """Read JSON as plain values of exactly the declared types. Raises TypeError, KeyError or ValueError."""
+    """Read JSON as plain values of exactly the declared types, of 32 bits.
+
+    Raises TypeError, KeyError or ValueError.
+    """
     if hasattr(kind, "_fields"):
         hints = get_type_hints(kind)
         return kind(**{name: parsed(part, hints[name]) for name, part in value.items()})
@@ -104,7 +134,9 @@ def parsed(value: Any, kind: Any) -> Any:
         kinds = [get_args(kind)[0]] * len(value) if ... in get_args(kind) else get_args(kind)
         return tuple(parsed(part, each) for part, each in zip(value, kinds, strict=True))
     if kind is float and type(value) is int:
-        return float(value)
+        value = float(value)
     if type(value) is not kind:
-        raise TypeError(f"{str(value)[:40]!r} where a {kind} should be")
+        raise TypeError(f"{str(value)[:40]!r} where a {kind.__name__} should be")
+    if kind in _LARGEST and not abs(value) <= _LARGEST[kind]:
+        raise ValueError(f"{str(value)[:40]} where {_LARGEST[kind]:g} is the most")
     return value

@@ -24,6 +24,8 @@ from rsynth_jax.types import Variables
 
 RELEASE = CLASSIFIER.file  # its name inside a training run
 
+_LARGEST_SIDE = 1 << 14  # of an image, which would take 3 GB
+
 
 class Release(NamedTuple):
     """A classifier as others use it.
@@ -75,7 +77,7 @@ def load(name: str | Path) -> Release:
     parts do not fit each other.
     """
     path = locate(name)
-    content = release_files.read(path, CLASSIFIER)
+    content = release_files.read(path, CLASSIFIER, (*_KINDS, "threat"))
     with files.errors_as(f"{path} is damaged"):
         steps = json.loads(content.texts["threat"])  # with the norm and the radius, as files have them
         norm = checks.named("norm", steps.pop("norm"), NORMS)
@@ -98,6 +100,8 @@ def _check_parts(release: Release) -> None:
     config = release.config
     gaussians = release.class_gaussians
     checks.positive(num_classes=config.num_classes, side=min(release.image_shape))
+    if max(release.image_shape) > _LARGEST_SIDE:
+        raise ValueError(f"its images have a side of {max(release.image_shape)}, more than {_LARGEST_SIDE}")
     checks.positive(std=min(config.std), num_steps=release.steps.num_steps)
     checks.not_negative(epsilon=release.threat.epsilon, step_size=release.steps.step_size)
     json.dumps((config, release.recipe), allow_nan=False)  # raises ValueError for a number that is not finite

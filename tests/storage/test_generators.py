@@ -52,10 +52,11 @@ def rounded(array) -> np.ndarray:
 
 
 def damaged(saved, folder: Path, **texts: str) -> Path:
-    """A copy of the release with other texts."""
+    """A copy of the release with other texts, in the form of older ones: without a SHA-256."""
     file = files.read_tensors(saved[0])
     path = folder / "damaged.safetensors"
-    files.write_tensors(path, {name: np.array(a) for name, a in file.arrays.items()}, file.metadata | texts)
+    kept = {name: text for name, text in file.metadata.items() if name != "sha256"}
+    files.write_tensors(path, {name: np.array(a) for name, a in file.arrays.items()}, kept | texts)
     return path
 
 
@@ -168,6 +169,8 @@ def config(**values) -> str:
         ("config", config(widths=8)),
         ("config", config(latent_size=5)),
         ("config", config(mapping_depth=2)),
+        ("config", config(mapping_depth=2**31 - 1)),
+        ("config", config(latent_size=10**19)),
         ("config", config(norm="adain")),
         ("config", config(norm="__import__('os').abort()")),
         ("config", config(norm=["adain"])),

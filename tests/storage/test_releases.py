@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from safetensors.numpy import save_file
 from tiny import refused
 
 from rsynth_jax import models
-from rsynth_jax.storage import release_files, releases
+from rsynth_jax.storage import digests, files, generators, release_files, releases
 
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -29,10 +30,11 @@ def saved(tmp_path_factory, small) -> tuple[Path, releases.Release]:
 
 
 def damaged(saved, tmp_path: Path, **metadata: str) -> str:
-    """A copy of the release with other metadata."""
+    """A copy of the release with other metadata, in the form of older ones: without a SHA-256."""
     content = saved[0].read_bytes()
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length])
+    del header["__metadata__"]["sha256"]
     header["__metadata__"] |= metadata
     changed = json.dumps(header).encode()
     path = tmp_path / "damaged.safetensors"
@@ -82,9 +84,84 @@ def test_a_loaded_release_saved_again_is_the_same_file(saved, tmp_path):
     assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
 
 
-def test_a_bundled_classifier_saved_again_is_the_same_file(tmp_path):
+def test_a_bundled_classifier_saved_again_is_the_same_but_for_its_sha256(tmp_path):
     releases.save(tmp_path / "again.safetensors", releases.load("cifar10"))
-    assert (tmp_path / "again.safetensors").read_bytes() == releases.locate("cifar10").read_bytes()
+    before, after = (
+        files.read_tensors(path) for path in (releases.locate("cifar10"), tmp_path / "again.safetensors")
+    )
+    digest = digests.of_content(before.arrays, before.metadata)
+    assert after.metadata == before.metadata | {"sha256": digest}
+    assert after.arrays.keys() == before.arrays.keys()
+    for name, array in before.arrays.items():
+        assert_array_equal(after.arrays[name], array)
+
+
+# ---- a changed byte
+
+
+def release_of(kind: str, folder: Path) -> tuple[Path, Any]:
+    """A tiny release of a kind, and the function that loads it."""
+    path = folder / f"{kind}.safetensors"
+    if kind == "generator":
+        tiny.generator(path, ("cat", "dog"))
+        return path, generators.load
+    tiny.release(path, ("cat", "dog"))
+    return path, releases.load
+
+
+@pytest.mark.parametrize("kind", ["classifier", "generator"])
+@pytest.mark.parametrize("part", ["header", "arrays"])
+def test_a_release_with_any_byte_changed_is_refused(tmp_path, networks, kind, part):
+    path, load = release_of(kind, tmp_path)
+    content = path.read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little")
+    rng = np.random.default_rng(0)
+    for place in rng.integers(*((0, start) if part == "header" else (start, len(content))), 40).tolist():
+        changed = bytearray(content)
+        changed[place] ^= int(rng.choice([1, 2, 4, 8, 16, 32, 64, 128, 255]))
+        path.write_bytes(changed)
+        with refused(match=f"^{path} (is damaged: |is not a whole safetensors file|was not written by)"):
+            load(path)
+    path.write_bytes(content)
+    load(path)
+
+
+@pytest.mark.parametrize("name", ["sha257", "SHA256"])
+def test_a_digest_of_a_damaged_name_does_not_make_a_release_an_older_one(saved, tmp_path, name):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(saved[0].read_bytes().replace(b'"sha256"', f'"{name}"'.encode()))
+    with refused(match=r"x\.safetensors is damaged: its description has"):
+        releases.load(path)
+
+
+def test_an_older_release_without_a_sha256_is_read(saved, tmp_path):
+    loaded, whole = releases.load(damaged(saved, tmp_path)), releases.load(saved[0])
+    jax.tree.map(assert_array_equal, loaded.variables, whole.variables)
+
+
+def test_the_sums_of_the_bundled_files_are_theirs():
+    """To write them: cd rsynth_jax/zoo && sha256sum *.safetensors generators/*.safetensors > SHA256SUMS."""
+    bundled = release_files.ZOO.rglob("*.safetensors")
+    found = {path.relative_to(release_files.ZOO).as_posix(): digests.of_file(path) for path in bundled}
+    assert digests.read_sums(release_files.ZOO / digests.SUMS) == found
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_bundled_file_that_is_changed_or_not_listed_is_refused(tmp_path, monkeypatch, listed):
+    content = bytearray(releases.locate("cifar10").read_bytes())
+    path = tmp_path / "cifar10.safetensors"
+    path.write_bytes(content)
+    monkeypatch.setattr(release_files, "ZOO", tmp_path.resolve())
+    line = f"{digests.of_file(path)}  {path.name}\n"
+    (tmp_path / digests.SUMS).write_text(line)
+    releases.load(path)
+    if listed:
+        content[-1] ^= 1
+        path.write_bytes(content)
+    else:
+        (tmp_path / digests.SUMS).write_text(line.replace("cifar10", "others"))
+    with refused(match=r"cifar10\.safetensors is damaged: its SHA-256 is not the one in SHA256SUMS"):
+        releases.load(path)
 
 
 def test_loading_compiles_nothing(saved, caplog):
@@ -269,6 +346,32 @@ def test_a_description_that_does_not_hold_is_refused(saved, tmp_path, name, valu
         releases.load(damaged(saved, tmp_path, **{name: value}))
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("config", config(num_classes=10**19)),
+        ("config", config(num_classes=10**400)),
+        ("config", config(mean=[1e20])),
+        ("config", config(std=[10**30])),
+        ("image_shape", f"[{10**19}, 16, 3]"),
+        ("image_shape", "[100000, 100000, 3]"),
+        ("threat", THREAT.replace("0.5", str(10**20))),
+        ("threat", THREAT.replace("7", str(10**19))),
+        ("class_names", json.dumps(["x" * 5000, "\x1b[31m\r\n"])),
+        ("recipe", json.dumps({"fake_steps": 10**19})),
+        ("config", config(**{"x" * 5000: 1})),
+    ],
+    ids=lambda value: value[:60],
+)
+def test_a_number_or_text_beyond_measure_is_refused_in_a_short_line(
+    saved, tmp_path, monkeypatch, name, value
+):
+    monkeypatch.chdir(tmp_path)
+    with refused(match="is damaged: ") as caught:
+        releases.load(Path(damaged(saved, Path(), **{name: value})))
+    assert len(str(caught.value)) <= 200 and str(caught.value).isprintable()
+
+
 def test_an_image_shape_beyond_memory_is_not_allocated(saved, tmp_path, monkeypatch):
     zeros = jnp.zeros
 
@@ -277,8 +380,8 @@ def test_an_image_shape_beyond_memory_is_not_allocated(saved, tmp_path, monkeypa
         return zeros(shape, *rest, **named)
 
     monkeypatch.setattr(jnp, "zeros", guarded)
-    loaded = releases.load(damaged(saved, tmp_path, image_shape="[100000, 100000, 3]"))
-    assert loaded.image_shape == (100_000, 100_000, 3)
+    loaded = releases.load(damaged(saved, tmp_path, image_shape="[16384, 16384, 3]"))
+    assert loaded.image_shape == (16_384, 16_384, 3)
 
 
 def with_value(release: releases.Release, part: str, value: float) -> releases.Release:
