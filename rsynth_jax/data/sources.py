@@ -26,6 +26,7 @@ from rsynth_jax.data import image_files, tfrecord
 from rsynth_jax.storage import files
 
 _KEPT = 1 << 30  # bytes of images that `readable` keeps in memory
+_MOST_CLASSES = 1 << 20  # whose numbers are their names
 _PER_EXAMPLE = ("rows", "stems", "labels", "decoded")
 
 
@@ -173,6 +174,8 @@ def labelled(dataset: Dataset, class_names: Sequence[str] = ()) -> Dataset:
     if dataset.stored is not None:
         numeric = dataset.stored.dtype.kind in "iu"
         num = int(dataset.stored.max(initial=0)) + 1 if numeric else 1
+        if num > _MOST_CLASSES:
+            raise ValueError(f"{dataset.source}: labels must be integers (n,) below {_MOST_CLASSES}")
         names = dataset.class_names or tuple(map(str, range(num)))
         labels = _checked_labels(dataset.source, dataset.stored, len(names))[dataset.rows]
         return dataclasses.replace(dataset, class_names=names, labels=labels, stored=None)
@@ -206,8 +209,8 @@ def labels_for(dataset: Dataset, class_names: Sequence[str]) -> np.ndarray | Non
     labels = _checked_labels(dataset.source, dataset.stored, len(names))
     unknown = [names[label] for label in np.unique(labels) if names[label] not in class_names]
     if unknown:
-        known = ", ".join(class_names)
-        raise ValueError(f"{dataset.source} has images of {', '.join(unknown)}: the classes are {known}")
+        found, known = (files.shown(", ".join(names), 60) for names in (unknown, class_names))
+        raise ValueError(f"{dataset.source} has images of {found}: the classes are {known}")
     return np.array([list(class_names).index(names[label]) for label in labels[dataset.rows]], np.int32)
 
 
@@ -291,10 +294,12 @@ def _from_tfds(name: str, split: str, percent: slice, data_dir: str | None, size
     known = list(builder.info.splits)
     splits = [s for s in known if s == split] or [s for s in known if s.startswith(split)]
     if not splits:
-        raise ValueError(f"the TFDS data set {name!r} has no split {split!r}: it has {', '.join(known)}")
+        found = files.shown(", ".join(known), 60)
+        raise ValueError(f"the TFDS data set {name!r} has no split {split!r}: it has {found}")
     features = builder.info.features
     if "image" not in features:
-        raise ValueError(f"the TFDS data set {name!r} has no image: it has {', '.join(features)}")
+        found = files.shown(", ".join(features), 60)
+        raise ValueError(f"the TFDS data set {name!r} has no image: it has {found}")
     class_names = _tfds_class_names(builder)
     sources = [_tfds_examples(builder, name, s) for s in splits]
     pairs = [(i, rank) for rank, source in enumerate(sources) for i in range(len(source))]
@@ -306,8 +311,10 @@ def _from_tfds(name: str, split: str, percent: slice, data_dir: str | None, size
             example = sources[rank][i]
             image = example["image"]
             image = image_files.decode(image) if isinstance(image, bytes) else image
-        label = None if class_names is None else int(example["label"])
-        return Example(image_files.square_bytes(image, size), label)
+            label = None if class_names is None else int(example["label"])
+            if class_names is not None and label not in range(len(class_names)):
+                raise ValueError(f"its label is {label}, of {len(class_names)} classes")
+            return Example(image_files.square_bytes(image, size), label)
 
     return Dataset(name, read, np.arange(len(entries)), class_names)
 
@@ -420,12 +427,16 @@ def _from_npz(path: Path, split: str, percent: slice, size: int | None) -> Datas
         raise ValueError(f"{path}: {prefix}{wanted}{hint}")
     if labels is not None and labels.ndim == 1 and len(labels) != len(images):
         raise ValueError(f"{path} has {len(labels)} labels for {len(images)} images")
-    named = labels is not None and "class_names" in arrays
+    if len(images) and not min(images.shape):
+        raise ValueError(f"{path}: {prefix}images have no pixels: their shape is {images.shape}")
+    names = arrays.get("class_names") if labels is not None else None
+    if names is not None and (names.ndim != 1 or names.dtype.kind not in "USiu"):
+        raise ValueError(f"{path}: class_names must be texts (k,), not {names.dtype} {names.shape}")
     return Dataset(
         str(path),
         lambda row: Example(image_files.square_bytes(images[row], size)),
         _part(len(images), percent),
-        tuple(map(str, arrays["class_names"])) if named else None,
+        None if names is None else tuple(map(str, names)),
         stored=labels,
     )
 

@@ -645,6 +645,27 @@ def test_a_part_of_a_data_set_is_a_view_that_reads_nothing():
     assert_array_equal(part.images[1:][0], IMAGES[1])
 
 
+@pytest.mark.parametrize("names", ["cat", [["cat"], ["dog"]], [0.5, 1.5]])
+def test_class_names_of_another_rank_or_type_are_refused(tmp_path, names):
+    path = npz(tmp_path / "d.npz", images=IMAGES[:2], labels=np.arange(2), class_names=np.array(names))
+    with refused(match=r"d\.npz: class_names must be texts \(k,\), not "):
+        load(str(path))
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64])
+def test_labels_are_not_counted_beyond_measure(tmp_path, dtype):
+    labels = np.array([0, np.iinfo(dtype).max], dtype)
+    path = npz(tmp_path / "d.npz", images=IMAGES[:2], labels=labels)
+    with refused(match=r"d\.npz: labels must be integers \(n,\) below 1048576"):
+        labelled(load(str(path)))
+
+
+@pytest.mark.parametrize("shape", [(2, 0, 4, 3), (2, 4, 0, 3)])
+def test_images_without_pixels_are_refused(tmp_path, shape):
+    with refused(match="images have no pixels"):
+        load(str(npz(tmp_path / "d.npz", images=np.zeros(shape, np.uint8))))
+
+
 # ---- TFDS
 
 
@@ -788,3 +809,55 @@ def test_a_format_of_tfds_that_cannot_be_read_is_refused_with_the_one_command(pr
     info.write_text(info.read_text().replace("tfrecord", "riegeli"))
     with refused(match="prepared as riegeli: run `tfds build pets --file_format=array_record`"):
         load("tfds:pets", "train", data_dir=str(tmp_path))
+
+
+DAMAGE = {
+    "absent": None,
+    "empty": b"",
+    "object": b"{}",
+    "list": b"[]",
+    "null": b"null",
+    "deep": b"[" * 100_000,
+    "noise": bytes(range(256)),
+}
+
+
+@pytest.mark.parametrize("name", ["dataset_info.json", "features.json", "pets-train.tfrecord-00000-of-00002"])
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_file_of_a_tfds_data_set_is_refused_in_a_short_line(prepared, tmp_path, name, damage):
+    content = DAMAGE[damage]
+    (prepared / name).unlink()
+    if content is not None:
+        (prepared / name).write_bytes(content)
+    with refused(match="the TFDS data set 'pets'") as caught:
+        load("tfds:pets", "train", data_dir=str(tmp_path))
+    assert len(str(caught.value)) <= 200
+
+
+@pytest.mark.parametrize("name", ["dataset_info.json", "features.json", "pets-train.tfrecord-00000-of-00002"])
+def test_a_tfds_data_set_with_any_byte_changed_is_read_or_refused_in_a_short_line(prepared, tmp_path, name):
+    content, rng, refusals = (prepared / name).read_bytes(), np.random.default_rng(0), 0
+    for place in rng.integers(0, len(content), 40).tolist():
+        changed = bytearray(content)
+        changed[place] ^= int(rng.choice([1, 2, 4, 8, 16, 32, 64, 128, 255]))
+        (prepared / name).write_bytes(changed)
+        try:
+            dataset = labelled(load("tfds:pets", "train", data_dir=str(tmp_path)))
+            assert len([dataset[i] for i in range(6)]) == 6
+        except ValueError as error:
+            refusals += 1
+            assert (
+                "TFDS data set 'pets'" in str(error) and len(str(error)) <= 200 and str(error).isprintable()
+            )
+    assert refusals > 20
+
+
+@pytest.mark.parametrize("label", [2, -1, 10**12])
+def test_a_label_of_no_class_of_a_tfds_data_set_is_refused(prepared, tmp_path, label):
+    records = [example(IMAGES[i], label) for i in range(3)]
+    content = b"".join(len(r).to_bytes(8, "little") + bytes(4) + r + bytes(4) for r in records)
+    (prepared / "pets-train.tfrecord-00000-of-00002").write_bytes(content)
+    with refused(
+        match=f"cannot read an image of the TFDS data set 'pets': its label is {label}, of 2 classes"
+    ):
+        load("tfds:pets", "train", data_dir=str(tmp_path))[0]
