@@ -35,7 +35,8 @@ def of_file(path: Path) -> str:
 
 def read_sums(path: Path) -> dict[str, str]:
     """Read a file of `sha256sum`: the digest of each name. Raises ValueError if a line is none of its."""
-    pairs = (line.partition("  ") for line in path.read_text("utf-8").splitlines())
+    lines = path.read_bytes().decode().removesuffix("\n").split("\n")
+    pairs = (line.partition("  ") for line in lines)
     sums = {name: digest for digest, _, name in pairs}
     if not all(name and len(digest) == 64 for name, digest in sums.items()):
         raise ValueError(f"{path} is damaged: its lines must be a SHA-256, two spaces and a name")
