@@ -21,6 +21,8 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from rsynth_jax import __version__
 
+LONGEST = 200  # characters of a message
+END = 90  # characters of the end of a message that is too long, which says what would be right
 Options = TypeVar("Options")
 
 CONFIG = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
@@ -57,9 +59,17 @@ def parse(options: type[Options], arguments: Sequence[str], default: Options | N
 
 
 def fail(name: str, message: str) -> NoReturn:
-    """Print a message as one line on standard error, and exit with status 2."""
-    print(f"{name}: {' '.join(message.split())}", file=sys.stderr)
+    """Print a message as one line of at most `LONGEST` characters on standard error; exit with status 2."""
+    print(one_line(f"{name}: {message}"), file=sys.stderr)
     sys.exit(2)
+
+
+def one_line(message: str) -> str:
+    """Return a message as one line, without control characters; a long one loses some words before its end."""
+    line = "".join(letter if letter.isprintable() else "?" for letter in " ".join(message.split()))
+    if len(line) <= LONGEST:
+        return line
+    return f"{line[: LONGEST - END - 5].rstrip()} ... {line[-END:].lstrip()}"
 
 
 def replace_unprintable() -> None:
@@ -142,11 +152,41 @@ def _float(text: str) -> float:
     try:
         return float(above) / float(below) if slash else float(text)
     except (ValueError, ZeroDivisionError):
-        raise ValueError(f"cannot read {text!r}: write a number or a fraction, 0.5 or 8/255") from None
+        raise ValueError(f"cannot read {text[:40]!r}: write a number or a fraction, 0.5 or 8/255") from None
+
+
+@REGISTRY.primitive_rule
+def _int_flag(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[int] | None:
+    """Refuse a word in the project's own words."""
+    if info.type is not int:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT",
+        instance_from_str=lambda words: _int(words[0]),
+        is_instance=lambda value: isinstance(value, int),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+def _int(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"cannot read {text[:40]!r}: write a whole number") from None
 
 
 def _message(box: str) -> str:
-    """The text of the first section of the box that tyro draws around an error."""
-    lines = [line.strip(" │") for line in box.splitlines() if "╭" not in line and "╰" not in line]
-    end = next((i for i, line in enumerate(lines) if line.startswith("──")), len(lines))
-    return " ".join(lines[:end])
+    """The text of the first section of the box that tyro draws around an error, in few words.
+
+    In an encoding without frames, its title is followed by a line.
+    """
+    lines = [line.strip(" │") for line in box.splitlines()]
+    begin = next((i + 1 for i, line in enumerate(lines[:2]) if line.startswith(("╭", "--"))), 0)
+    ends = (i for i, line in enumerate(lines) if i >= begin and line.startswith(("──", "╰", "--" * 9)))
+    text = " ".join(" ".join(lines[begin : next(ends, len(lines))]).split())
+    found = re.fullmatch(r"Error parsing (--)?([\w-]+).*?: (?:no type matching .*<class '\w+'>: )?(.*)", text)
+    if found is None:
+        return re.sub(r"^(Missing from [\w-]+: \S+) .*", r"\1, which is required", text)
+    reason = found[3].replace("Could not find valid parse for arguments:", "cannot read as numbers")
+    return f"--{found[2]}: {reason}" if found[1] else reason

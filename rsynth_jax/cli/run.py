@@ -2,19 +2,22 @@
 
     main = functools.partial(run, Options, generate)
 
-A ValueError ends a program with one line on standard error and exit status 2; any other exception is a defect
-and keeps its traceback. This module imports nothing heavy.
+A ValueError, a full disk or a failing device ends a program with one line on standard error and exit status 2;
+any other exception is a defect and keeps its traceback. This module imports nothing heavy.
 """
 
 import contextlib
+import errno
 import functools
 import itertools
 import os
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from rsynth_jax.models.embedding import Track
     from rsynth_jax.types import Bytes
 
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}  # no defects of a program
 FRAME_STEPS = 2  # steps between two frames of an animation, at most
 Options = TypeVar("Options")
 Item = TypeVar("Item")
@@ -48,21 +52,29 @@ def run(
       parse: a replacement, for a program whose defaults depend on its flags.
 
     Raises:
-      SystemExit: with status 2 after a ValueError, 130 after Ctrl-C, 143 after SIGTERM.
+      SystemExit: with status 2 after a ValueError or a full disk, 130 after Ctrl-C, 143 after SIGTERM.
     """
     replace_unprintable()
-    arguments = expand_home(sys.argv[1:])
-    os.environ.update(jax_settings(arguments))
     try:
-        flags = parse(options, arguments)
-        _check_devices()
-        _silence_absl()
-        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # removes temporary files
-        sys.exit(program(flags))
+        with _stopped_by_signals():
+            arguments = expand_home(sys.argv[1:])
+            os.environ.update(jax_settings(arguments))
+            flags = parse(options, arguments)
+            _check_devices()
+            _silence_libraries()
+            status = program(flags)
+            sys.stdout.flush()
     except ValueError as error:
         fail(command_name(options), str(error))
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:  # of `| head`
+        _discard_output()
+        sys.exit(128 + signal.SIGPIPE)
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        _discard_output()
+        fail(command_name(options), f"cannot write {error.filename or 'the output'}: {error.strerror}")
+    sys.exit(status)
 
 
 def jax_settings(arguments: Sequence[str]) -> dict[str, str]:
@@ -218,8 +230,63 @@ def _check_devices() -> None:
             raise ValueError(f"JAX finds no device for JAX_PLATFORMS={platforms}: {wanted}") from error
 
 
-def _silence_absl() -> None:
-    """TFDS and Orbax log through absl."""
+@contextlib.contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """End the block at SIGINT and SIGTERM, with SystemExit; temporary files are removed.
+
+    Libraries turn the exception that a signal raises inside them into errors of their own, print it, or go on:
+    from the signal on, nothing of that is shown, and the exception is raised each second until the block
+    ends. A second signal, or one during an import, ends the process at once: extension modules that are
+    half imported crash.
+    """
+    arrived: list[int] = []
+
+    def again(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if arrived or _imports(frame):
+            os._exit(128 + number)
+        arrived.append(number)
+        sys.unraisablehook = lambda _: None
+        signal.signal(signal.SIGALRM, again)
+        signal.setitimer(signal.ITIMER_REAL, 1, 1)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    shown = sys.unraisablehook
+    try:
+        yield
+    except BaseException as error:
+        if not arrived and not isinstance(error, KeyboardInterrupt):
+            raise
+    else:
+        if not arrived:
+            return
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        sys.unraisablehook = shown
+    sys.exit(128 + (arrived or [signal.SIGINT])[0])
+
+
+def _imports(frame: FrameType | None) -> bool:
+    """Whether a frame belongs to an import."""
+    while frame is not None and not frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame = frame.f_back
+    return frame is not None
+
+
+def _discard_output() -> None:
+    """Send what is left of the standard output nowhere, for Python writes it as it ends."""
+    with contextlib.suppress(OSError, ValueError):
+        number = sys.stdout.fileno()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+
+
+def _silence_libraries() -> None:
+    """TFDS and Orbax log through absl; JAX warns where its cache cannot be written."""
     from absl import logging
 
-    logging.set_verbosity(logging.ERROR)
+    logging.set_verbosity(logging.FATAL)
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
