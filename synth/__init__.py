@@ -1,3 +1,3 @@
 """Programs that make images, one task each."""
 
-import rsynth_jax.cli  # noqa: F401 first: Ctrl-C may arrive while a program is imported
+import rsynth_jax.cli  # noqa: F401 - Ctrl-C may arrive while a program is imported

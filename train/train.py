@@ -51,8 +51,8 @@ class Options:
 
 def train(options: Options) -> int:
     """Train, evaluate and release after every epoch, and report."""
-    from rsynth_jax.cli.train_log import train_log
-    from rsynth_jax.storage import releases, train_states
+    from rsynth_jax.cli.train_log import REMEDY, train_log
+    from rsynth_jax.storage import releases
     from rsynth_jax.training.run import fit, prepare, release, start
 
     check(options)
@@ -65,21 +65,24 @@ def train(options: Options) -> int:
     facts = training_run.facts_of(options, dataset)
     run = prepare(options.settings, images, labels, facts["class_names"], len(dataset))
     state = start(run, None if options.resume or options.start is None else releases.load(options.start))
-    state = training_run.restored(options, state)
-    training_run.write_record(options, epochs=run.num_epochs, **facts)
-    interrupted = console.Interrupted()
-    first = int(state.step)
-    batches = loader.batches_from(dataset, run.recipe.batch_size, run.recipe.seed, run.num_epochs, first)
+
+    def checkpoint(state: Any) -> None:
+        training_run.save(out, state, run.trainer.weights(state), REMEDY)
 
     def save(state: Any) -> None:
         releases.save(out / releases.RELEASE, release(run, state, data=options.data))
-        train_states.save_state(out, state)
+        checkpoint(state)
 
-    with train_log(out / training_run.LOG, run, test, first, save) as log:
-        batches = interrupted.until(batches)
-        state = fit(run.trainer, state, batches, key=run.keys[1], devices=run.devices, callback=log)
-    closing = f"{out / releases.RELEASE}: {run.config.architecture} after {run.num_epochs} epochs"
-    return training_run.finish(out, state, interrupted, closing, plots.write_curves)
+    with training_run.begun(options, state, epochs=run.num_epochs, **facts) as state:
+        interrupted = console.Interrupted()
+        first = int(state.step)
+        batches = loader.batches_from(dataset, run.recipe.batch_size, run.recipe.seed, run.num_epochs, first)
+        with train_log(out / training_run.LOG, run, test, first, save) as log:
+            batches = interrupted.until(batches)
+            state = fit(run.trainer, state, batches, key=run.keys[1], devices=run.devices, callback=log)
+        checkpoint(state)
+        closing = f"{out / releases.RELEASE}: {run.config.architecture} after {run.num_epochs} epochs"
+        return training_run.finish(out, state, interrupted, closing, plots.write_curves)
 
 
 def check(options: Options) -> None:

@@ -50,32 +50,35 @@ def train_generator(options: Options) -> int:
     """Train, draw samples and release after every `sample_every` steps, and report."""
     from rsynth_jax.cli.gan_log import gan_log
     from rsynth_jax.storage import generators
-    from rsynth_jax.training.gan_run import release
+    from rsynth_jax.training.gan_run import release, start
     from rsynth_jax.training.run import fit
 
-    dataset, run, state = begin(options)
+    dataset, run, facts = prepared(options)
     out, recipe = options.out, run.recipe
-    interrupted = console.Interrupted()
-    first = int(state.step)
-    batches = loader.batches_between(dataset, recipe.images_per_step, recipe.seed, first, recipe.num_steps)
-    with gan_log(out, run, first) as log:
-        batches = interrupted.until(batches)
+    with training_run.begun(options, start(run), **facts) as state:
+        interrupted = console.Interrupted()
+        first = int(state.step)
+        batches = loader.batches_between(
+            dataset, recipe.images_per_step, recipe.seed, first, recipe.num_steps
+        )
+        with gan_log(out, run, first) as log:
+            batches = interrupted.until(batches)
 
-        def callback(state: Any, step: int, metrics: Any, batch: Any) -> None:
-            log.step(step, metrics)
-            if step % options.sample_every == 0 or step == recipe.num_steps:
-                log.snapshot(state, release(run, state, data=options.data))
+            def callback(state: Any, step: int, metrics: Any, batch: Any) -> None:
+                log.step(step, metrics)
+                if step % options.sample_every == 0 or step == recipe.num_steps:
+                    log.snapshot(state, release(run, state, data=options.data))
 
-        state = fit(run.trainer, state, batches, key=run.step_key, devices=run.devices, callback=callback)
-        log.save(state)
-    closing = f"{out / generators.RELEASE}: {run.config.image_size} pixels after {recipe.num_steps} steps"
-    return training_run.finish(out, state, interrupted, closing, plots.write_gan_curves)
+            state = fit(run.trainer, state, batches, key=run.step_key, devices=run.devices, callback=callback)
+            log.save(state)
+        closing = f"{out / generators.RELEASE}: {run.config.image_size} pixels after {recipe.num_steps} steps"
+        return training_run.finish(out, state, interrupted, closing, plots.write_gan_curves)
 
 
-def begin(options: Options) -> tuple[sources.Dataset, Any, Any]:
-    """Check everything, write the run's record, and return the data, the run and the state to go on from."""
+def prepared(options: Options) -> tuple[sources.Dataset, Any, dict[str, Any]]:
+    """Check everything, and return the data, the run and the facts of its record."""
     from rsynth_jax.storage import generators, releases
-    from rsynth_jax.training.gan_run import prepare, start, validate
+    from rsynth_jax.training.gan_run import prepare, validate
 
     checks.positive(sample_every=options.sample_every)
     validate(options.settings)
@@ -88,9 +91,7 @@ def begin(options: Options) -> tuple[sources.Dataset, Any, Any]:
     facts = training_run.facts_of(options, dataset)
     settings = replace(options.settings, classifier=name)
     run = prepare(settings, images, facts["class_names"], len(dataset), classifier)
-    state = training_run.restored(options, start(run))
-    training_run.write_record(options, **facts)
-    return dataset, run, state
+    return dataset, run, facts
 
 
 parse_flags = functools.partial(training_run.parse_flags, recipes=RECIPES)

@@ -1,7 +1,7 @@
 """Code that the programs share: flags, the run of a command, its report. Only programs import it.
 
-A command that Ctrl-C stops while it imports this code has nothing to clean up, and ends at once, with status 130.
-`run.run` then takes over.
+A command that Ctrl-C stops while it is imported has nothing to clean up, and ends at once, with status 130.
+Then `run.run` takes over.
 """
 
 import os

@@ -8,22 +8,21 @@ with gan_log(out, run, step=0) as log:
 
 import contextlib
 import functools
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
 import jax
 import numpy as np
 from rich.progress import Progress
 
-from rsynth_jax.cli import sheets
+from rsynth_jax.cli import sheets, training_run
 from rsynth_jax.cli.run import Clock, progress_bar
 from rsynth_jax.cli.train_log import continued
 from rsynth_jax.images import encode
 from rsynth_jax.models import style
 from rsynth_jax.models.style import GeneratorConfig
-from rsynth_jax.storage import generators, train_states
+from rsynth_jax.storage import generators
 from rsynth_jax.storage.generators import GeneratorRelease
 from rsynth_jax.training import gan
 from rsynth_jax.training.gan_run import GanRun
@@ -33,13 +32,14 @@ LOG_EVERY = 20  # steps
 COLUMNS = 8  # of a sheet of samples
 ROWS = 8  # of a sheet of samples, several for each class where the classes are fewer
 MOST_ROWS = 20  # of a sheet of samples: the first classes, where there are more
+REMEDY = "lower --learning-rate or raise --gamma"  # of weights that diverge
 _NOW = "critic {loss:.2f}  generator {generator_loss:.2f}  real {real_score:.2f}  fake {fake_score:.2f}"
 
 
 class GanLog:
     """The JSON lines, the progress bar and the samples of a generator's training."""
 
-    def __init__(self, out: Path, file: TextIO, bar: Progress, run: GanRun, step: int):
+    def __init__(self, out: Path, file: IO[bytes], bar: Progress, run: GanRun, step: int):
         self._out = out
         self._file = file
         self._bar = bar
@@ -55,12 +55,11 @@ class GanLog:
         columns = metrics._asdict()
         columns |= columns.pop("generator")
         values = {name: float(value) for name, value in columns.items()}
-        if not np.isfinite(list(values.values())).all():
-            raise ValueError(f"a loss is not finite at step {step}: lower --learning-rate or raise --gamma")
+        training_run.check_finite(step, values, REMEDY)
         images = (step - self._logged) * self._run.recipe.images_per_step
         self._logged = step
         record = {"step": step, **values, "images_per_second": images / self._clock.lap()}
-        print(json.dumps(record), file=self._file)
+        training_run.append(self._file, record)
         rate = f"  {record['images_per_second']:.0f} images/s"
         self._bar.update(self._task, completed=step, now=_NOW.format(**values) + rate)
 
@@ -69,7 +68,7 @@ class GanLog:
 
         Raises ValueError for a state that holds NaN or infinity.
         """
-        _check_finite(state)
+        training_run.check_finite(int(state.step), state, REMEDY)
         clock = Clock()
         generators.save(self._out / generators.RELEASE, release)
         generators.save(self._out / "snapshots" / f"{int(state.step):06d}.safetensors", release)
@@ -87,9 +86,8 @@ class GanLog:
 
     def save(self, state: gan.GanState) -> None:
         """Write a checkpoint. Raises ValueError for a state that holds NaN or infinity."""
-        _check_finite(state)
         clock = Clock()
-        train_states.save_state(self._out, state)
+        training_run.save(self._out, state, self._run.trainer.weights(state), REMEDY)
         self._clock.pause(clock.lap())
 
 
@@ -106,9 +104,3 @@ def _samples(config: GeneratorConfig, params: Params, labels: jax.Array) -> jax.
     keys = jax.random.split(jax.random.key(0), len(labels))
     one = functools.partial(gan.generate, functools.partial(style.bind, config), params)
     return jax.vmap(lambda key, label: encode(one(key, label)))(keys, labels)
-
-
-def _check_finite(state: gan.GanState) -> None:
-    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state)):
-        wanted = "lower --learning-rate or raise --gamma"
-        raise ValueError(f"a weight is not finite at step {int(state.step)}: {wanted}")

@@ -65,7 +65,7 @@ def fail(name: str, message: str) -> NoReturn:
 
 
 def one_line(message: str) -> str:
-    """Return a message as one line, without control characters; a long one loses some words before its end."""
+    """Return a message as one line without control characters; a long one loses words before its end."""
     line = "".join(letter if letter.isprintable() else "?" for letter in " ".join(message.split()))
     if len(line) <= LONGEST:
         return line

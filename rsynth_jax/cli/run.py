@@ -2,8 +2,8 @@
 
     main = functools.partial(run, Options, generate)
 
-A ValueError, a full disk or a failing device ends a program with one line on standard error and exit status 2;
-any other exception is a defect and keeps its traceback. This module imports nothing heavy.
+A ValueError or a full disk ends a program with one line on standard error and exit status 2; any other
+exception is a defect and keeps its traceback. This module imports nothing heavy.
 """
 
 import contextlib
@@ -234,10 +234,10 @@ def _check_devices() -> None:
 def _stopped_by_signals() -> Iterator[None]:
     """End the block at SIGINT and SIGTERM, with SystemExit; temporary files are removed.
 
-    Libraries turn the exception that a signal raises inside them into errors of their own, print it, or go on:
-    from the signal on, nothing of that is shown, and the exception is raised each second until the block
-    ends. A second signal, or one during an import, ends the process at once: extension modules that are
-    half imported crash.
+    Libraries turn the exception that a signal raises inside them into errors of their own, print it, or
+    go on: from the signal on, nothing of that is shown, and the exception is raised each second until the
+    block ends. A second signal, or one during an import, ends the process at once: extension modules that
+    are half imported crash.
     """
     arrived: list[int] = []
 

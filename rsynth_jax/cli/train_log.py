@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
 import jax
 import numpy as np
@@ -20,6 +20,7 @@ from rsynth_jax import models
 from rsynth_jax.attacks import autoattack, evaluation
 from rsynth_jax.attacks.autoattack import Attack
 from rsynth_jax.attacks.threats import Steps, Threat
+from rsynth_jax.cli import training_run
 from rsynth_jax.cli.run import Clock, progress_bar
 from rsynth_jax.data.loader import Arrays
 from rsynth_jax.storage import files
@@ -31,6 +32,7 @@ from rsynth_jax.training.state import ClassifierState
 Save = Callable[[Any], None]  # called with the state
 LOG_EVERY = 20  # steps
 PGD_STEPS = 10  # of the attack on the test images
+REMEDY = "lower --learning-rate"  # of weights that diverge
 _NOW = (
     "loss {loss:.3f}  clean {clean_accuracy:.1%}  adversarial {adversarial_accuracy:.1%}  "
     "{dual}{images_per_second:.0f} images/s"
@@ -42,7 +44,7 @@ _EPOCH = "epoch {epoch}/{epochs}: clean {test_clean:.1%}, PGD {test_adversarial:
 class TrainLog:
     """The JSON lines and the progress bar of a training run."""
 
-    def __init__(self, file: TextIO, bar: Progress, run: Run, test: Arrays, step: int, save: Save):
+    def __init__(self, file: IO[bytes], bar: Progress, run: Run, test: Arrays, step: int, save: Save):
         self._file = file
         self._bar = bar
         self._run = run
@@ -68,7 +70,7 @@ class TrainLog:
         images, labels = batch
         logits = evaluation.logits_program(self._model)(state.variables, images)
         values = {name: float(value) for name, value in metrics._asdict().items()}
-        _check_finite(step, values["loss"])
+        training_run.check_finite(step, values["loss"], REMEDY)
         record = {
             "step": step,
             "epoch": step / self._run.steps_per_epoch,
@@ -83,7 +85,7 @@ class TrainLog:
 
     def epoch(self, state: ClassifierState, step: int, metrics: Any) -> None:
         """Log the averaged weights' accuracies on test images. Raises ValueError if they are not finite."""
-        _check_finite(step, float(metrics.loss), state.ema)
+        training_run.check_finite(step, (metrics.loss, self._run.trainer.weights(state)), REMEDY)
         clock = Clock()
         threat = build.threat(self._run.recipe)
         where = (self._model, state.ema, self._test.images, self._test.labels)
@@ -101,7 +103,7 @@ class TrainLog:
 
     def _write(self, record: dict[str, Any]) -> None:
         values = {name: value if np.isfinite(value) else None for name, value in record.items()}
-        print(json.dumps(values), file=self._file)  # null: the AUC before the first fakes are finished
+        training_run.append(self._file, values)  # null: the AUC before the first fakes are finished
 
 
 @contextlib.contextmanager
@@ -116,13 +118,13 @@ def train_log(path: Path, run: Run, test: Arrays, step: int, save: Save) -> Iter
 
 
 @contextlib.contextmanager
-def continued(path: Path, step: int) -> Iterator[TextIO]:
-    """Open JSON lines to append to, without those past `step` and the last one if it was cut."""
+def continued(path: Path, step: int) -> Iterator[IO[bytes]]:
+    """Open JSON lines to append to, unbuffered, without those past `step` and the last one if it was cut."""
     content = path.read_bytes() if path.exists() else b""
     kept = b"".join(line + b"\n" for line in content.splitlines() if _step_of(line) <= step)
     if kept != content:
         files.write(path, kept)
-    with open(path, "a", buffering=1) as file:
+    with open(path, "ab", buffering=0) as file:
         yield file
 
 
@@ -138,8 +140,3 @@ def _step_of(line: bytes) -> float:
 def _pgd(threat: Threat) -> Attack:
     """The attack on the test images; one object, so that it is compiled once."""
     return autoattack.pgd(threat, Steps(2.5 * threat.epsilon / PGD_STEPS, PGD_STEPS))
-
-
-def _check_finite(step: int, loss: float, weights: Any = ()) -> None:
-    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((loss, weights))):
-        raise ValueError(f"loss {loss} or a weight is not finite at step {step}: lower --learning-rate")

@@ -1,8 +1,9 @@
-"""The folder of a training run: the record of everything that made it, and the flags that resume it.
+"""The folder of a training run: its record, its lock, its checkpoints, and the flags that resume it.
 
     flags = parse_flags(Options, ["--resume", "--out", "RUN", "--epochs", "40"], RECIPES)
     check(flags, "classifier.safetensors")
-    write_record(flags, **facts_of(flags, dataset))
+    with begun(flags, start, **facts_of(flags, dataset)) as state:   # no other trainer has the folder
+        save(flags.out, state, state, "lower --learning-rate")
 
 The options of a training program are a dataclass with a default for every flag. Among its fields are
 `recipe`, `data`, `out`, `resume`, `settings` (the recipe: a NamedTuple of values and groups of values) and
@@ -10,15 +11,17 @@ The options of a training program are a dataclass with a default for every flag.
 nothing heavy.
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import IO, Annotated, Any, TypeVar
 
+import numpy as np
 from tyro.conf import arg
 
 from rsynth_jax import checks
@@ -30,6 +33,7 @@ from rsynth_jax.training.recipes import flat, replace
 
 RECORD = "run.json"  # its name inside a run
 LOG = "log.jsonl"  # its name inside a run
+LOCK = ".lock"  # its name inside a run; gone when the run ends
 CHANGEABLE = {"epochs", "judge", "test_split", "sample_every", "data_dir"}  # by --resume; epochs upwards
 _GROUPS = {"settings", "reading"}  # recorded value by value
 _UNRECORDED = {"out", "resume", "system"}
@@ -99,9 +103,26 @@ def made_of(options: Any) -> dict[str, Any]:
     return values | paths
 
 
-def write_record(options: Any, **facts: Any) -> None:
-    """Write everything that makes a run into its folder, with these facts about it."""
-    files.write_json(options.out / RECORD, made_of(options) | facts)
+@contextlib.contextmanager
+def begun(options: Any, new: Any, **facts: Any) -> Iterator[Any]:
+    """Keep the folder for this run while the block lasts, and write everything that makes the run into it.
+
+    Yields the newest whole state of the run to resume, like the new one, else the new one itself. The lock is
+    the system's: it ends with the process, however that ends. A file system without locks has none.
+
+    Raises:
+      ValueError: another trainer has the folder; nothing is written.
+    """
+    options.out.mkdir(parents=True, exist_ok=True)
+    lock = _lock(options.out, os.O_CREAT)
+    try:
+        state = restored(options, new)
+        files.write_json(options.out / RECORD, made_of(options) | facts)
+        yield state
+    finally:
+        if lock is not None:
+            (options.out / LOCK).unlink(missing_ok=True)  # first, for who opens it later gets another file
+            os.close(lock)
 
 
 def read_record(out: Path) -> dict[str, Any]:
@@ -127,6 +148,8 @@ def check(options: Any, output: str) -> None:
         raise ValueError(f"{out} already holds a run: give --resume or another --out")
     if options.resume and not held:
         raise ValueError(f"nothing to resume in {out}: it has no checkpoints")
+    if (lock := _lock(out)) is not None:
+        os.close(lock)
 
 
 def facts_of(options: Any, dataset: Dataset) -> dict[str, Any]:
@@ -147,17 +170,69 @@ def restored(options: Any, new: Any) -> Any:
     return train_states.restore_state(options.out, new, functools.partial(print, file=sys.stderr))
 
 
-def finish(out: Path, state: Any, interrupted: Interrupted, closing: str, write_curves: WriteCurves) -> int:
-    """Save the state, draw the log, print the closing line or how to continue; return the exit status."""
+def append(log: IO[bytes], record: Mapping[str, Any]) -> None:
+    """Write a line of JSON to an unbuffered log. Raises ValueError if it cannot be written."""
+    line = f"{json.dumps(record)}\n".encode()
+    with files.errors_as(f"cannot write {log.name}"):
+        if log.write(line) < len(line):
+            raise OSError("the disk is full")
+
+
+def check_finite(step: int, values: Any, remedy: str) -> None:
+    """Raise ValueError if a number of a tree is NaN or infinite after `step` steps."""
+    import jax
+
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(values)):
+        raise ValueError(f"the loss or a weight is not finite at step {step}: {remedy}")
+
+
+def save(out: Path, state: Any, weights: Any, remedy: str) -> None:
+    """Write a checkpoint. Raises ValueError if a weight is not finite, or the disk is full.
+
+    The checkpoints before it stay.
+    """
     from rsynth_jax.storage import train_states
 
-    train_states.save_state(out, state)
+    check_finite(int(state.step), weights, remedy)
+    with files.errors_as(f"cannot write {out / train_states.FOLDER / str(int(state.step))}"):
+        train_states.save_state(out, state)
+
+
+def finish(out: Path, state: Any, interrupted: Interrupted, closing: str, write_curves: WriteCurves) -> int:
+    """Draw the log, print the closing line or how to continue; return the exit status."""
     write_curves(out / "curves.png", out / LOG)
     if interrupted.signal is None:
         print(closing)
         return 0
     print(f"stopped after step {int(state.step)}; continue with --resume --out {out}")
     return 128 + interrupted.signal
+
+
+def _lock(out: Path, more: int = 0) -> int | None:
+    """Open the lock file, with these flags more, and lock it; None where there is none, or no locking.
+
+    Raises ValueError if another process has locked it.
+    """
+    try:
+        import fcntl
+
+        lock = os.open(out / LOCK, os.O_RDWR | more)
+    except (ImportError, OSError):
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        own = os.path.samestat(os.fstat(lock), os.stat(out / LOCK))
+    except BlockingIOError:
+        os.close(lock)
+        raise ValueError(f"another trainer is at work in {out}: wait for it, or give another --out") from None
+    except FileNotFoundError:
+        own = False
+    except OSError:
+        own = True  # and nothing is locked
+    if own:
+        return lock
+    os.close(lock)  # of a run that ended meanwhile, and removed it
+    return _lock(out, more)
 
 
 def _check_same(out: Path, values: Mapping[str, Any]) -> None:

@@ -179,4 +179,5 @@ def make_trainer(
         step=functools.partial(step, class_gaussians.with_temperature(gaussians, values.fake_temperature)),
         place=lambda devices, state: devices.replicate(state)._replace(fakes=devices.split(state.fakes)),
         outcome=lambda state: {"fake_steps": int(state.num_steps)},
+        weights=lambda state: (state.train, state.fakes),
     )

@@ -53,12 +53,14 @@ class Trainer(NamedTuple, Generic[S]):
         the state's buffers. The metrics are a NamedTuple of scalars, the loss among them.
       place: (devices, state) -> the state on the devices: everywhere, or split as a batch is.
       outcome: state -> what a release records about the training besides its recipe, as plain values.
+      weights: state -> the part of it that is finite in every training that goes well.
     """
 
     init: Callable[[Variables], S]
     step: Callable[..., tuple[S, Any]]
     place: Callable[[Devices, S], S] = lambda devices, state: devices.replicate(state)
     outcome: Callable[[S], dict[str, Any]] = lambda state: {}
+    weights: Callable[[S], Any] = lambda state: state
 
 
 def init_state(optimizer: optax.GradientTransformation, variables: Variables) -> TrainState:

@@ -345,7 +345,9 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path, monkeypatch, plac
     poisoned = run._replace(trainer=run.trainer._replace(step=broken))
     monkeypatch.setattr(gan_run, "prepare", lambda *_: poisoned)
     interrupt_at(monkeypatch, step)
-    with refused(match=f"a weight is not finite at step {step}: lower --learning-rate or raise --gamma"):
+    with refused(
+        match=f"the loss or a weight is not finite at step {step}: lower --learning-rate or raise --gamma"
+    ):
         program.train_generator(flags(place, out))
     assert {path.name for path in out.glob("checkpoints/*")} == saved
     assert {path.stem for path in out.glob("snapshots/*")} == {f"{int(name):06d}" for name in saved}
@@ -361,7 +363,9 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch, place):
     monkeypatch.setattr(
         gan_run, "prepare", lambda *_: run._replace(trainer=run.trainer._replace(step=broken))
     )
-    with refused(match="a loss is not finite at step 2: lower --learning-rate or raise --gamma"):
+    with refused(
+        match="the loss or a weight is not finite at step 2: lower --learning-rate or raise --gamma"
+    ):
         program.train_generator(flags(place, tmp_path / "run"))
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"run.json", "log.jsonl"}
 
