@@ -15,7 +15,9 @@ import contextlib
 import dataclasses
 import functools
 import json
+import logging
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,7 +28,7 @@ from tyro.conf import arg
 
 from rsynth_jax import checks
 from rsynth_jax.cli.parse import parse, value_of
-from rsynth_jax.cli.run import Interrupted
+from rsynth_jax.cli.run import DISK, Interrupted
 from rsynth_jax.data.sources import Dataset
 from rsynth_jax.storage import files
 from rsynth_jax.training.recipes import flat, replace
@@ -189,13 +191,25 @@ def check_finite(step: int, values: Any, remedy: str) -> None:
 def save(out: Path, state: Any, weights: Any, remedy: str) -> None:
     """Write a checkpoint. Raises ValueError if a weight is not finite, or the disk is full.
 
-    The checkpoints before it stay.
+    The checkpoints before it stay, and no part of it.
     """
     from rsynth_jax.storage import train_states
 
     check_finite(int(state.step), weights, remedy)
-    with files.errors_as(f"cannot write {out / train_states.FOLDER / str(int(state.step))}"):
+    path = out / train_states.FOLDER / str(int(state.step))
+    hooks = sys.excepthook, sys.unraisablehook
+    sys.excepthook = sys.unraisablehook = lambda *_: None  # Orbax's threads print how each of them failed
+    try:
         train_states.save_state(out, state)
+    except Exception as error:  # of many kinds, and the threads go on to fail
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        for part in path.parent.glob(f"{path.name}.orbax-checkpoint-tmp*"):
+            shutil.rmtree(part, ignore_errors=True)
+        known = [reason for reason in map(os.strerror, DISK) if reason in str(error)]
+        raise ValueError(
+            f"cannot write {path}: {(known or [error])[0]}; the checkpoints before it are whole"
+        ) from error
+    sys.excepthook, sys.unraisablehook = hooks
 
 
 def finish(out: Path, state: Any, interrupted: Interrupted, closing: str, write_curves: WriteCurves) -> int:
