@@ -5,6 +5,7 @@ rsynth-score generated.npz tfds:cifar10 --data-dir DIR --num 1000
 
 import dataclasses
 import functools
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -67,7 +68,7 @@ def score(flags: Options) -> int:
     from rsynth_jax.storage import extractors
 
     size = flags.batch_size
-    kept = None if flags.reference and flags.reference.is_file() else flags.reference
+    kept = None if flags.reference and os.path.isfile(flags.reference) else flags.reference
     options.check_outputs(npz=kept, image=flags.neighbors, json=flags.json)
     network = extractors.load(flags.features)
     clock = Clock()

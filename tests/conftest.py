@@ -53,7 +53,7 @@ def small() -> tuple:
 @pytest.fixture
 def mistake(monkeypatch, capsys):
     """Calls a program's main, which ends with status 2 and prints one line, on standard error: that line."""
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     monkeypatch.setattr(os, "environ", dict(os.environ))
 
     def call(main, *arguments: str) -> str:
@@ -65,7 +65,8 @@ def mistake(monkeypatch, capsys):
         return printed.err
 
     yield call
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="module")

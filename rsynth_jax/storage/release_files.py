@@ -67,8 +67,8 @@ def locate(name: str | Path, kind: Kind) -> Path:
         if os.path.isfile(other.folder / f"{name}.safetensors") or os.path.isfile(path / other.file):
             raise ValueError(f"{str(name)!r} is a {other.name}: give a {kind.name}")
     known = ", ".join(sorted(file.stem for file in kind.folder.glob("*.safetensors")))
-    bundled = f"a bundled one ({known}), " if known else ""
-    raise ValueError(f"no {kind.name} {str(name)!r}: give {bundled}a .safetensors file, or a training run")
+    wanted = f"a file, a run, or {known}" if known else "a .safetensors file, or a training run"
+    raise ValueError(f"no {kind.name} {str(name)[:40]!r}: give {wanted}")
 
 
 def write(path: Path, kind: Kind, tree: Mapping[str, Any], description: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from tyro.conf import UseAppendAction, arg
 
 from rsynth_jax import __version__
 from rsynth_jax.cli.options import AscentFlags, SystemFlags
-from rsynth_jax.cli.parse import merge_repeated, parse, value_of
+from rsynth_jax.cli.parse import fail, merge_repeated, parse, value_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,8 @@ def test_words_after_two_dashes_are_no_flags():
     ("arguments", "message"),
     [
         (["--num", "many"], "many"),
-        (["--num", "1.5"], "1.5"),
+        (["--num", "1.5"], "--num: cannot read '1.5': write a whole number"),
+        (["--share", "x"], "--share: cannot read 'x': write a number or a fraction, 0.5 or 8/255"),
         (["--num"], "--num"),
         (["--nmu", "3"], "--nmu"),
         (["stray"], "stray"),
@@ -93,6 +94,14 @@ def test_a_wrong_flag_ends_with_status_2_and_one_line_that_names_it(capsys, argu
     assert stopped.value.code == 2 and output == ""
     assert errors.startswith("rsynth-try: ") and errors.endswith(" (see rsynth-try --help)\n")
     assert errors.count("\n") == 1 and message in errors and "│" not in errors and "─" not in errors
+
+
+def test_a_long_message_keeps_its_end_and_is_one_line_of_printable_characters(capsys):
+    with pytest.raises(SystemExit):
+        fail("rsynth-try", "a\n" + "b" * 500 + "\x1b[31m: give one of " + "c" * 40)
+    line = capsys.readouterr().err.removesuffix("\n")
+    assert len(line) <= 200 and line.isprintable() and line.startswith("rsynth-try: a b")
+    assert line.endswith("?[31m: give one of " + "c" * 40) and " ... " in line
 
 
 def test_help_explains_the_command_and_every_flag(capsys):

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -126,6 +127,65 @@ def test_a_program_that_is_terminated_removes_its_temporary_file(command, tmp_pa
     with pytest.raises(SystemExit) as stopped:
         run.run(Options, program)
     assert stopped.value.code == 143 and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("swallow", [Exception, BaseException])
+def test_ctrl_c_that_a_library_swallows_or_replaces_still_ends_the_program(command, capfd, swallow):
+    def program(options):
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(10)
+        except BaseException as error:
+            if swallow is Exception:
+                raise RuntimeError("in a callback") from error
+        time.sleep(10)
+        return 0
+
+    command()
+    with pytest.raises(SystemExit) as stopped:
+        run.run(Options, program)
+    assert stopped.value.code == 130 and capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "seconds"),
+    [
+        ("synth.generation --class cat --num 1", 0.2),
+        ("synth.scoring a.npz b.npz", 0.3),
+        ("train.train", 0.25),
+        ("synth.generation --class cat --num 1", 0.8),
+    ],
+)
+def test_ctrl_c_while_a_program_starts_ends_it_with_status_130_and_no_line(tmp_path, words, seconds):
+    """Or the program has ended by then, on a fast machine."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", *words.split()],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode in (130, 2, 0) and "Traceback" not in errors
+    assert process.returncode != 130 or errors == ""
+
+
+@pytest.mark.parametrize(
+    ("is_pipe", "status", "line"), [(False, 2, "No space left on device\n"), (True, 141, "")]
+)
+def test_an_output_that_cannot_be_written_ends_a_program_with_at_most_a_line(is_pipe, status, line):
+    if is_pipe:
+        reader, writer = os.pipe()
+        os.close(reader)
+    else:
+        writer = os.open("/dev/full", os.O_WRONLY)
+    flags = [sys.executable, "-c", PROGRAM, "--no-cache"]
+    done = subprocess.run(flags, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert done.returncode == status and done.stderr.endswith(line)
+    assert done.stderr.count("\n") == line.count("\n")
 
 
 def test_a_tilde_is_the_home_wherever_a_place_begins(command, monkeypatch):

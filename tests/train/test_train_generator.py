@@ -277,7 +277,7 @@ def test_a_recipe_that_does_not_fit_is_refused_and_nothing_is_written(tmp_path, 
 
 
 def test_a_classifier_that_does_not_exist_is_refused(tmp_path, place):
-    with refused(match="^no classifier 'nobody': give a bundled one .*cat-dog-64"):
+    with refused(match="^no classifier 'nobody': give a file, a run, or .*cat-dog-64"):
         program.train_generator(flags(place, tmp_path / "run", settings=replace(SMALL, classifier="nobody")))
     assert not (tmp_path / "run").exists()
 
