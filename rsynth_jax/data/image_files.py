@@ -5,6 +5,7 @@ mask = read_mask("hole.png", size=32)  # float32 (32, 32, 1)
 """
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,8 @@ def _open(file: str | Path, paper: str) -> Pillow.Image:
 
 
 def _recognized(file: str | Path | io.BytesIO) -> Pillow.Image:
+    if not isinstance(file, io.BytesIO) and os.path.exists(file) and not os.path.isfile(file):
+        raise ValueError("it is a folder, a pipe or a device, not a file")  # a pipe would be waited for
     try:
         return Pillow.open(file, formats=_FORMATS)
     except UnidentifiedImageError:

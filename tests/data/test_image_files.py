@@ -192,3 +192,9 @@ def test_a_listed_folder_is_without_what_systems_leave_in_it(tmp_path):
     for name in (*left.split(), "b.png", "a", "@home"):
         (tmp_path / name).touch()
     assert [path.name for path in image_files.listed(tmp_path)] == ["@home", "a", "b.png"]
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    with refused(match="a.png: it is a folder, a pipe or a device, not a file"):
+        image_files.read_image(tmp_path / "a.png")
