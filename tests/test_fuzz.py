@@ -9,6 +9,7 @@ import importlib
 import json
 import os
 import random
+import shutil
 import signal
 import warnings
 from collections.abc import Sequence
@@ -229,18 +230,28 @@ def bad_flags(program: str, i: int) -> list[str]:
     return [*(value for name, value in words.items() if not name.startswith("-")), *named, *extra]
 
 
-def faults(case: Case, left: Sequence[Path], statuses: Sequence[int] = (0, 2)) -> str:
-    """Everything wrong with the end of a refused command."""
+def faults(case: Case, left: Sequence[Path]) -> str:
+    """Everything wrong with the end of a command; bars of progress may precede its line."""
     lines = case.errors.splitlines()
+    said = [line for line in lines if line.startswith("rsynth-")]
     found = {
-        f"status {case.status}": case.status not in statuses,
+        f"status {case.status}": case.status not in (0, 1, 2),
         "a traceback": "Traceback" in case.errors,
-        "no line": case.status == 2 and not (lines and lines[-1].startswith("rsynth-")),
+        "not one line": case.status == 2 and said != lines[-1:],
         "a long line": case.status == 2 and bool(lines) and len(lines[-1]) > parse.LONGEST,
         "output": case.status == 2 and case.output != "",
+        "no skipped image": case.status == 1 and "skipped" not in case.errors,
         f"left {[path.name for path in left]}": case.status == 2 and bool(left),
     }
     return ", ".join(name for name, is_wrong in found.items() if is_wrong)
+
+
+def files_in(out: Path, here: Path) -> list[Path]:
+    """What a command left in both folders, which are empty after this."""
+    left = [path for path in (out, *here.iterdir()) if path.exists()]
+    for path in left:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return left
 
 
 def fill(words: Sequence[str], place: Path, out: Path) -> list[str]:
@@ -250,13 +261,10 @@ def fill(words: Sequence[str], place: Path, out: Path) -> list[str]:
 def check_flags(call, place: Path, tmp_path: Path, program: str, cases: Sequence[int]) -> None:
     wrong = []
     for i in cases:
-        words = fill(bad_flags(program, i), place, tmp_path / "out")
+        out = tmp_path / f"out{i}"
+        words = fill(bad_flags(program, i), place, out)
         case = call(program, words)
-        left = [path for path in (tmp_path / "out", *(tmp_path / "here").iterdir()) if path.exists()]
-        found = faults(case, left)
-        if case.status == 2 and case.errors.count("\n") != 1:
-            found += ", more than one line"
-        if found:
+        if found := faults(case, files_in(out, tmp_path / "here")):
             wrong.append(f"{i}: {found}: {[word[:60] for word in words]}\n{case.errors[-300:]}")
     assert not wrong, "\n".join(wrong)
 
@@ -306,8 +314,7 @@ def check_damage(call, place: Path, tmp_path: Path, name: str, cases: Sequence[i
         file.write_bytes(damage((place / name).read_bytes(), random.Random(f"{name} {i}")))
         out = tmp_path / f"out{i}"
         case = call(program, [word.replace("{x}", str(file)) for word in fill(words, place, out)])
-        left = [path for path in (out, *(tmp_path / "here").iterdir()) if path.exists()]
-        if found := faults(case, left, (0, 1, 2)):
+        if found := faults(case, files_in(out, tmp_path / "here")):
             wrong.append(f"{i}: {found}\n{case.errors[-300:]}")
     assert not wrong, "\n".join(wrong)
 

@@ -2,8 +2,8 @@
 
     main = functools.partial(run, Options, generate)
 
-A ValueError or a full disk ends a program with one line on standard error and exit status 2; any other
-exception is a defect and keeps its traceback. This module imports nothing heavy.
+A ValueError, a path that cannot be used or a full disk ends a program with one line on standard error and
+exit status 2; any other exception is a defect and keeps its traceback. This module imports nothing heavy.
 """
 
 import contextlib
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from rsynth_jax.types import Bytes
 
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}  # no defects of a program
+PATHS = {errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR}
 FRAME_STEPS = 2  # steps between two frames of an animation, at most
 Options = TypeVar("Options")
 Item = TypeVar("Item")
@@ -52,7 +53,8 @@ def run(
       parse: a replacement, for a program whose defaults depend on its flags.
 
     Raises:
-      SystemExit: with status 2 after a ValueError or a full disk, 130 after Ctrl-C, 143 after SIGTERM.
+      SystemExit: with status 2 after a ValueError, a path that cannot be used or a full disk, 130 after
+        Ctrl-C, 143 after SIGTERM.
     """
     replace_unprintable()
     try:
@@ -70,6 +72,8 @@ def run(
         _discard_output()
         sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
+        if error.errno in PATHS and error.filename is not None:
+            fail(command_name(options), f"cannot use {error.filename}: {error.strerror}")
         if error.errno not in DISK:
             raise
         _discard_output()

@@ -50,6 +50,11 @@ def handlers():
     ("raised", "status", "message"),
     [
         (ValueError("two\n  lines"), 2, "rsynth-try: two lines\n"),
+        (
+            PermissionError(13, "No right", "a/b"),
+            2,
+            "rsynth-try: cannot use a/b: No right\n",
+        ),
         (KeyboardInterrupt(), 130, ""),
     ],
 )
