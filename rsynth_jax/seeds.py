@@ -1,9 +1,11 @@
 """Random generators of a seed, of whose 64 bits each one counts.
 
 key = seeds.key(0)        # jax.random.key(0)
+keys = seeds.keys(0, rows)  # one for each row
 rng = seeds.rng(0, 5)     # numpy.random.default_rng((0, 5))
 """
 
+import functools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +13,8 @@ import numpy as np
 from rsynth_jax import checks
 
 if TYPE_CHECKING:
+    from jaxtyping import Array
+
     from rsynth_jax.types import Key
 
 
@@ -20,6 +24,16 @@ def key(seed: int) -> "Key":
 
     high, low = _words(seed)
     return jax.random.fold_in(jax.random.key(low), np.uint32(high)) if high else jax.random.key(low)
+
+
+def keys(seed: int, *numbers: np.ndarray) -> "Array":
+    """Make a key of a seed and of each row of numbers, int (n,) each: (n,)."""
+    import jax
+
+    def own(*numbers: "Array | np.ndarray") -> "Key":
+        return functools.reduce(jax.random.fold_in, numbers, key(seed))
+
+    return jax.vmap(own)(*(np.asarray(each, np.int32) for each in numbers))
 
 
 def rng(seed: int, number: int = 0) -> np.random.Generator:

@@ -27,3 +27,12 @@ def test_all_bits_of_a_seed_count():
 def test_a_number_that_is_no_seed_is_refused(make, seed):
     with refused(match=f"seed is {seed}: give 0 or more, and less than 2"):
         make(seed)
+
+
+def test_a_row_of_numbers_has_the_key_that_is_folded_by_each_in_turn():
+    labels, numbers = np.array([2, 0, 2]), np.array([5, 5, 6])
+    folded = [
+        jax.random.fold_in(jax.random.fold_in(seeds.key(2**33), label), number)
+        for label, number in zip(labels, numbers, strict=True)
+    ]
+    assert (seeds.keys(2**33, labels, numbers) == jax.numpy.stack(folded)).all()

@@ -70,8 +70,6 @@ class GanLog:
         """
         training_run.check_finite(int(state.step), state, REMEDY)
         clock = Clock()
-        generators.save(self._out / generators.RELEASE, release)
-        generators.save(self._out / "snapshots" / f"{int(state.step):06d}.safetensors", release)
         num = len(release.class_names)
         rows = np.repeat(np.arange(num), max(1, ROWS // num))[:MOST_ROWS]
         labels = np.repeat(rows, COLUMNS).astype(np.int32)
@@ -79,8 +77,12 @@ class GanLog:
         cells = images.reshape(len(rows), COLUMNS, *images.shape[1:])
         shown = int(state.step) * self._run.recipe.images_per_step
         page = sheets.Page(cells, [release.class_names[row] for row in rows], f"{shown} images shown")
-        sheets.write_picture(self._out / "samples.png", sheets.draw(page))
-        sheets.write_picture(self._out / "snapshots" / f"{int(state.step):06d}.png", sheets.draw(page))
+        sheet = sheets.draw(page)
+        snapshot = self._out / "snapshots" / f"{int(state.step):06d}"
+        for path in (self._out / generators.RELEASE, snapshot.with_suffix(".safetensors")):
+            generators.save(path, release)
+        for path in (self._out / "samples.png", snapshot.with_suffix(".png")):
+            sheets.write_picture(path, sheet)
         self._clock.pause(clock.lap())
         self.save(state)
 

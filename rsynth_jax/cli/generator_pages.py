@@ -16,7 +16,7 @@ import numpy as np
 from tyro.conf import arg
 
 from rsynth_jax import checks
-from rsynth_jax.cli.parse import Options, parse
+from rsynth_jax.cli.parse import Options, flag_of, parse
 from rsynth_jax.cli.report import ROWS, Result, rows
 from rsynth_jax.cli.run import Monitor
 from rsynth_jax.cli.sheets import Page
@@ -64,7 +64,7 @@ class GeneratorFlags:
 
 def parse_flags(options: type[Options], arguments: Sequence[str]) -> Options:
     """Parse; raise ValueError for a flag of the ascent that is given beside --generator."""
-    words = [word.partition("=")[0].replace("_", "-") for word in arguments]
+    words = list(map(flag_of, arguments))
     found = next((word for word in words if word.removeprefix("--") in _ASCENT), None)
     if "--generator" in words and found:
         raise ValueError(f"{found} is a flag of the classifier's ascent: give it or --generator, not both")

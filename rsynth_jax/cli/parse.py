@@ -20,6 +20,7 @@ import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from rsynth_jax import __version__
+from rsynth_jax.storage import files
 
 LONGEST = 200  # characters of a message
 END = 90  # characters of the end of a message that is too long, which says what would be right
@@ -66,7 +67,7 @@ def fail(name: str, message: str) -> NoReturn:
 
 def one_line(message: str) -> str:
     """Return a message as one line without control characters; a long one loses words before its end."""
-    line = "".join(letter if letter.isprintable() else "?" for letter in " ".join(message.split()))
+    line = files.printable(" ".join(message.split()))
     if len(line) <= LONGEST:
         return line
     return f"{line[: LONGEST - END - 5].rstrip()} ... {line[-END:].lstrip()}"
@@ -87,8 +88,7 @@ def merge_repeated(options: type, arguments: Sequence[str]) -> list[str]:
     current = groups[0]
     rest = list(itertools.dropwhile("--".__ne__, arguments))
     for word in arguments[: len(arguments) - len(rest)]:
-        flag, *value = word.split("=", 1)
-        flag = flag.replace("_", "-")
+        flag, value = flag_of(word), word.split("=", 1)[1:]
         if not flag.startswith("--"):
             current.append(word)
         elif flag not in uses:
@@ -101,6 +101,11 @@ def merge_repeated(options: type, arguments: Sequence[str]) -> list[str]:
         else:
             raise ValueError(f"{flag} is given twice: give it once")
     return [*itertools.chain(*groups), *rest]
+
+
+def flag_of(word: str) -> str:
+    """Return the flag that a word of the command line gives, as --help spells it."""
+    return word.partition("=")[0].replace("_", "-")
 
 
 def command_name(options: type) -> str:

@@ -70,7 +70,7 @@ def parse_flags(other: type, arguments: Sequence[str]) -> Any:
 
     Raises ValueError for a flag that goes with `other` alone.
     """
-    words = [word.partition("=")[0].replace("_", "-") for word in arguments]
+    words = list(map(parse.flag_of, arguments))
     if FLAG not in words:
         return parse.parse(other, arguments)
     for flag in _ELSEWHERE:

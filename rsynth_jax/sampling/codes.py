@@ -74,9 +74,9 @@ def project(
     """
     _check(release, generator, images)
     labels = samplers.labels_for(release, images, labels, run)
-    path = _Path(num_steps, step_size, _best)
+    path = _Path(num_steps, step_size, samplers.best_with_optimizer)
     settings = {"truncation": truncation, "perceptual_weight": perceptual_weight}
-    inputs = (_keys(seed, np.arange(len(labels))), labels, images)
+    inputs = (seeds.keys(seed, np.arange(len(labels))), labels, images)
     return _sample(release, generator, _projection, inputs, path, run, **settings)
 
 
@@ -105,7 +105,7 @@ def generate_in_code(
     labels = np.repeat(np.array(chosen, np.int32), num)
     path = _Path(num_steps, step_size)
     settings = {"truncation": truncation, "objective": objective}
-    inputs = (_keys(seed, labels, np.tile(np.arange(num), len(chosen))), labels)
+    inputs = (seeds.keys(seed, labels, np.tile(np.arange(num), len(chosen))), labels)
     return _sample(release, generator, _generation, inputs, path, run, **settings)
 
 
@@ -139,7 +139,7 @@ def translate_in_code(
     _check_codes(generator, images, codes)
     path = _Path(num_steps, step_size, _until(until))
     settings = {"radius": radius, "objective": objective}
-    inputs = (_keys(seed, np.arange(len(labels))), labels, codes)
+    inputs = (seeds.keys(seed, np.arange(len(labels))), labels, codes)
     return _sample(release, generator, _translation, inputs, path, run, **settings)
 
 
@@ -172,7 +172,7 @@ def inpaint_in_code(
     labels = samplers.labels_of_known(release, images, missing, labels, run)
     path = _Path(num_steps, step_size)
     settings = {"truncation": truncation, "objective": objective, "known_weight": known_weight}
-    inputs = (_keys(seed, np.arange(len(labels))), labels, images, missing)
+    inputs = (seeds.keys(seed, np.arange(len(labels))), labels, images, missing)
     return _sample(release, generator, _inpainting, inputs, path, run, **settings)
 
 
@@ -270,10 +270,6 @@ class _Path(NamedTuple):
     ascend: Ascend = tasks.with_optimizer
 
 
-def _best(task_fn: TaskFn, optimizer: optax.GradientTransformation) -> AscentFn:
-    return tasks.best_of(tasks.with_optimizer(task_fn, optimizer))
-
-
 @functools.lru_cache(maxsize=32)
 def _until(probability: float) -> Ascend:
     def ascend(task_fn: TaskFn, optimizer: optax.GradientTransformation) -> AscentFn:
@@ -315,15 +311,6 @@ def _climb(task_fn: TaskFn, config: GeneratorConfig, path: _Path, **settings: An
         return path.ascend(task_fn, own)(classifier, place, label, *inputs)
 
     return climb
-
-
-def _keys(seed: int, *numbers: np.ndarray) -> Array:
-    """The key of each image, of the seed and of its numbers."""
-
-    def own(*numbers):
-        return functools.reduce(jax.random.fold_in, numbers, seeds.key(seed))
-
-    return jax.vmap(own)(*map(np.int32, numbers))
 
 
 def _space(generator: GeneratorRelease) -> _Space:

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from rsynth_jax import checks, models, seeds
@@ -26,12 +25,12 @@ from rsynth_jax.sampling.runner import BATCH_SIZE
 from rsynth_jax.storage.extractors import Perceptual
 from rsynth_jax.storage.generators import GeneratorRelease
 from rsynth_jax.storage.releases import Release
+from rsynth_jax.synthesis import objectives
 from rsynth_jax.types import Generator, Image, Key, Label, Latent, Scalar
 
 PATCH = 64  # pixels a side of the patches that LPIPS was fitted to
-Way = Callable[
-    [Generator, Latent, Latent, Label], Callable[[Scalar], Any]
-]  # from one draw's code to another's
+# from one draw's code to another's
+Way = Callable[[Generator, Latent, Latent, Label], Callable[[Scalar], Any]]
 
 
 class Distance(NamedTuple):
@@ -85,14 +84,12 @@ def path_length(
     """
     checks.positive(num=num, epsilon=epsilon)
     checks.not_negative(longest=longest)
-    rows = np.arange(num, dtype=np.uint32)
-    labels = (rows % release.config.num_classes).astype(np.int32)
-    key = seeds.key(seed)
-    keys = runner.Rows(num, lambda chosen: jax.vmap(functools.partial(jax.random.fold_in, key))(rows[chosen]))
+    rows = np.arange(num, dtype=np.int32)
+    labels = rows % release.config.num_classes
     scale = np.full((num, 2), (longest, epsilon), np.float32)
     function = _step(release.config, distance.between, way)
     weights = (release.variables, distance.weights)
-    parts = runner.batches(function, weights, (keys, labels, scale), batch_size)
+    parts = runner.batches(function, weights, (seeds.keys(seed, rows), labels, scale), batch_size)
     return lengths.estimate_length(np.concatenate(list(parts)))
 
 
@@ -137,8 +134,7 @@ def separability(
       num: draws; draw i depends on (seed, i) alone.
     """
     checks.positive(num=num)
-    rows, key = np.arange(num, dtype=np.uint32), seeds.key(seed)
-    keys = runner.Rows(num, lambda chosen: jax.vmap(functools.partial(jax.random.fold_in, key))(rows[chosen]))
+    keys = seeds.keys(seed, np.arange(num))
     weights = (release.variables, judge.variables)
     parts = runner.batches(_answer(release.config, judge.model), weights, (keys,), batch_size)
     latents, styles, logits = (np.concatenate(each) for each in zip(*parts, strict=True))
@@ -180,7 +176,6 @@ def _lpips(weights: tuple, image: Image, other: Image) -> Scalar:
 @functools.lru_cache(maxsize=16)
 def _over_maps(model: nn.Module) -> Callable[[Any, Image, Image], Scalar]:
     def between(variables: Any, image: Image, other: Image) -> Scalar:
-        maps, others = (models.bind(model, variables).maps(each) for each in (image, other))
-        return paired.lpips(maps, others, [jnp.ones(each.shape[-1]) for each in maps])
+        return -objectives.perceptual(models.bind(model, variables), other)(image)
 
     return between

@@ -471,7 +471,7 @@ def interpolate(
 def _invert(
     release: Release, starts: Rows, wanted: np.ndarray, smoothness_weight: float, path: "_Path", run: Run
 ) -> Inversion:
-    path = path._replace(schedule=SCHEDULES["cosine"], ascend=_best_with_optimizer)
+    path = path._replace(schedule=SCHEDULES["cosine"], ascend=best_with_optimizer)
     inputs = (starts, wanted)
     samples = _sample(release, tasks.invert, inputs, path, run, smoothness_weight=smoothness_weight)
     outputs = (samples.summary.start, samples.summary.end)
@@ -482,7 +482,8 @@ def _invert(
     return Inversion(samples.images, samples.starts, start, end, predicted, end[:, None], chosen)
 
 
-def _best_with_optimizer(task_fn: TaskFn, optimizer: optax.GradientTransformation) -> AscentFn:
+def best_with_optimizer(task_fn: TaskFn, optimizer: optax.GradientTransformation) -> AscentFn:
+    """Climb each task under `optimizer` to the best point measured."""
     return tasks.best_of(tasks.with_optimizer(task_fn, optimizer))
 
 

@@ -55,7 +55,12 @@ def shown(text: str, length: int) -> str:
     """Cut a text of a file to a length, of 40 or more, with a question mark for what cannot be shown."""
     length = max(length, 40)
     cut = text if len(text) <= length else f"{text[: length - 4]} ..."
-    return "".join(letter if letter.isprintable() else "?" for letter in cut)
+    return printable(cut)
+
+
+def printable(text: str) -> str:
+    """Replace what cannot be shown by a question mark."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def check_writable(*paths: Path | None) -> None:

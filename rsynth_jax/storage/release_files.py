@@ -20,9 +20,8 @@ from flax import traverse_util
 from rsynth_jax import checks
 from rsynth_jax.storage import digests, files
 
-ZOO = (
-    Path(__file__).resolve().parents[1] / "zoo"
-)  # the bundled classifiers, and in folders the other networks
+# the bundled classifiers, and in folders the other networks
+ZOO = Path(__file__).resolve().parents[1] / "zoo"
 
 _DIGEST = "sha256"  # its name in the metadata
 _LARGEST: dict[Any, float] = {int: 2**31 - 1, float: checks.LARGEST}  # of 32 bits

@@ -1,4 +1,4 @@
-"""Differentiable augmentation of one image (Zhao et al. 2020): real and generated images alike, by one rule.
+"""Augmentation of one image, differentiable (Zhao et al. 2020): of real and generated images alike.
 
     augment = chain(color(0.25, 1.0, 0.5), translation(1 / 8), cutout(1 / 2))
     seen = augment(key, image)

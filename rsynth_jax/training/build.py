@@ -4,12 +4,12 @@ trainer = build.trainer(recipe, model, steps_per_epoch, class_gaussians, (32, 32
 state, metrics = trainer.step(trainer.init(variables), key, images, labels)
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
-import jax
 import optax
 
 from rsynth_jax import checks, images, models
@@ -19,12 +19,12 @@ from rsynth_jax.attacks.threats import Steps, Threat
 from rsynth_jax.storage.releases import Release
 from rsynth_jax.synthesis.class_gaussians import ClassGaussians
 from rsynth_jax.synthesis.norms import NORMS
-from rsynth_jax.training import classifier, dual, losses
-from rsynth_jax.training.classifier import Augment, Setup
+from rsynth_jax.training import augmentation, classifier, dual, losses
+from rsynth_jax.training.augmentation import Augment
+from rsynth_jax.training.classifier import Setup
 from rsynth_jax.training.losses import RobustLoss
 from rsynth_jax.training.recipes import DualValues, GaussianValues, Recipe, flat, replace
 from rsynth_jax.training.state import Trainer
-from rsynth_jax.types import Image, Key
 
 Shape = tuple[int, int, int]  # of an image: (height, width, channels)
 MakeTrainer = Callable[[Setup, Recipe, ClassGaussians, Shape], Trainer[Any]]
@@ -163,12 +163,8 @@ def optimizer(recipe: Recipe, steps_per_epoch: int) -> optax.GradientTransformat
 
 def augment(recipe: Recipe) -> Augment:
     """Return the random crop and flip of one image."""
-
-    def crop_and_flip(key: Key, image: Image) -> Image:
-        crop_key, flip_key = jax.random.split(key)
-        return images.random_flip(flip_key, images.random_crop(crop_key, image, recipe.crop_padding))
-
-    return crop_and_flip
+    crop = functools.partial(images.random_crop, padding=recipe.crop_padding)
+    return augmentation.chain(crop, images.random_flip)
 
 
 def trainer(

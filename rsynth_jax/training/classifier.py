@@ -18,11 +18,11 @@ import optax
 from rsynth_jax.attacks.adversaries import Adversary
 from rsynth_jax.images import decode
 from rsynth_jax.models import bind
+from rsynth_jax.training.augmentation import Augment
 from rsynth_jax.training.losses import BatchLogits, RobustLoss
 from rsynth_jax.training.state import Trainer, TrainState, init_state, update, warmed_up
-from rsynth_jax.types import Image, Images, Key, Labels, Scalar, Variables
+from rsynth_jax.types import Images, Key, Labels, Scalar, Variables
 
-Augment = Callable[[Key, Image], Image]
 Perturb = Callable[..., tuple[Images, Images]]
 
 
