@@ -26,6 +26,7 @@ Styles = Float[Array, "layers d"]
 LAYERS = 2  # at every size
 CONSTANT = 4  # pixels: the side of the learned constant
 MAPPING_RATE = 0.01  # multiplier of the learning rate of the mapping network
+NOISE_RATE = 0.1  # of the scales of the noise: as fast as the rest, they cover the images with grain
 
 
 class GeneratorConfig(NamedTuple):
@@ -103,7 +104,7 @@ class Adaptive(nn.Module):
 def _with_noise(module: nn.Module, x: jax.Array, noise: jax.Array) -> jax.Array:
     """x plus noise (n, h, w, 1) times a learned scale a channel, 0 at first, and a bias."""
     scale, bias = (module.param(name, nn.initializers.zeros, x.shape[-1:]) for name in ("noise", "bias"))
-    return x + scale * noise + bias
+    return x + NOISE_RATE * scale * noise + bias
 
 
 NORMS: dict[str, Callable[..., nn.Module]] = {"demodulated": Demodulated, "adain": Adaptive}

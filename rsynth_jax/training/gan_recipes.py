@@ -46,7 +46,7 @@ class AugmentValues(NamedTuple):
     saturation: float = 0.75  # largest change of the factor of the saturation.
     contrast: float = 0.5  # largest change of the factor of the contrast.
     translation: float = 0.125  # largest shift each way, as a share of the side.
-    cutout: float = 0.5  # side of the grey rectangle, as a share of the image's.
+    cutout: float = 0.0  # side of the grey rectangle, as a share of the image's.
 
 
 class AdamValues(NamedTuple):
@@ -62,7 +62,7 @@ class AdamValues(NamedTuple):
 class GanRecipe(NamedTuple):
     """How to train a generator."""
 
-    num_steps: int = 16_000  # updates of the generator.
+    num_steps: int = 8_000  # updates of the generator.
     batch_size: int = 32  # real images of an update, and as many generated ones.
     seed: int = 0  # of the weights, the order, the augmentation and the latents.
     style: StyleValues = StyleValues()  # the generator.
@@ -90,7 +90,7 @@ _EVOLVED = replace(  # three updates of the critic, each on 32 images, as in the
 RECIPES = {
     "faces-style-64": replace(_STYLE, classifier="cat-dog-64"),
     "cifar10-style-32": replace(
-        _STYLE, widths=(128, 128, 64), classifier="cifar10-robust", batch_size=64, num_steps=12_000
+        _STYLE, widths=(128, 128, 64), classifier="cifar10-robust", batch_size=64, num_steps=8_000
     ),
     "faces-egan-32": _EVOLVED,
     "cifar10-egan-32": _EVOLVED,

@@ -51,9 +51,9 @@ def params():
     [
         (8, ((128,),)),
         (16, ((128, 128), (128,))),
-        (32, ((64,), (128, 128), (128,))),
-        (64, ((32,), (64,), (128, 128), (128,))),
-        (128, ((16,), (32,), (64,), (128, 128), (128,))),
+        (32, ((64, 64), (128, 128), (128,))),
+        (64, ((32, 32), (64, 64), (128, 128), (128,))),
+        (128, ((16, 16), (32, 32), (64, 64), (128, 128), (128,))),
     ],
 )
 def test_the_widths_are_halved_as_the_sizes_double(side, widths):
@@ -61,7 +61,7 @@ def test_the_widths_are_halved_as_the_sizes_double(side, widths):
 
 
 def test_no_width_is_below_1():
-    assert critics.pixel_widths(256, 4) == ((1,), (1,), (1,), (2,), (4, 4), (4,))
+    assert critics.pixel_widths(256, 4) == ((1, 1), (1, 1), (1, 1), (2, 2), (4, 4), (4,))
 
 
 @pytest.mark.parametrize("side", [-8, 0, 1, 4, 12, 33, 63])
