@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from rsynth_jax import messages
+
 LARGEST = 1e19  # of a number that is given: its square is finite in float32
 _LARGEST_FEATURE = 1e15  # a sum of squares of a million of them is finite in float32
 
@@ -60,7 +62,7 @@ def given(check: Callable[..., None], **numbers: float | None) -> None:
 def named(kind: str, name: str, table: dict[str, Any]) -> Any:
     """table[name], which must be there."""
     if name not in table:
-        raise ValueError(f"no {kind} named {name!r}: give one of {', '.join(table)}")
+        raise ValueError(f"no {kind} named {name[:40]!r}: give one of {messages.listed(table, 120)}")
     return table[name]
 
 
@@ -113,5 +115,5 @@ def _demand(fits: Callable[[float], bool], wanted: str, numbers: dict[str, float
 def same_classes(found: Sequence[str], needed: Sequence[str]) -> None:
     """A data set has the classes of a classifier, in their order."""
     if tuple(found) != tuple(needed):
-        has, needs = (", ".join(names) for names in (found, needed))
+        has, needs = map(messages.listed, (found, needed))
         raise ValueError(f"the data set's classes ({has}) are not the classifier's ({needs})")

@@ -20,6 +20,7 @@ import pytest
 import tiny
 from PIL import Image as Pillow
 
+from rsynth_jax import messages
 from rsynth_jax.cli import parse, projection, train_log
 
 SECONDS = 20  # of a case, at most
@@ -238,7 +239,7 @@ def faults(case: Case, left: Sequence[Path]) -> str:
         f"status {case.status}": case.status not in (0, 1, 2),
         "a traceback": "Traceback" in case.errors,
         "not one line": case.status == 2 and said != lines[-1:],
-        "a long line": case.status == 2 and bool(lines) and len(lines[-1]) > parse.LONGEST,
+        "a long line": case.status == 2 and bool(lines) and len(lines[-1]) > messages.LONGEST,
         "output": case.status == 2 and case.output != "",
         "no skipped image": case.status == 1 and "skipped" not in case.errors,
         f"left {[path.name for path in left]}": case.status == 2 and bool(left),
@@ -349,7 +350,7 @@ def check_runs(call, place: Path, tmp_path: Path, cases: Sequence[int]) -> None:
         before = (out / "run.json").read_bytes()
         case = call("train.train", ["--resume", "--out", str(out)])
         assert case.status == 2 and case.errors.count("\n") == 1, (i, before, case)
-        assert len(case.errors) <= parse.LONGEST + 1 and "Traceback" not in case.errors
+        assert len(case.errors) <= messages.LONGEST + 1 and "Traceback" not in case.errors
         assert (out / "run.json").read_bytes() == before and len(list(out.iterdir())) == 2
         (tmp_path / "log.jsonl").write_bytes(damage(log, rng))
         with train_log.continued(tmp_path / "log.jsonl", 5) as file:

@@ -26,7 +26,7 @@ def main() -> None:
         sys.argv = [programs[name].name, *arguments]
         programs[name].load()()
     else:
-        fail("rsynth", f"no program {name!r}: give one of {', '.join(programs)}")
+        fail("rsynth", f"no program {name[:40]!r}: give one of {', '.join(programs)}")
 
 
 def _programs() -> dict[str, EntryPoint]:

@@ -19,11 +19,8 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from rsynth_jax import __version__
-from rsynth_jax.storage import files
+from rsynth_jax import __version__, messages
 
-LONGEST = 200  # characters of a message
-END = 90  # characters of the end of a message that is too long, which says what would be right
 Options = TypeVar("Options")
 
 CONFIG = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
@@ -60,17 +57,9 @@ def parse(options: type[Options], arguments: Sequence[str], default: Options | N
 
 
 def fail(name: str, message: str) -> NoReturn:
-    """Print a message as one line of at most `LONGEST` characters on standard error; exit with status 2."""
-    print(one_line(f"{name}: {message}"), file=sys.stderr)
+    """Print a message as one line of at most 200 characters on standard error; exit with status 2."""
+    print(messages.one_line(f"{name}: {message}"), file=sys.stderr)
     sys.exit(2)
-
-
-def one_line(message: str) -> str:
-    """Return a message as one line without control characters; a long one loses words before its end."""
-    line = files.printable(" ".join(message.split()))
-    if len(line) <= LONGEST:
-        return line
-    return f"{line[: LONGEST - END - 5].rstrip()} ... {line[-END:].lstrip()}"
 
 
 def replace_unprintable() -> None:

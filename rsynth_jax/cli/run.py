@@ -7,7 +7,6 @@ exit status 2; any other exception is a defect and keeps its traceback. This mod
 """
 
 import contextlib
-import errno
 import functools
 import itertools
 import os
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
     from rsynth_jax.models.embedding import Track
     from rsynth_jax.types import Bytes
 
-DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}  # no defects of a program
-PATHS = {errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR}
 FRAME_STEPS = 2  # steps between two frames of an animation, at most
 Options = TypeVar("Options")
 Item = TypeVar("Item")
@@ -58,7 +55,7 @@ def run(
     """
     replace_unprintable()
     try:
-        with _stopped_by_signals():
+        with _stopped_by_signals(), files.path_errors():
             arguments = expand_home(sys.argv[1:])
             os.environ.update(jax_settings(arguments))
             flags = parse(options, arguments)
@@ -67,17 +64,12 @@ def run(
             status = program(flags)
             sys.stdout.flush()
     except ValueError as error:
+        if isinstance(error.__cause__, OSError):
+            _discard_output()  # which may be what is full
         fail(command_name(options), str(error))
     except BrokenPipeError:  # of `| head`
         _discard_output()
         sys.exit(128 + signal.SIGPIPE)
-    except OSError as error:
-        if error.errno in PATHS and error.filename is not None:
-            fail(command_name(options), f"cannot use {error.filename}: {error.strerror}")
-        if error.errno not in DISK:
-            raise
-        _discard_output()
-        fail(command_name(options), f"cannot write {error.filename or 'the output'}: {error.strerror}")
     sys.exit(status)
 
 

@@ -28,7 +28,7 @@ from tyro.conf import arg
 
 from rsynth_jax import checks
 from rsynth_jax.cli.parse import parse, value_of
-from rsynth_jax.cli.run import DISK, Interrupted
+from rsynth_jax.cli.run import Interrupted
 from rsynth_jax.data.sources import Dataset
 from rsynth_jax.storage import files
 from rsynth_jax.training.recipes import flat, replace
@@ -79,7 +79,7 @@ def parse_flags(
       SystemExit: see `parse`.
     """
     default: Any = options()
-    out = Path(value_of("out", arguments, str(default.out))).expanduser()
+    out = Path(os.path.expanduser(value_of("out", arguments, str(default.out))))
     if "--resume" in arguments and (own := read_record(out)):
         with files.errors_as(f"cannot use {out / RECORD}"):
             default = _with_record(default, own)
@@ -205,7 +205,7 @@ def save(out: Path, state: Any, weights: Any, remedy: str) -> None:
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         for part in path.parent.glob(f"{path.name}.orbax-checkpoint-tmp*"):
             shutil.rmtree(part, ignore_errors=True)
-        known = [reason for reason in map(os.strerror, DISK) if reason in str(error)]
+        known = [reason for reason in map(os.strerror, files.DISK) if reason in str(error)]
         raise ValueError(
             f"cannot write {path}: {(known or [error])[0]}; the checkpoints before it are whole"
         ) from error

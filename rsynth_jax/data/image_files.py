@@ -28,6 +28,7 @@ _SYSTEM_NAMES |= {"@eadir", "@tmp", "@recycle", "@__thumb", "#recycle", "#snapsh
 _SYSTEM_NAMES |= {"lost+found", "__pycache__"}
 
 
+@files.path_errors()
 def listed(folder: Path) -> list[Path]:
     """List a folder by name, without hidden names and those that systems leave (@eaDir, __MACOSX ...)."""
     found = (path for path in folder.iterdir() if path.name.lower() not in _SYSTEM_NAMES)
@@ -59,8 +60,8 @@ def read_mask(file: str | Path, size: int | None = None) -> np.ndarray:
 
 
 def decode(content: bytes) -> np.ndarray:
-    """Decode an image of a data set as it is stored, uint8 (h, w, c)."""
-    with _recognized(io.BytesIO(content)) as picture:
+    """Decode an image of a data set as it is stored, uint8 (h, w, c). Raises ValueError if it is damaged."""
+    with files.errors_as("cannot decode the image"), _recognized(io.BytesIO(content)) as picture:
         image = np.asarray(picture)
     return image if image.ndim == 3 else image[:, :, None]
 

@@ -14,6 +14,7 @@
 import dataclasses
 import functools
 import importlib.util
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rsynth_jax import checks
+from rsynth_jax import checks, messages
 from rsynth_jax.data import image_files, tfrecord
 from rsynth_jax.storage import files
 
@@ -121,6 +122,7 @@ class Pictures(NamedTuple):
     labels: str | np.ndarray | None = None  # of all, by name or number, or (n,); None: not known
 
 
+@files.path_errors()
 def load(
     spec: str, split: str | None = None, data_dir: str | None = None, image_size: int | None = None
 ) -> Dataset:
@@ -150,7 +152,7 @@ def load(
     if kind == "tfds":
         dataset = _from_tfds(place, name, percent, data_dir, image_size)
     else:
-        dataset = _READERS[kind](Path(place).expanduser(), name, percent, image_size)
+        dataset = _READERS[kind](Path(os.path.expanduser(place)), name, percent, image_size)
     if not len(dataset):
         known = ", ".join(sorted(image_files.SUFFIXES))
         hint = f": image files end in {known}" if kind == "folder" else ""
@@ -190,7 +192,7 @@ def labelled(dataset: Dataset, class_names: Sequence[str] = ()) -> Dataset:
 def _renamed(dataset: Dataset, class_names: tuple[str, ...]) -> Dataset:
     own = dataset.class_names or ()
     if len(class_names) != len(own) or len(set(class_names)) != len(own):
-        given = " ".join(class_names)
+        given = messages.listed(class_names)
         raise ValueError(
             f"{dataset.source} has {len(own)} classes: give as many names, each once, not {given}"
         )
@@ -209,7 +211,7 @@ def labels_for(dataset: Dataset, class_names: Sequence[str]) -> np.ndarray | Non
     labels = _checked_labels(dataset.source, dataset.stored, len(names))
     unknown = [names[label] for label in np.unique(labels) if names[label] not in class_names]
     if unknown:
-        found, known = (files.shown(", ".join(names), 60) for names in (unknown, class_names))
+        found, known = (messages.listed(names) for names in (unknown, class_names))
         raise ValueError(f"{dataset.source} has images of {found}: the classes are {known}")
     return np.array([list(class_names).index(names[label]) for label in labels[dataset.rows]], np.int32)
 
@@ -294,11 +296,11 @@ def _from_tfds(name: str, split: str, percent: slice, data_dir: str | None, size
     known = list(builder.info.splits)
     splits = [s for s in known if s == split] or [s for s in known if s.startswith(split)]
     if not splits:
-        found = files.shown(", ".join(known), 60)
+        found = messages.listed(known)
         raise ValueError(f"the TFDS data set {name!r} has no split {split!r}: it has {found}")
     features = builder.info.features
     if "image" not in features:
-        found = files.shown(", ".join(features), 60)
+        found = messages.listed(features)
         raise ValueError(f"the TFDS data set {name!r} has no image: it has {found}")
     class_names = _tfds_class_names(builder)
     sources = [_tfds_examples(builder, name, s) for s in splits]
@@ -345,26 +347,47 @@ def _tfds_examples(builder: Any, name: str, split: str) -> Any:
     encoded = {"image": tfds.decode.SkipDecoding()}
     formats = {known.value for known in builder.info.available_file_formats()}
     with files.errors_as(f"cannot open the TFDS data set {name!r}"):
-        if formats & {"array_record", "parquet"}:
-            return builder.as_data_source(split=split, decoders=encoded)
-        if "tfrecord" not in formats:
-            raise ValueError(f"it is prepared as {', '.join(formats)}: {_build(name)}")
         info = builder.info.splits[split]
-        parse = functools.partial(builder.info.features.deserialize_example_np, decoders=encoded)
-        records = tfrecord.Records(info.filepaths, parse)
-        if len(records) != info.num_examples:
-            raise ValueError(
-                f"{builder.data_dir} has {len(records)} of {info.num_examples} images of {split}"
-            )
-    return records
+        if "tfrecord" in formats:
+            parse = functools.partial(builder.info.features.deserialize_example_np, decoders=encoded)
+            examples = tfrecord.Records(info.filepaths, parse)
+            num = len(examples)
+        elif formats & {"array_record", "parquet"}:
+            examples = builder.as_data_source(split=split, decoders=encoded)
+            num = sum(map(_num_records, info.filepaths)) if "array_record" in formats else len(examples)
+        else:
+            raise ValueError(f"it is prepared as {', '.join(formats)}: {_build(name)}")
+        if num != info.num_examples:
+            raise ValueError(f"{builder.data_dir} has {num} of {info.num_examples} images of {split}")
+    return examples
+
+
+def _num_records(path: Any) -> int:
+    """The records that an array_record file has; the data source believes dataset_info.json."""
+    from array_record.python.array_record_module import ArrayRecordReader
+
+    reader = ArrayRecordReader(str(path))
+    try:
+        return reader.num_records()
+    finally:
+        reader.close()
 
 
 def _tfds_class_names(builder: Any) -> tuple[str, ...] | None:
-    """The names of the classes. cycle_gan calls them A and B; its configuration, horse2zebra, names them."""
+    """The names of the classes. cycle_gan calls them A and B; its configuration, horse2zebra, names them.
+
+    A data set without a file of names has numbers; TFDS also takes those where the file is damaged.
+    """
     features = builder.info.features
     if "label" not in features or not hasattr(features["label"], "names"):
         return None
     names = tuple(features["label"].names)
+    file = Path(builder.data_dir) / "label.labels.txt"
+    with files.errors_as(f"cannot read {file.name} of the TFDS data set {builder.name!r}"):
+        stored = file.read_text("utf-8").split("\n") if file.is_file() else names
+        num = features["label"].num_classes
+        if len(set(names)) != num or tuple(name.strip() for name in stored if name.strip()) != names:
+            raise ValueError(f"it must have {num} names, each once, one a line")
     return _pair_names(builder.builder_config.name) if names == ("A", "B") else names
 
 

@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from rsynth_jax import checks
+from rsynth_jax import checks, messages
 from rsynth_jax.models import preact_resnet, resnet
 from rsynth_jax.types import Classifier, Image, Map, no_maps
 
@@ -107,5 +107,7 @@ def label_of(name: str | int, class_names: Sequence[str]) -> int:
     labels = {str(label): label for label in range(len(class_names))}
     labels |= {known: label for label, known in enumerate(class_names)}
     if str(name) not in labels:
-        raise ValueError(f"no class {str(name)!r}: give a number, or one of {', '.join(class_names)}")
+        raise ValueError(
+            f"no class {str(name)[:40]!r}: give a number, or one of {messages.listed(class_names)}"
+        )
     return labels[str(name)]

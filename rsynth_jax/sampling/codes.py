@@ -31,7 +31,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from rsynth_jax import checks, seeds
+from rsynth_jax import checks, messages, seeds
 from rsynth_jax.models import style
 from rsynth_jax.models.style import GeneratorConfig, Styles
 from rsynth_jax.sampling import runner, samplers
@@ -343,7 +343,7 @@ def _quiet(run: Run) -> Run:
 def _check(release: Release, generator: GeneratorRelease, images: Bytes | None = None) -> None:
     """Raise ValueError unless the classifier, the generator and the images fit each other."""
     if generator.class_names != release.class_names:
-        theirs, own = (", ".join(each.class_names)[:60] for each in (generator, release))
+        theirs, own = (messages.listed(each.class_names) for each in (generator, release))
         raise ValueError(
             f"the generator makes {theirs}, the classifier knows {own}: give two of one data set"
         )

@@ -7,6 +7,7 @@ print(scores["fd"].value, scores["fd"].low, scores["fd"].high)
 
 import functools
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -69,7 +70,7 @@ def real_features(
     batch_size = min(batch_size, len(images))
     total = hashlib.sha256()
     batches = embedding.hashed(embedding.in_batches(images, batch_size, track), total)
-    if path is None or not path.is_file():
+    if path is None or not os.path.isfile(path):
         features = embedding.embed(extractor.model, extractor.variables, batches, batch_size).features
         if path is not None:
             digests = {"images": np.array(total.hexdigest()), "network": np.array(extractor.digest)}

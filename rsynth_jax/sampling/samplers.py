@@ -34,7 +34,7 @@ import numpy as np
 import optax
 from jaxtyping import Float, Int, UInt8
 
-from rsynth_jax import checks, models, seeds
+from rsynth_jax import checks, messages, models, seeds
 from rsynth_jax import images as arrays
 from rsynth_jax.models import embedding
 from rsynth_jax.sampling import runner
@@ -552,7 +552,7 @@ def labels_of(release: Release | GeneratorRelease, classes: str | int | Sequence
     if names == ["all"]:
         return list(range(len(release.class_names)))
     if not names:
-        known = ", ".join(release.class_names)
+        known = messages.listed(release.class_names)
         raise ValueError(f"no class given: give all, a number, or one of {known}")
     return [models.label_of(name, release.class_names) for name in names]
 

@@ -27,12 +27,14 @@ def of_content(arrays: Mapping[str, np.ndarray], texts: Mapping[str, str]) -> st
     return total.hexdigest()
 
 
+@files.path_errors()
 def of_file(path: Path) -> str:
     """Hash the bytes of a file."""
     with path.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
+@files.path_errors()
 def read_sums(path: Path) -> dict[str, str]:
     """Read a file of `sha256sum`: the digest of each name. Raises ValueError if a line is none of its."""
     lines = path.read_bytes().decode().removesuffix("\n").split("\n")

@@ -6,6 +6,7 @@ arrays = read_arrays(out, "images", optional=("labels",))
 """
 
 import contextlib
+import errno
 import io
 import json
 import os
@@ -20,9 +21,11 @@ import numpy as np
 import safetensors
 from safetensors.numpy import save
 
+from rsynth_jax import messages
 from rsynth_jax.storage import npz
 
-_LINE = 200  # characters of a message
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}  # it is full, or fails
+_LEAST = 40  # characters of a reason
 _DTYPES: dict[str, Any] = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "BF16": ml_dtypes.bfloat16, "BOOL": "?"}
 _DTYPES |= {"U8": "u1", "I8": "i1", "I16": "<i2", "I32": "<i4", "I64": "<i8"}
 
@@ -44,23 +47,25 @@ def errors_as(failure: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        lines = str(error).strip().splitlines()
-        reason = lines[0] if lines else type(error).__name__
-        if isinstance(error, KeyError):
-            reason = f"{reason} is missing, or unknown"
-        raise ValueError(f"{failure}: {shown(reason, _LINE - len(failure) - 3)}") from error
+        room = max(messages.LONGEST - len(failure) - 3, _LEAST)
+        raise ValueError(messages.one_line(f"{failure}: {messages.shown(_cause(error), room)}")) from error
 
 
-def shown(text: str, length: int) -> str:
-    """Cut a text of a file to a length, of 40 or more, with a question mark for what cannot be shown."""
-    length = max(length, 40)
-    cut = text if len(text) <= length else f"{text[: length - 4]} ..."
-    return printable(cut)
+@contextlib.contextmanager
+def path_errors() -> Iterator[None]:
+    """Raise an OSError of the block about a path or a full disk as a ValueError in one line.
 
-
-def printable(text: str) -> str:
-    """Replace what cannot be shown by a question mark."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    A path too long, a folder without rights, a loop of links ...: every function of the library that takes a
+    path has this around it, and every program.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno not in DISK:
+            raise
+        verb = "write" if error.errno in DISK else "use"
+        place = error.filename or "the output"
+        raise ValueError(messages.one_line(f"cannot {verb} {place}: {error.strerror}")) from error
 
 
 def check_writable(*paths: Path | None) -> None:
@@ -122,6 +127,7 @@ def write_json(path: Path, value: Any, indent: int = 2) -> None:
     write(path, f"{text}\n".encode())
 
 
+@path_errors()
 def read_arrays(path: Path, *needed: str, optional: Sequence[str] = ()) -> dict[str, np.ndarray]:
     """Read the `needed` arrays of an .npz, and the `optional` ones that it has, without pickle.
 
@@ -159,6 +165,14 @@ def read_tensors(path: Path) -> Tensors:
         }
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     return Tensors(arrays, header.get("__metadata__") or {})
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    lines = str(error).strip().splitlines()
+    reason = lines[0] if lines else type(error).__name__
+    return f"{reason} is missing, or unknown" if isinstance(error, KeyError) else reason
 
 
 class _Target(NamedTuple):

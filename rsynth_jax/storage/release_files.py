@@ -17,7 +17,7 @@ import ml_dtypes
 import numpy as np
 from flax import traverse_util
 
-from rsynth_jax import checks
+from rsynth_jax import checks, messages
 from rsynth_jax.storage import digests, files
 
 # the bundled classifiers, and in folders the other networks
@@ -58,7 +58,7 @@ class Content(NamedTuple):
 
 def locate(name: str | Path, kind: Kind) -> Path:
     """Find the file of a bundled network, of a path or of a training run, or raise ValueError."""
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     for candidate in (kind.folder / f"{name}.safetensors", path / kind.file, path):
         if os.path.isfile(candidate):  # unlike Path.is_file, False for a name that no file can have
             return candidate
@@ -111,7 +111,7 @@ def _check_content(path: Path, file: files.Tensors, names: Collection[str]) -> N
     """Compare the digest, and refuse other names: a damaged one may have been the digest's."""
     texts = {name: text for name, text in file.metadata.items() if name != _DIGEST}
     if texts.keys() != {"format", *names}:
-        found = files.shown(", ".join(sorted(texts)), 60)
+        found = messages.listed(sorted(texts))
         raise ValueError(f"{path} is damaged: its description has {found}")
     if ZOO in path.resolve().parents:
         name = path.resolve().relative_to(ZOO).as_posix()

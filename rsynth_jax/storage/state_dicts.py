@@ -28,7 +28,7 @@ def read_state_dict(path: str | Path) -> StateDict:
 
     Raises ValueError if there is none, if it is damaged, or if it asks for anything that weights do not need.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     if not os.path.isfile(path):  # unlike Path.is_file, False for a name that no file can have
         raise ValueError(f"there is no file {path}")
     with files.errors_as(f"cannot read weights from {path}"):

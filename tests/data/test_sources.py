@@ -3,6 +3,7 @@
 import functools
 import io
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
@@ -10,12 +11,13 @@ from unittest import mock
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordWriter
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image as Pillow
 from tensorflow_datasets.proto import tf_example_pb2
 from tiny import refused
 
-from rsynth_jax.data import image_files, loader, sources
+from rsynth_jax.data import image_files, loader, sources, tfrecord
 from rsynth_jax.data.sources import Dataset, labelled, labels_for, load, read_all, readable
 
 RNG = np.random.default_rng(0)
@@ -697,10 +699,10 @@ def test_cifar10_s_test_split_is_ten_thousand_images_of_ten_classes():
         ("horse2zebra", "cat dog", "cat dog"),
     ],
 )
-def test_the_pairs_of_cycle_gan_are_called_what_they_are(config, names, found):
-    builder = mock.Mock()
+def test_the_pairs_of_cycle_gan_are_called_what_they_are(tmp_path, config, names, found):
+    builder = mock.Mock(data_dir=str(tmp_path))
     builder.builder_config.name = config
-    builder.info.features = {"label": mock.Mock(names=names.split())}
+    builder.info.features = {"label": mock.Mock(names=names.split(), num_classes=2)}
     assert sources._tfds_class_names(builder) == tuple(found.split())
 
 
@@ -728,7 +730,7 @@ def test_an_unknown_tfds_split_is_refused_with_the_known_ones():
 def test_the_labels_of_a_tfds_data_set_are_optional():
     builder = mock.Mock()
     builder.info.features = {"image": None}
-    builder.info.splits = {"test": None}
+    builder.info.splits = {"test": mock.Mock(filepaths=[], num_examples=0)}
     builder.info.available_file_formats = lambda: {mock.Mock(value="array_record")}
     builder.as_data_source = lambda split, decoders: [{"image": image} for image in IMAGES]
     with mock.patch.object(sources, "_prepared", return_value=builder):
@@ -751,6 +753,12 @@ def example(image: np.ndarray, label: int) -> bytes:
     return message.SerializeToString()
 
 
+def tfrecords(records: list[bytes]) -> bytes:
+    """A TFRecord file."""
+    parts = [part for record in records for part in (len(record).to_bytes(8, "little"), record)]
+    return b"".join(part + tfrecord.masked_crc32c(part) for part in parts)
+
+
 @pytest.fixture
 def prepared(tmp_path) -> Path:
     """The folder of pets, prepared as TFDS does by default: two files of tfrecord with three images each."""
@@ -768,7 +776,7 @@ def prepared(tmp_path) -> Path:
     (folder / "dataset_info.json").write_text(json.dumps(info))
     for shard in (0, 1):
         records = [example(IMAGES[i], i % 2) for i in range(3 * shard, 3 * shard + 3)]
-        content = b"".join(len(r).to_bytes(8, "little") + bytes(4) + r + bytes(4) for r in records)
+        content = tfrecords(records)
         (folder / f"pets-train.tfrecord-0000{shard}-of-00002").write_bytes(content)
     return folder
 
@@ -799,9 +807,86 @@ def test_damage_in_a_tfrecord_is_refused_where_it_is_read(prepared, tmp_path):
     content[12:40] = bytes(28)
     file.write_bytes(content)
     dataset = load("tfds:pets", "train", data_dir=str(tmp_path))
-    with refused(match="cannot read an image of the TFDS data set 'pets'"):
+    with refused(
+        match="cannot read an image of the TFDS data set 'pets': pets-train.tfrecord-00000.* is damaged at byte 12"
+    ):
         dataset[0]
     assert_array_equal(dataset[1].image, IMAGES[1])
+
+
+def flipped(content: bytes, num: int) -> Iterator[bytes]:
+    """So many copies, a bit of each changed."""
+    rng = np.random.default_rng(0)
+    for place in rng.choice(np.flatnonzero(np.frombuffer(content, np.uint8)), num).tolist():
+        changed = bytearray(content)
+        changed[place] ^= 1 << int(rng.integers(8))
+        yield bytes(changed)
+
+
+def test_any_bit_changed_in_a_tfrecord_is_refused_by_name(prepared, tmp_path):
+    file = prepared / "pets-train.tfrecord-00000-of-00002"
+    for content in flipped(file.read_bytes(), 200):
+        file.write_bytes(content)
+        with refused(match=r"TFDS data set 'pets': pets-train.tfrecord-00000-of-00002 is") as caught:
+            read_all_of(load("tfds:pets", "train", data_dir=str(tmp_path)))
+        assert len(str(caught.value)) <= 200
+
+
+def read_all_of(dataset: Dataset) -> list[bytes]:
+    return [dataset[i].image.tobytes() for i in range(len(dataset))]
+
+
+def test_a_bit_changed_in_an_array_record_changes_no_image(prepared, tmp_path):
+    """Its blocks are padded, and have checksums of their own."""
+    for shard in (0, 1):
+        file = prepared / f"pets-train.array_record-0000{shard}-of-00002"
+        writer = ArrayRecordWriter(str(file), "group_size:1")
+        for i in range(3 * shard, 3 * shard + 3):
+            writer.write(example(IMAGES[i], i % 2))
+        writer.close()
+    info = prepared / "dataset_info.json"
+    info.write_text(info.read_text().replace('"tfrecord"', '"array_record"'))
+    whole = read_all_of(load("tfds:pets", "train", data_dir=str(tmp_path)))
+    assert whole == [image.tobytes() for image in IMAGES]
+    refusals = 0
+    for content in flipped(file.read_bytes(), 60):
+        file.write_bytes(content)
+        try:
+            assert read_all_of(load("tfds:pets", "train", data_dir=str(tmp_path))) == whole
+        except ValueError as error:
+            refusals += 1
+            assert "TFDS data set 'pets'" in str(error) and len(str(error)) <= 200
+    assert refusals > 10
+    info.write_text(info.read_text().replace('"3", "3"', '"3", "2"'))
+    with refused(match="has . of 5 images of train"):
+        load("tfds:pets", "train", data_dir=str(tmp_path))
+
+
+@needs_tfds
+def test_a_bit_changed_in_cifar10_s_array_record_is_refused(tmp_path):
+    folder = tmp_path / "cifar10/3.0.2"
+    shutil.copytree(TFDS / "cifar10/3.0.2", folder, ignore=shutil.ignore_patterns("*train*"))
+    file = folder / "cifar10-test.array_record-00000-of-00001"
+    file.chmod(0o644)
+    content = bytearray(file.read_bytes())
+    content[5_000_000] ^= 1
+    file.write_bytes(content)
+    dataset = load("tfds:cifar10", "test", data_dir=str(tmp_path))
+    with refused(match="cannot read an image of the TFDS data set 'cifar10': .*hash mismatch"):
+        read_all_of(dataset)
+
+
+@pytest.mark.parametrize("text", [b"", b"\0", b"cat\n", b"cat\ncat\n", b"cat\ndog\ncow\n", b"cat\n\xff\n"])
+def test_other_names_than_one_for_each_class_of_a_tfds_data_set_are_refused(prepared, tmp_path, text):
+    (prepared / "label.labels.txt").write_bytes(text)
+    said = "it must have 2 names, each once, one a line|.*utf-8"
+    with refused(match=f"cannot read label.labels.txt of the TFDS data set 'pets': ({said})"):
+        load("tfds:pets", "train", data_dir=str(tmp_path))
+
+
+def test_the_classes_of_a_tfds_data_set_without_names_are_numbers(prepared, tmp_path):
+    (prepared / "label.labels.txt").unlink()
+    assert load("tfds:pets", "train", data_dir=str(tmp_path)).class_names == ("0", "1")
 
 
 def test_a_format_of_tfds_that_cannot_be_read_is_refused_with_the_one_command(prepared, tmp_path):
@@ -855,7 +940,7 @@ def test_a_tfds_data_set_with_any_byte_changed_is_read_or_refused_in_a_short_lin
 @pytest.mark.parametrize("label", [2, -1, 10**12])
 def test_a_label_of_no_class_of_a_tfds_data_set_is_refused(prepared, tmp_path, label):
     records = [example(IMAGES[i], label) for i in range(3)]
-    content = b"".join(len(r).to_bytes(8, "little") + bytes(4) + r + bytes(4) for r in records)
+    content = tfrecords(records)
     (prepared / "pets-train.tfrecord-00000-of-00002").write_bytes(content)
     with refused(
         match=f"cannot read an image of the TFDS data set 'pets': its label is {label}, of 2 classes"
