@@ -12,6 +12,13 @@ import numpy as np
 from rsynth_jax import messages
 
 LARGEST = 1e19  # of a number that is given: its square is finite in float32
+_MOST = 10_000_000  # of a whole number: images, steps, classes ...
+_MOST_OF = {  # of those that decide how much memory one array takes
+    **dict.fromkeys(("side", "image_size", "width", "latent_size", "critic_width"), 1 << 14),
+    **dict.fromkeys(("crop_padding", "shift", "factor", "seed_factor"), 1 << 10),
+    **dict.fromkeys(("frames", "interpolate", "starts"), 10_000),
+    **{"batch_size": 1 << 16, "mapping_depth": 64},
+}
 _LARGEST_FEATURE = 1e15  # a sum of squares of a million of them is finite in float32
 
 
@@ -105,10 +112,15 @@ def features(what: str, least: int, *sets: np.ndarray) -> None:
 
 
 def _demand(fits: Callable[[float], bool], wanted: str, numbers: dict[str, float]) -> None:
-    """Raise ValueError for the first number that does not fit, or is too large for float32."""
+    """Raise ValueError for the first number that does not fit, or is too large.
+
+    A whole number has the bound of its name, up to a space, in `_MOST_OF`; any other one that of float32.
+    """
     for name, number in numbers.items():
-        if not (fits(number) and number <= LARGEST):
-            most = f", at most {LARGEST:g}" if number > LARGEST else ""
+        is_whole = isinstance(number, int | np.integer)
+        largest = _MOST_OF.get(name.partition(" ")[0], _MOST) if is_whole else LARGEST
+        if not (fits(number) and number <= largest):
+            most = f", at most {largest if is_whole else f'{largest:g}'}" if number > largest else ""
             raise ValueError(f"{name} is {str(number)[:20]}: give {wanted}{most}")
 
 

@@ -54,7 +54,7 @@ class Options:
     system: options.SystemFlags = options.SystemFlags()
 
     def __post_init__(self) -> None:
-        checks.positive(starts=self.starts)
+        checks.positive(starts=self.starts, frames=self.frames)
         checks.seed(seed=self.seed)
         checks.given(checks.not_negative, smooth=self.smooth)
         if self.frames < 2:

@@ -4,24 +4,31 @@ Case i of a program depends on (program, i) alone. Most cases name a classifier 
 that no value, however large, starts any work. More of them: `pytest -m slow tests/test_fuzz.py`.
 """
 
+import contextlib
 import dataclasses
 import importlib
+import io
 import json
 import os
 import random
 import shutil
 import signal
+import typing
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 import tiny
+from PIL import EpsImagePlugin
 from PIL import Image as Pillow
+from tensorflow_datasets.proto import tf_example_pb2
 
 from rsynth_jax import messages
 from rsynth_jax.cli import parse, projection, train_log
+from rsynth_jax.data import tfrecord
 
 SECONDS = 20  # of a case, at most
 GONE = "nowhere"  # no classifier, data set or generator
@@ -68,7 +75,19 @@ NUMBERS = [
     "1_0",
     "9" * 5000,
 ]
-NUMBERS += ["٣", "1e3", "-9223372036854775809", str(1 << 64), "1/3/5", "+1", "1 2", "½", "True", "None"]
+NUMBERS += [
+    "٣",
+    "1e3",
+    "-9223372036854775809",
+    str(1 << 31),
+    str(1 << 64),
+    "1/3/5",
+    "+1",
+    "1 2",
+    "½",
+    "True",
+    "None",
+]
 WORDS = [
     "",
     " ",
@@ -158,10 +177,37 @@ def place(tmp_path_factory) -> Path:
         (folder / f"empty.{suffix}").touch()
     os.mkfifo(folder / "fifo.png")
     (folder / "loop").symlink_to(folder / "loop")
+    pets(folder / "pets/1.0.0")
     with tiny.network():
         tiny.release(folder / "c.safetensors", tiny.NAMES, "linear")
         tiny.generator(folder / "g.safetensors")
         yield folder
+
+
+def pets(folder: Path) -> None:
+    """A TFDS data set of six images in TFRecord."""
+    folder.mkdir(parents=True)
+    features = {
+        "image": tfds.features.Image(shape=tiny.SHAPE),
+        "label": tfds.features.ClassLabel(names=tiny.NAMES),
+    }
+    features = tfds.features.FeaturesDict(features)
+    features.save_metadata(str(folder), None)
+    features.save_config(str(folder))
+    template = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
+    split = {"name": "test", "numBytes": "1", "shardLengths": ["6"], "filepathTemplate": template}
+    info = {"name": "pets", "version": "1.0.0", "fileFormat": "tfrecord", "splits": [split]}
+    (folder / "dataset_info.json").write_text(json.dumps(info))
+    content = b""
+    for i, image in enumerate(tiny.noise(6)):
+        message, file = tf_example_pb2.Example(), io.BytesIO()
+        Pillow.fromarray(image).save(file, "PNG")
+        message.features.feature["image"].bytes_list.value.append(file.getvalue())
+        message.features.feature["label"].int64_list.value.append(i % 3)
+        record = message.SerializeToString()
+        for part in (len(record).to_bytes(8, "little"), record):
+            content += part + tfrecord.masked_crc32c(part)
+    (folder / "pets-test.tfrecord-00000-of-00001").write_bytes(content)
 
 
 @pytest.fixture
@@ -197,12 +243,17 @@ def _hang(number: int, frame: object) -> None:
     raise Hang
 
 
-def flags_of(program: str) -> list[str]:
-    """Every flag of a program that has a value."""
-    kind = importlib.import_module(program.split()[0]).Options
-    if "by a generator" in program:
-        kind = {"synth.generation": kind, "synth.inversion": projection.Options}[program.split()[0]]
-    return [flag for flag, _ in parse._flags(kind)]
+def options_of(program: str) -> type:
+    """The flags of a program."""
+    if program == "synth.inversion by a generator":
+        return projection.Options
+    return importlib.import_module(program.split()[0]).Options
+
+
+def words_of(values: Mapping[str, str]) -> list[str]:
+    """The words of values by flag; positional arguments first."""
+    named = [word for name, value in values.items() if name.startswith("-") for word in (name, value)]
+    return [*(value for name, value in values.items() if not name.startswith("-")), *named]
 
 
 def bad_flags(program: str, i: int) -> list[str]:
@@ -214,7 +265,8 @@ def bad_flags(program: str, i: int) -> list[str]:
         words |= {"--class": GONE} if program.startswith("synth.generation") else {}
     extra: list[str] = []
     for _ in range(rng.choice((1, 1, 2))):
-        flag = rng.choice([*flags_of(program), *(name for name in words if not name.startswith("-"))])
+        flags = [flag for flag, _ in parse._flags(options_of(program))]
+        flag = rng.choice([*flags, *(name for name in words if not name.startswith("-"))])
         value, form = rng.choice(VALUES), rng.choice(FORMS)
         if not flag.startswith("-"):
             words[flag] = value
@@ -227,8 +279,7 @@ def bad_flags(program: str, i: int) -> list[str]:
             changed = {"longer": f"{flag}x", "shorter": flag[:-1]}.get(form, flag)
             joined = [f"{flag}={value}"]
             extra += {"joined": joined, "none": [flag], "twice": 2 * joined}.get(form, [changed, value])
-    named = [word for name, value in words.items() if name.startswith("-") for word in (name, value)]
-    return [*(value for name, value in words.items() if not name.startswith("-")), *named, *extra]
+    return [*words_of(words), *extra]
 
 
 def faults(case: Case, left: Sequence[Path]) -> str:
@@ -281,6 +332,32 @@ def test_many_bad_flags_end_with_one_line_and_leave_nothing(call, place, tmp_pat
     check_flags(call, place, tmp_path, program, range(7, 680))
 
 
+# ---- whole numbers
+
+UNREAD = {"fake_stride", "most_fake_steps"}  # by the recipe
+
+
+def whole_flags(kind: type) -> Iterator[str]:
+    """Every flag that is a whole number, or many, but seeds, which have 64 bits."""
+    for field, hint in typing.get_type_hints(kind).items():
+        if dataclasses.is_dataclass(hint) or hasattr(hint, "_fields"):
+            yield from whole_flags(hint)
+        elif int in (hint, *typing.get_args(hint)) and field not in UNREAD | {"seed"}:
+            yield field
+
+
+@pytest.mark.parametrize("number", [1 << 31, 10**7 + 1, 10**18])
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_whole_number_that_no_machine_has_room_for_is_refused(call, place, tmp_path, program, number):
+    fixed = fill([*words_of(PROGRAMS[program])], place, tmp_path / "out")
+    for name in whole_flags(options_of(program)):
+        flag = f"--{name.replace('_', '-')}"
+        words = [word for i, word in enumerate(fixed) if flag not in (word, fixed[i - 1])]
+        case = call(program, [*words, flag, str(number)])
+        assert not faults(case, files_in(tmp_path / "out", tmp_path / "here")), (flag, case)
+        assert f"is {number}: give" in case.errors or "is a flag of" in case.errors, case
+
+
 # ---- damaged files
 
 FLAGS = {"--out": "{out}/o.png", "--classifier": "{a}/c.safetensors", "--steps": "1", "--class": "cat"}
@@ -293,6 +370,8 @@ DAMAGED = {  # the words of a command that works, by the file that is damaged: {
     "c.safetensors": ("train.evaluate", {"--data": "npz:{a}/d.npz", **EVALUATE, "--classifier": "{x}"}),
     "g.safetensors": ("synth.generation", {"--generator": "{x}", "--num": "1", "--out": "{out}/o.png"}),
 }
+TFDS = {"--classifier": "{a}/c.safetensors", "--data": "tfds:pets", "--data-dir": "{x}", "--num": "3"}
+TFDS_FILES = ("dataset_info.json", "features.json", "label.labels.txt", "pets-test.tfrecord-00000-of-00001")
 
 
 def damage(content: bytes, rng: random.Random) -> bytes:
@@ -305,10 +384,80 @@ def damage(content: bytes, rng: random.Random) -> bytes:
     return rng.choice(changed)
 
 
+def check_tfds(call, place: Path, tmp_path: Path, cases: Sequence[int]) -> None:
+    """The numbers are those of the whole data set, or there are none; names of classes have no checksum."""
+    folder = shutil.copytree(place / "pets", tmp_path / "pets") / "1.0.0"
+    wrong, numbers, done = [], set(), 0
+    for i in cases:
+        out, rng = tmp_path / f"out{i}", random.Random(f"tfds {i}")
+        name = rng.choice(TFDS_FILES) if i else None
+        if name is not None:
+            (folder / name).write_bytes(damage((folder / name).read_bytes(), rng))
+        words = [*words_of(TFDS), "--attack", "pgd", "--steps", "1", "--json", "{out}/n.json"]
+        case = call(
+            "train.evaluate", [word.replace("{x}", str(tmp_path)) for word in fill(words, place, out)]
+        )
+        if case.status == 0:
+            done += 1
+            numbers.add(json.loads((out / "n.json").read_text())["clean"] if name != TFDS_FILES[2] else None)
+        if found := faults(case, files_in(out, tmp_path / "here")):
+            wrong.append(f"{i}: {name} {found}\n{case.errors[-300:]}")
+        shutil.copytree(place / "pets/1.0.0", folder, dirs_exist_ok=True)
+    assert not wrong, "\n".join(wrong)
+    assert len(numbers - {None}) == 1 and done < len(cases) / 2
+
+
+def test_damage_in_a_tfds_data_set_ends_with_one_line(call, place, tmp_path):
+    check_tfds(call, place, tmp_path, range(12))
+
+
+@pytest.mark.slow
+def test_much_damage_in_a_tfds_data_set_ends_with_one_line(call, place, tmp_path):
+    check_tfds(call, place, tmp_path, (0, *range(12, 300)))
+
+
+@pytest.fixture
+def ghostscript(tmp_path, monkeypatch) -> Path:
+    """The file that a stand-in for Ghostscript makes, first on the path."""
+    program = tmp_path / "bin/gs"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\necho 10.0\n")
+    program.chmod(0o755)
+    monkeypatch.setitem(os.environ, "PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # unknown, as in a new process
+    return tmp_path / "started"
+
+
+@pytest.mark.parametrize("name", [*DAMAGED, "a folder", "stroke", "data", "sheet.png"])
+def test_postscript_at_any_door_starts_no_program(call, ghostscript, place, tmp_path, name):
+    """Behind the names of images, arrays and releases."""
+    eps = io.BytesIO()
+    Pillow.fromarray(tiny.noise(1)[0]).save(eps, "EPS")
+    folder = tmp_path / "train/cat"
+    folder.mkdir(parents=True)
+    file = folder / (name if "." in name else "a.png")
+    file.write_bytes(eps.getvalue())
+    others = {
+        "a folder": ("synth.inpainting", {"A": str(folder), **FLAGS}),
+        "stroke": ("synth.painting", {"A": "{a}/a.png", "--stroke": "{x}:cat", **FLAGS}),
+        "data": ("train.train", {"--data": f"folder:{tmp_path}", "--out": "{out}/run"}),
+        "sheet.png": ("synth.inversion", {"A": "{a}/a.png", "--to": "{x}", **FLAGS}),
+    }
+    others["stroke"][1].pop("--class")
+    program, flags = (DAMAGED | others)[name]
+    out = tmp_path / "out"
+    case = call(program, [word.replace("{x}", str(file)) for word in fill(words_of(flags), place, out)])
+    assert case.status == 2 and not faults(case, files_in(out, tmp_path / "here")), case
+    assert not ghostscript.exists()
+    with contextlib.suppress(OSError), Pillow.open(io.BytesIO(eps.getvalue())) as picture:
+        picture.load()
+    assert ghostscript.exists()  # the stand-in was a live one
+
+
 def check_damage(call, place: Path, tmp_path: Path, name: str, cases: Sequence[int]) -> None:
     """Skipped images end a program with status 1."""
     program, flags = DAMAGED[name]
-    words = [word for flag, value in flags.items() for word in ((flag, value) if flag != "A" else (value,))]
+    words = words_of(flags)
     wrong = []
     for i in cases:
         file = tmp_path / f"x{i}{Path(name).suffix}"

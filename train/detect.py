@@ -50,7 +50,7 @@ class Options:
     system: options.SystemFlags = options.SystemFlags()
 
     def __post_init__(self) -> None:
-        checks.positive(batch_size=self.batch_size)
+        checks.positive(num=self.num, batch_size=self.batch_size)
         checks.enough("an interval (num)", estimates.FEWEST, self.num)
         checks.seed(seed=self.seed)
         if not self.against:

@@ -2,8 +2,9 @@
 
     main = functools.partial(run, Options, generate)
 
-A ValueError, a path that cannot be used or a full disk ends a program with one line on standard error and
-exit status 2; any other exception is a defect and keeps its traceback. This module imports nothing heavy.
+A ValueError, a path that cannot be used, a full disk or full memory ends a program with one line on standard
+error and exit status 2; any other exception is a defect and keeps its traceback. This module imports nothing
+heavy.
 """
 
 import contextlib
@@ -55,7 +56,7 @@ def run(
     """
     replace_unprintable()
     try:
-        with _stopped_by_signals(), files.path_errors():
+        with _stopped_by_signals(), files.one_line_errors():
             arguments = expand_home(sys.argv[1:])
             os.environ.update(jax_settings(arguments))
             flags = parse(options, arguments)
@@ -64,9 +65,13 @@ def run(
             status = program(flags)
             sys.stdout.flush()
     except ValueError as error:
-        if isinstance(error.__cause__, OSError):
+        if getattr(error.__cause__, "errno", None) in files.DISK:
             _discard_output()  # which may be what is full
         fail(command_name(options), str(error))
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):  # as XLA says it
+            raise
+        fail(command_name(options), "the memory is not enough: lower --batch-size, --num or --image-size")
     except BrokenPipeError:  # of `| head`
         _discard_output()
         sys.exit(128 + signal.SIGPIPE)

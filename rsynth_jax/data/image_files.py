@@ -5,7 +5,6 @@ mask = read_mask("hole.png", size=32)  # float32 (32, 32, 1)
 """
 
 import io
-import os
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,7 @@ _SYSTEM_NAMES |= {"@eadir", "@tmp", "@recycle", "@__thumb", "#recycle", "#snapsh
 _SYSTEM_NAMES |= {"lost+found", "__pycache__"}
 
 
-@files.path_errors()
+@files.one_line_errors()
 def listed(folder: Path) -> list[Path]:
     """List a folder by name, without hidden names and those that systems leave (@eaDir, __MACOSX ...)."""
     found = (path for path in folder.iterdir() if path.name.lower() not in _SYSTEM_NAMES)
@@ -61,7 +60,7 @@ def read_mask(file: str | Path, size: int | None = None) -> np.ndarray:
 
 def decode(content: bytes) -> np.ndarray:
     """Decode an image of a data set as it is stored, uint8 (h, w, c). Raises ValueError if it is damaged."""
-    with files.errors_as("cannot decode the image"), _recognized(io.BytesIO(content)) as picture:
+    with files.errors_as("cannot decode the image"), _recognized(content) as picture:
         image = np.asarray(picture)
     return image if image.ndim == 3 else image[:, :, None]
 
@@ -80,7 +79,7 @@ def square_bytes(image: np.ndarray, size: int | None) -> np.ndarray:
 
 def _open(file: str | Path, paper: str) -> Pillow.Image:
     """In RGB, turned as its EXIF tells; transparent pixels show `paper`; 16 bits of grey become 8."""
-    with files.errors_as(f"cannot read the image {file}"), _recognized(file) as picture:
+    with files.errors_as(f"cannot read the image {file}"), _recognized(files.read(file)) as picture:
         picture = ImageOps.exif_transpose(picture)
         if picture.mode.startswith("I"):
             grey = np.rint(np.clip(np.asarray(picture, np.float64) / 257, 0, 255))
@@ -91,11 +90,9 @@ def _open(file: str | Path, paper: str) -> Pillow.Image:
         return picture.convert("RGB")
 
 
-def _recognized(file: str | Path | io.BytesIO) -> Pillow.Image:
-    if not isinstance(file, io.BytesIO) and os.path.exists(file) and not os.path.isfile(file):
-        raise ValueError("it is a folder, a pipe or a device, not a file")  # a pipe would be waited for
+def _recognized(content: bytes) -> Pillow.Image:
     try:
-        return Pillow.open(file, formats=_FORMATS)
+        return Pillow.open(io.BytesIO(content), formats=_FORMATS)
     except UnidentifiedImageError:
         raise ValueError("it is no PNG, JPEG, WebP or BMP, or it is damaged") from None
 

@@ -122,7 +122,7 @@ class Pictures(NamedTuple):
     labels: str | np.ndarray | None = None  # of all, by name or number, or (n,); None: not known
 
 
-@files.path_errors()
+@files.one_line_errors()
 def load(
     spec: str, split: str | None = None, data_dir: str | None = None, image_size: int | None = None
 ) -> Dataset:

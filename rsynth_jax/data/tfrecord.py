@@ -34,7 +34,7 @@ class Records:
     Raises ValueError if a file cannot be read, is cut, or is not what its checksums say.
     """
 
-    @files.path_errors()
+    @files.one_line_errors()
     def __init__(self, paths: Sequence[str | os.PathLike[str]], parse: Callable[[bytes], Any] = bytes):
         self._parse = parse
         self._places = [place for path in paths for place in _places(path)]
@@ -42,10 +42,10 @@ class Records:
     def __len__(self) -> int:
         return len(self._places)
 
-    @files.path_errors()
+    @files.one_line_errors()
     def __getitem__(self, i: int) -> Any:
         place = self._places[i]
-        with open(place.path, "rb") as file:
+        with files.open_file(place.path) as file:
             file.seek(place.start)
             content, checksum = file.read(place.length), file.read(_SUM.size)
         if checksum != masked_crc32c(content):
@@ -97,7 +97,7 @@ def _places(path: str | os.PathLike[str]) -> Iterator[_Place]:
     """The places of the records of one file, found by their headers alone."""
     size = os.path.getsize(path)
     end = 0
-    with open(path, "rb") as file:
+    with files.open_file(path) as file:
         while end < size:
             file.seek(end)
             header = file.read(_HEADER.size)

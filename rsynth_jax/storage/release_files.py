@@ -56,16 +56,17 @@ class Content(NamedTuple):
     texts: dict[str, str]
 
 
+@files.one_line_errors()
 def locate(name: str | Path, kind: Kind) -> Path:
     """Find the file of a bundled network, of a path or of a training run, or raise ValueError."""
     path = Path(os.path.expanduser(name))
     for candidate in (kind.folder / f"{name}.safetensors", path / kind.file, path):
-        if os.path.isfile(candidate):  # unlike Path.is_file, False for a name that no file can have
+        if candidate.is_file():
             return candidate
     for other in _KINDS:
-        if os.path.isfile(other.folder / f"{name}.safetensors") or os.path.isfile(path / other.file):
+        if (other.folder / f"{name}.safetensors").is_file() or (path / other.file).is_file():
             raise ValueError(f"{str(name)!r} is a {other.name}: give a {kind.name}")
-    known = ", ".join(sorted(file.stem for file in kind.folder.glob("*.safetensors")))
+    known = messages.listed(sorted(file.stem for file in kind.folder.glob("*.safetensors")))
     wanted = f"a file, a run, or {known}" if known else "a .safetensors file, or a training run"
     raise ValueError(f"no {kind.name} {str(name)[:40]!r}: give {wanted}")
 
@@ -85,6 +86,7 @@ def write(path: Path, kind: Kind, tree: Mapping[str, Any], description: Mapping[
     files.write_tensors(path, arrays, texts | {_DIGEST: digests.of_content(arrays, texts)})
 
 
+@files.one_line_errors()
 def read(path: Path, kind: Kind, names: Collection[str]) -> Content:
     """Read a release of this kind, whose description has these names.
 

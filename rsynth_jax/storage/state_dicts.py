@@ -23,13 +23,14 @@ from rsynth_jax.storage import files, npz, unpickler
 StateDict = dict[str, np.ndarray]
 
 
+@files.one_line_errors()
 def read_state_dict(path: str | Path) -> StateDict:
     """Read the arrays of a file by name: .npz, .safetensors, .ckpt (pickled NumPy), or else a PyTorch file.
 
     Raises ValueError if there is none, if it is damaged, or if it asks for anything that weights do not need.
     """
     path = Path(os.path.expanduser(path))
-    if not os.path.isfile(path):  # unlike Path.is_file, False for a name that no file can have
+    if not path.is_file():
         raise ValueError(f"there is no file {path}")
     with files.errors_as(f"cannot read weights from {path}"):
         return _READERS.get(path.suffix, _read_pytorch)(path)
@@ -81,7 +82,7 @@ _PYTORCH = unpickler.Vocabulary(_BUILDERS | _DTYPES, _storage, lambda value, sta
 
 def _read_pytorch(path: Path) -> StateDict:
     """The tensors of a state dict, or of a checkpoint that holds one as "state_dict"."""
-    content = path.read_bytes()
+    content = files.read(path)
     described, stored = (_zip_parts if content.startswith(b"PK") else _legacy_parts)(content)
     state = described.get("state_dict", described)
     tensors = {key: value for key, value in state.items() if type(key) is str and type(value) is _Tensor}
@@ -154,7 +155,7 @@ _NUMPY = unpickler.Vocabulary(_ARRAYS, _storage, _with_state)
 
 def _read_ckpt(path: Path) -> StateDict:
     """A pickled tree of NumPy arrays, by path: {"AlexNet_0/Conv_0/kernel": array, ...}."""
-    flat = traverse_util.flatten_dict(unpickler.read(io.BytesIO(path.read_bytes()), _NUMPY), sep="/")
+    flat = traverse_util.flatten_dict(unpickler.read(io.BytesIO(files.read(path)), _NUMPY), sep="/")
     return {name: leaf for name, leaf in flat.items() if isinstance(leaf, np.ndarray)}
 
 

@@ -35,7 +35,7 @@ class State(Protocol):
 StateT = TypeVar("StateT", bound=State)
 
 
-@files.path_errors()
+@files.one_line_errors()
 def save_state(run: Path, state: State) -> None:
     """Write the state, on any devices, of the run in a folder under its step, unless that step is written.
 
@@ -52,7 +52,7 @@ def save_state(run: Path, state: State) -> None:
         digests.write_sums(Path(run) / FOLDER / str(step))
 
 
-@files.path_errors()
+@files.one_line_errors()
 def restore_state(run: Path, like: StateT, warn: Callable[[str], object] = warnings.warn) -> StateT:
     """Read the newest whole state of a run, with the structure, shapes, types and placement of `like`.
 

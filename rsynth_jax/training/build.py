@@ -100,6 +100,7 @@ def validate(recipe: Recipe) -> None:
     checks.given(checks.positive, epochs=recipe.epochs)
     numbers = {name: value for name, value in values.items() if isinstance(value, float)}
     checks.finite(mean=recipe.network.mean, **numbers)  # those that are not read too: files hold them
+    checks.not_negative(**{f"milestone {i}": epoch for i, epoch in enumerate(recipe.optimizer.milestones)})
     checks.positive(**{f"std {i}": value for i, value in enumerate(recipe.network.std)})
     stride = recipe.dual.fake_stride
     most = range(stride, stride * recipe.batch_size + 1)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rsynth_jax import models, seeds, sharding
+from rsynth_jax import checks, models, seeds, sharding
 from rsynth_jax.sharding import Devices
 from rsynth_jax.storage.releases import Release
 from rsynth_jax.synthesis import class_gaussians
@@ -65,6 +65,7 @@ def prepare(
         raise ValueError(f"{num_images} training images do not fill a batch of {recipe.batch_size}")
     epoch = num_images // recipe.batch_size
     recipe = build.with_epochs(recipe, epoch)
+    checks.positive(steps=epoch * recipe.epochs)
     config = build.config(recipe, len(class_names))
     values = recipe.gaussians
     gaussians = class_gaussians.fit(images, labels, len(class_names), values.seed_factor, values.seed_share)

@@ -807,9 +807,7 @@ def test_damage_in_a_tfrecord_is_refused_where_it_is_read(prepared, tmp_path):
     content[12:40] = bytes(28)
     file.write_bytes(content)
     dataset = load("tfds:pets", "train", data_dir=str(tmp_path))
-    with refused(
-        match="cannot read an image of the TFDS data set 'pets': pets-train.tfrecord-00000.* is damaged at byte 12"
-    ):
+    with refused(match="cannot read an image .* 'pets': pets-train.tfrecord-00000.* is damaged at byte 12"):
         dataset[0]
     assert_array_equal(dataset[1].image, IMAGES[1])
 

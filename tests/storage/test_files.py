@@ -82,7 +82,7 @@ def test_what_is_no_place_for_a_file_is_refused_before_and_by_the_write(tmp_path
     before = entries(tmp_path)
     for path in paths.values():
         for call in (files.check_writable, lambda path: files.write(path, b"")):
-            with refused(match=f"^cannot write {path}: .+"):
+            with refused(match=f"^cannot write {str(path)[:60]}.*: .+"):
                 call(path)
     assert entries(tmp_path) == before and entries(tmp_path / "folder") == set()
 
