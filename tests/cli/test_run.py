@@ -46,6 +46,9 @@ def handlers():
         signal.signal(number, handler)
 
 
+MEMORY = "rsynth-try: the memory is not enough: lower --batch-size, --num or --image-size\n"
+
+
 @pytest.mark.parametrize(
     ("raised", "status", "message"),
     [
@@ -56,6 +59,8 @@ def handlers():
             "rsynth-try: cannot use a/b: No right\n",
         ),
         (KeyboardInterrupt(), 130, ""),
+        (MemoryError(), 2, MEMORY),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 4 bytes."), 2, MEMORY),
     ],
 )
 def test_a_program_that_raises_ends_with_its_status_and_at_most_one_line(
