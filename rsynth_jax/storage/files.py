@@ -14,7 +14,7 @@ import secrets
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -149,7 +149,7 @@ def read_arrays(path: Path, *needed: str, optional: Sequence[str] = ()) -> dict[
     return arrays
 
 
-def open_file(path: str | os.PathLike[str]) -> BinaryIO:
+def open_file(path: str | os.PathLike[str]) -> io.BufferedReader:
     """Open a file to read. Raises OSError if that fails, ValueError for a pipe or a device, without end."""
     file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115, the caller's to close
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):

@@ -65,7 +65,7 @@ def prepare(
         raise ValueError(f"{num_images} training images do not fill a batch of {recipe.batch_size}")
     epoch = num_images // recipe.batch_size
     recipe = build.with_epochs(recipe, epoch)
-    checks.positive(steps=epoch * recipe.epochs)
+    checks.positive(steps=epoch * (recipe.epochs or 1))
     config = build.config(recipe, len(class_names))
     values = recipe.gaussians
     gaussians = class_gaussians.fit(images, labels, len(class_names), values.seed_factor, values.seed_share)
