@@ -61,10 +61,10 @@ def locate(name: str | Path, kind: Kind) -> Path:
     """Find the file of a bundled network, of a path or of a training run, or raise ValueError."""
     path = Path(os.path.expanduser(name))
     for candidate in (kind.folder / f"{name}.safetensors", path / kind.file, path):
-        if candidate.is_file():
+        if os.path.isfile(candidate):  # unlike Path.is_file, False for a name that no file can have
             return candidate
     for other in _KINDS:
-        if (other.folder / f"{name}.safetensors").is_file() or (path / other.file).is_file():
+        if os.path.isfile(other.folder / f"{name}.safetensors") or os.path.isfile(path / other.file):
             raise ValueError(f"{str(name)!r} is a {other.name}: give a {kind.name}")
     known = messages.listed(sorted(file.stem for file in kind.folder.glob("*.safetensors")))
     wanted = f"a file, a run, or {known}" if known else "a .safetensors file, or a training run"
