@@ -86,7 +86,7 @@ NUMBERS += [
     "1 2",
     "½",
     "True",
-    "None",
+    "none",  # and not None, by which tyro means no value: the program would do its work
 ]
 WORDS = [
     "",
