@@ -12,10 +12,9 @@ import torch
 import torch.nn.functional as F
 
 from rsynth_jax.models import pytorch
-from rsynth_jax.models.layers import Outputs
 from rsynth_jax.storage import releases
 from rsynth_jax.storage.state_dicts import read_state_dict
-from rsynth_jax.types import Bytes, Variables
+from rsynth_jax.types import Bytes, Outputs, Variables
 
 
 class Twin(NamedTuple):

@@ -36,25 +36,49 @@ Projection = Callable[[Point], Point]  # onto a convex set: p(p(x)) == p(x)
 Decode = Callable[[Point], Image]  # the image of a point
 
 
-def no_maps(image: Image) -> tuple[Map, ...]:
-    """The maps of a classifier that has none to show. Raises ValueError."""
-    raise ValueError("this classifier shows no layers of its own: bind a network of residual blocks")
+class Outputs(NamedTuple):
+    """The outputs of a network for one image, float32; for a batch, each with a leading axis n.
+
+    Attributes:
+      logits: the class scores, (k,).
+      features: the penultimate layer after pooling, (d,), whose last nonlinearity passes gradients
+        straight through, so that a unit that is off can still be painted.
+      maps: the output of each residual block before the activation, blocks in the order of their names;
+        empty where the network has none, or was not asked for them.
+    """
+
+    logits: Array
+    features: Array
+    maps: tuple[Array, ...] = ()
 
 
 class Classifier(NamedTuple):
-    """A network with its variables closed over, as pure functions of one image.
+    """A network with its variables closed over, as a pure function of one image.
 
     Attributes:
-      logits: the class scores.
-      features: the penultimate layer after pooling, whose last nonlinearity passes gradients
-        straight through, so that a unit that is off can still be painted.
-      maps: what each of its residual blocks makes of the image, before the activation, blocks in the
-        order of their names.
+      outputs: all outputs, of one pass; a compiler drops those that are not used.
     """
 
-    logits: Callable[[Image], Logits]
-    features: Callable[[Image], Features]
-    maps: Callable[[Image], tuple[Map, ...]] = no_maps
+    outputs: Callable[[Image], Outputs]
+
+    def logits(self, image: Image) -> Logits:
+        """Return the class scores of an image."""
+        return self.outputs(image).logits
+
+    def features(self, image: Image) -> Features:
+        """Return the penultimate features of an image."""
+        return self.outputs(image).features
+
+    def maps(self, image: Image) -> tuple[Map, ...]:
+        """Return the maps of an image's residual blocks. Raises ValueError if there are none."""
+        return maps_of(self.outputs(image))
+
+
+def maps_of(outputs: Outputs) -> tuple[Map, ...]:
+    """Return the maps among the outputs. Raises ValueError if there are none."""
+    if not outputs.maps:
+        raise ValueError("this classifier shows no layers of its own: bind a network of residual blocks")
+    return outputs.maps
 
 
 class Generator(NamedTuple):

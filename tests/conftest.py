@@ -13,6 +13,7 @@ import pytest
 import tiny
 
 from rsynth_jax import models
+from rsynth_jax.models import from_functions
 from rsynth_jax.types import Classifier
 
 os.environ["XLA_FLAGS"] = (  # tests compile much and compute little, and these compile twice as fast
@@ -37,7 +38,7 @@ def linear() -> Classifier:
     rng = np.random.default_rng(0)
     weights = jnp.array(rng.normal(size=(5, 48)), jnp.float32)
     bias = jnp.array(rng.normal(size=5), jnp.float32)
-    return Classifier(
+    return from_functions(
         logits=lambda image: weights @ image.ravel() + bias, features=lambda image: weights @ image.ravel()
     )
 

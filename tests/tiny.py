@@ -24,6 +24,7 @@ from rsynth_jax.models import layers, resnet, style
 from rsynth_jax.storage import generators, releases
 from rsynth_jax.synthesis.class_gaussians import ClassGaussians
 from rsynth_jax.synthesis.norms import L2
+from rsynth_jax.types import Outputs
 
 refused = functools.partial(pytest.raises, ValueError, check=lambda error: "\n" not in str(error))
 
@@ -38,7 +39,7 @@ class Linear(nn.Module):
     @nn.compact
     def __call__(self, images):
         features = images.reshape(len(images), -1)
-        return layers.Outputs(nn.Dense(3)(features), features)
+        return Outputs(nn.Dense(3)(features), features)
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from rsynth_jax import checks, messages
 from rsynth_jax.models import preact_resnet, resnet
-from rsynth_jax.types import Classifier, Image, Map, no_maps
+from rsynth_jax.types import Classifier, Features, Image, Logits, Map, Outputs
 
 ARCHITECTURES = {
     "resnet8": resnet.resnet8,
@@ -78,28 +78,33 @@ def bind(model: nn.Module, variables: Any) -> Classifier:
     def is_map(module: nn.Module, method: str) -> bool:
         return isinstance(module, _BLOCKS) and method == "__call__"
 
-    def outputs(image: Image) -> Any:
-        return model.apply(variables, image[None])
-
-    def maps(image: Image) -> tuple[Map, ...]:
+    def outputs(image: Image) -> Outputs:
         kept = {"capture_intermediates": is_map, "mutable": ["intermediates"]}
-        found = jax.tree.leaves(model.apply(variables, image[None], **kept)[1])
-        return tuple(leaf[0].astype(jnp.float32) for leaf in found) or no_maps(image)
+        found, maps = model.apply(variables, image[None], **kept)
+        maps = tuple(leaf[0].astype(jnp.float32) for leaf in jax.tree.leaves(maps))
+        return Outputs(found.logits[0], found.features[0], maps)
 
-    return Classifier(
-        logits=lambda image: outputs(image).logits[0],
-        features=lambda image: outputs(image).features[0],
-        maps=maps,
-    )
+    return Classifier(outputs)
+
+
+def from_functions(
+    logits: Callable[[Image], Logits],
+    features: Callable[[Image], Features] | None = None,
+    maps: Callable[[Image], tuple[Map, ...]] = lambda image: (),
+) -> Classifier:
+    """Make a classifier of pure functions of one image.
+
+    Args:
+      features: the penultimate layer, (d,); by default the logits.
+      maps: layers with positions, (h, w, c) each.
+    """
+    penultimate = features or logits
+    return Classifier(lambda image: Outputs(logits(image), penultimate(image), maps(image)))
 
 
 def precompose(classifier: Classifier, transform: Callable[[Image], Image]) -> Classifier:
     """Transform the image, then apply the classifier."""
-    return Classifier(
-        logits=lambda image: classifier.logits(transform(image)),
-        features=lambda image: classifier.features(transform(image)),
-        maps=lambda image: classifier.maps(transform(image)),
-    )
+    return Classifier(lambda image: classifier.outputs(transform(image)))
 
 
 def label_of(name: str | int, class_names: Sequence[str]) -> int:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from rsynth_jax.models import layers
+from rsynth_jax.types import Outputs
 
 _STAGES = (  # repeats, kernel, stride of the first block, expansion, width
     (1, 3, 1, 1, 16),
@@ -36,7 +37,7 @@ class EfficientNet(nn.Module):
     num_classes: int
 
     @nn.compact
-    def __call__(self, images) -> layers.Outputs:
+    def __call__(self, images) -> Outputs:
         resized = jnp.clip(layers.resize(images, 224, "bicubic"), 0.0, 1.0)
         x = (255.0 * resized - 127.0) / 128.0
         x = nn.Conv(32, (3, 3), (2, 2), use_bias=False, name="_conv_stem")(x)
@@ -45,7 +46,7 @@ class EfficientNet(nn.Module):
             x = _Block(*block, name=f"_blocks.{index}")(x)
         x = nn.relu6(layers.frozen_norm("_bn1")(_pointwise(1280, "_conv_head")(x)))
         features = layers.pooled(x)
-        return layers.Outputs(nn.Dense(self.num_classes, name="_fc")(features), features)
+        return Outputs(nn.Dense(self.num_classes, name="_fc")(features), features)
 
 
 efficientnet_lite0 = functools.partial(EfficientNet, num_classes=1000)

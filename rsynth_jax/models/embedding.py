@@ -16,8 +16,7 @@ from jaxtyping import Float, Int
 
 from rsynth_jax import checks, sharding
 from rsynth_jax.images import decode
-from rsynth_jax.models.layers import Outputs
-from rsynth_jax.types import Bytes
+from rsynth_jax.types import Bytes, Outputs
 
 Program = Callable[[Any, Bytes], Any]
 Track = Callable[[Iterable], Iterable]  # wraps a loop, as a progress bar does
@@ -110,9 +109,10 @@ def apply(program: Program, variables: Any, batches: Iterable[Bytes], batch_size
 
 def embed(model: nn.Module, variables: Any, batches: Iterable[Bytes], batch_size: int) -> Embedding:
     """Apply `model` to batches of images, see `apply`. Raises ValueError for an output not finite."""
-    found = Embedding(**apply(network(model), variables, batches, batch_size)._asdict())
-    for name, outputs in found._asdict().items():
-        checks.features(f"a comparison of {name}", 1, outputs)
+    outputs = apply(network(model), variables, batches, batch_size)
+    found = Embedding(outputs.features, outputs.logits)
+    for name, values in found._asdict().items():
+        checks.features(f"a comparison of {name}", 1, values)
     return found
 
 

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from rsynth_jax.models import layers
+from rsynth_jax.types import Outputs
 
 _Function = Callable[[jax.Array], jax.Array]  # of maps (n, h, w, c); it may make modules
 
@@ -25,7 +26,7 @@ class InceptionV3(nn.Module):
     num_classes: int
 
     @nn.compact
-    def __call__(self, images) -> layers.Outputs:
+    def __call__(self, images) -> Outputs:
         body = _chain(
             _unit("Conv2d_1a_3x3", 32, 3, stride=2),
             _unit("Conv2d_2a_3x3", 32, 3),
@@ -39,7 +40,7 @@ class InceptionV3(nn.Module):
             *(_scope(f"Mixed_{name}", block) for name, block in _MIXED.items()),
         )
         features = layers.pooled(body(2.0 * layers.resize(images, 299, "bilinear") - 1.0))
-        return layers.Outputs(nn.Dense(self.num_classes, name="fc")(features), features)
+        return Outputs(nn.Dense(self.num_classes, name="fc")(features), features)
 
 
 inception_v3 = functools.partial(InceptionV3, num_classes=1008)

@@ -11,14 +11,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from rsynth_jax.types import Outputs
+
 kaiming = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-
-
-class Outputs(NamedTuple):
-    """logits (n, k) and features (n, d), both float32."""
-
-    logits: jax.Array
-    features: jax.Array
 
 
 def conv(width: int, kernel: int, stride: int, dtype: Any) -> nn.Conv:

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from rsynth_jax.models import layers
+from rsynth_jax.types import Outputs
 
 
 class PreActBlock(nn.Module):
@@ -42,7 +43,7 @@ class PreActResNet(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, images) -> layers.Outputs:
+    def __call__(self, images) -> Outputs:
         x = layers.normalize(images, self.mean, self.std, self.dtype)
         x = layers.conv(self.stem_width, 3, 1, self.dtype)(x)
         for stage, width in enumerate(self.widths):

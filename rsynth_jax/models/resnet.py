@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from rsynth_jax.models import layers
+from rsynth_jax.types import Outputs
 
 
 class BasicBlock(nn.Module):
@@ -50,7 +51,7 @@ class ResNet(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, images) -> layers.Outputs:
+    def __call__(self, images) -> Outputs:
         x = layers.normalize(images, self.mean, self.std, self.dtype)
         x = layers.batch_norm(self)()(layers.conv(64, self.stem.kernel, self.stem.stride, self.dtype)(x))
         x = self.stem.pool(self.activation(x))

@@ -4,9 +4,13 @@
 
 An objective maps one image to a number, and higher is better, so no task ever writes a minus sign. After
 `precompose` with the `decode` of a generator it maps the code of an image.
+
+What is climbed through a classifier is a `Reading` of its outputs: sums of readings share one pass.
 """
 
 import functools
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,13 +25,37 @@ from rsynth_jax.types import (
     Logits,
     Mask,
     Objective,
+    Outputs,
+    Point,
     Scalar,
+    maps_of,
 )
+
+
+class Reading(NamedTuple):
+    """An objective that reads a classifier's outputs, all of one pass.
+
+    Attributes:
+      classifier: whose outputs to read.
+      read: (outputs, image) -> the objective's value.
+    """
+
+    classifier: Classifier
+    read: Callable[[Outputs, Image], Scalar]
+
+    def __call__(self, image: Image) -> Scalar:
+        """Return the objective's value at an image."""
+        return self.read(self.classifier.outputs(image), image)
+
+
+def reading(classifier: Classifier, read: Callable[[Outputs], Scalar]) -> Reading:
+    """Return the objective that maps the outputs of a classifier to a number."""
+    return Reading(classifier, lambda outputs, image: read(outputs))
 
 
 def log_prob(classifier: Classifier, label: Label) -> Objective:
     """log p(label | image): the paper's objective. Its gradient dies once the network is sure."""
-    return lambda image: jax.nn.log_softmax(classifier.logits(image))[label]
+    return reading(classifier, lambda outputs: jax.nn.log_softmax(outputs.logits)[label])
 
 
 def logit(classifier: Classifier, label: Label) -> Objective:
@@ -35,7 +63,7 @@ def logit(classifier: Classifier, label: Label) -> Objective:
 
     Unlike `log_prob` it never saturates, and it does not push the other classes down.
     """
-    return lambda image: classifier.logits(image)[label]
+    return reading(classifier, lambda outputs: outputs.logits[label])
 
 
 def logit_plus_log_prob(classifier: Classifier, label: Label) -> Objective:
@@ -48,7 +76,7 @@ def energy(classifier: Classifier) -> Objective:
 
     The sign is that of the energy score (Liu et al. 2020): higher for images like those of training.
     """
-    return lambda image: jax.nn.logsumexp(classifier.logits(image))
+    return reading(classifier, lambda outputs: jax.nn.logsumexp(outputs.logits))
 
 
 def cross_entropy(classifier: Classifier, label: Label) -> Objective:
@@ -62,42 +90,36 @@ def margin(classifier: Classifier, label: Label) -> Objective:
     Infinite where a logit is not finite: the network does not classify that image.
     """
 
-    def objective(image: Image):
-        logits = classifier.logits(image)
-        gap = jnp.max(logits.at[label].set(-jnp.inf)) - logits[label]
-        return jnp.where(jnp.isfinite(logits).all(), gap, jnp.inf)
+    def read(outputs: Outputs) -> Scalar:
+        gap = jnp.max(outputs.logits.at[label].set(-jnp.inf)) - outputs.logits[label]
+        return jnp.where(jnp.isfinite(outputs.logits).all(), gap, jnp.inf)
 
-    return objective
+    return reading(classifier, read)
 
 
 def difference(classifier: Classifier, target: Label, label: Label) -> Objective:
     """The target's logit minus the label's."""
-
-    def objective(image: Image):
-        logits = classifier.logits(image)
-        return logits[target] - logits[label]
-
-    return objective
+    return reading(classifier, lambda outputs: outputs.logits[target] - outputs.logits[label])
 
 
 def dlr(classifier: Classifier, label: Label) -> Objective:
     """`margin` over the spread of the logits: the same for c * logits (Croce and Hein 2020, eq. 6)."""
 
-    def objective(image: Image):
-        logits = classifier.logits(image)
+    def read(outputs: Outputs) -> Scalar:
+        logits = outputs.logits
         return (jnp.max(logits.at[label].set(-jnp.inf)) - logits[label]) / _logit_range(logits, (2,))
 
-    return objective
+    return reading(classifier, read)
 
 
 def dlr_targeted(classifier: Classifier, target: Label, label: Label) -> Objective:
     """`difference` over the spread of the logits (Croce and Hein 2020, eq. 7)."""
 
-    def objective(image: Image):
-        logits = classifier.logits(image)
+    def read(outputs: Outputs) -> Scalar:
+        logits = outputs.logits
         return (logits[target] - logits[label]) / _logit_range(logits, (2, 3))
 
-    return objective
+    return reading(classifier, read)
 
 
 def _logit_range(logits: Logits, ranks: tuple[int, ...]) -> Scalar:
@@ -112,16 +134,15 @@ def kl_divergence(classifier: Classifier, reference: Logits) -> Objective:
     """KL(p_reference || p(. | image)): what the TRADES adversary climbs (Zhang et al. 2019, eq. 5)."""
     log_p = jax.nn.log_softmax(reference)
 
-    def objective(image: Image):
-        log_q = jax.nn.log_softmax(classifier.logits(image))
-        return jnp.sum(jnp.exp(log_p) * (log_p - log_q))
+    def read(outputs: Outputs) -> Scalar:
+        return jnp.sum(jnp.exp(log_p) * (log_p - jax.nn.log_softmax(outputs.logits)))
 
-    return objective
+    return reading(classifier, read)
 
 
 def activation(classifier: Classifier, unit: Label) -> Objective:
     """One unit of the penultimate layer: a feature to paint with."""
-    return lambda image: classifier.features(image)[unit]
+    return reading(classifier, lambda outputs: outputs.features[unit])
 
 
 def feature_match(classifier: Classifier, features: Features) -> Objective:
@@ -131,11 +152,11 @@ def feature_match(classifier: Classifier, features: Features) -> Objective:
     """
     length = jnp.linalg.norm(features) + 1e-12
 
-    def objective(image: Image):
-        gap = classifier.features(image) - features
+    def read(outputs: Outputs) -> Scalar:
+        gap = outputs.features - features
         return -jnp.sqrt(jnp.sum(gap**2) + 1e-24) / length
 
-    return objective
+    return reading(classifier, read)
 
 
 def perceptual(classifier: Classifier, target: Image) -> Objective:
@@ -146,7 +167,7 @@ def perceptual(classifier: Classifier, target: Image) -> Objective:
     """
     wanted = classifier.maps(target)
     heads = [jnp.ones(layer.shape[-1]) for layer in wanted]
-    return lambda image: -paired.lpips(classifier.maps(image), wanted, heads)
+    return reading(classifier, lambda outputs: -paired.lpips(maps_of(outputs), wanted, heads))
 
 
 def smoothness() -> Objective:
@@ -169,12 +190,26 @@ def fidelity(target: Image, where: Mask) -> Objective:
 
 def scale(factor: float, objective: Objective) -> Objective:
     """factor * objective."""
-    return lambda image: factor * objective(image)
+    if isinstance(objective, Reading):
+        return objective._replace(read=lambda *inputs: factor * objective.read(*inputs))
+    return lambda point: factor * objective(point)
 
 
 def add(*objectives: Objective) -> Objective:
-    """The sum of objectives."""
-    return lambda image: functools.reduce(jnp.add, (objective(image) for objective in objectives))
+    """The sum of objectives; those that read one classifier are one reading, of one pass."""
+    classifier = next((each.classifier for each in objectives if isinstance(each, Reading)), None)
+    if classifier is None:
+        return lambda point: _sum(each(point) for each in objectives)
+
+    def value(objective: Objective, outputs: Outputs, point: Point) -> Scalar:
+        shared = isinstance(objective, Reading) and objective.classifier == classifier
+        return objective.read(outputs, point) if shared else objective(point)
+
+    return Reading(classifier, lambda *inputs: _sum(value(each, *inputs) for each in objectives))
+
+
+def _sum(values: Iterable[Scalar]) -> Scalar:
+    return functools.reduce(jnp.add, values)
 
 
 def precompose(objective: Objective, decode: Decode) -> Objective:

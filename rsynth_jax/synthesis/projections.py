@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from optax import projections as optax_projections
 
 from rsynth_jax.images import downsample, upsample
@@ -161,7 +162,7 @@ def resampled_in_box(low: Image, shape: tuple[int, int], method: str, rounds: in
     return project
 
 
-def _through(matrices: Sequence[jax.Array], image: Image) -> Image:
+def _through(matrices: Sequence[jax.Array | np.ndarray], image: Image) -> Image:
     """R x C': a matrix for the rows and one for the columns."""
     return jnp.einsum("ih,hwc,jw->ijc", matrices[0], image, matrices[1], precision="highest")
 
@@ -178,16 +179,28 @@ def _rowspace(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def low_frequencies(target: Image, cutoff: float) -> Projection:
-    """{x : its frequencies up to `cutoff` are `target`'s}; 0.5 a pixel, Nyquist's, is all along an axis."""
-    height, width, _ = target.shape
-    frequencies = jnp.hypot(jnp.fft.fftfreq(height)[:, None], jnp.fft.rfftfreq(width))
-    kept = (frequencies <= cutoff)[:, :, None]
+    """{x : its frequencies up to `cutoff` are `target`'s}; 0.5 a pixel, Nyquist's, is all along an axis.
+
+    Two small matrices go to the coefficients of the waves that are kept, and two back: less than an FFT.
+    """
+    (down, high), (across, wide) = (_waves(side, cutoff) for side in target.shape[:2])
+    kept = jnp.asarray(np.hypot(high[:, None], wide) <= cutoff)[:, :, None]
 
     def low(image: Image) -> Image:
-        spectrum = jnp.where(kept, jnp.fft.rfft2(image, axes=(0, 1)), 0)
-        return jnp.fft.irfft2(spectrum, (height, width), axes=(0, 1))
+        return _through((down.T, across.T), jnp.where(kept, _through((down, across), image), 0))
 
     return lambda image: image + low(target - image)
+
+
+def _waves(length: int, cutoff: float) -> tuple[np.ndarray, np.ndarray]:
+    """Orthonormal cosines and sines (k, length) of at most `cutoff` cycles a pixel, and their frequencies."""
+    cycles = np.arange(length // 2 + 1)
+    cycles = cycles[cycles <= cutoff * length]
+    angles = 2 * np.pi * cycles[:, None] * np.arange(length) / length
+    waves = np.concatenate([np.cos(angles), np.sin(angles)])
+    norms = np.linalg.norm(waves, axis=1)
+    real = norms > 0.5  # the sines of 0 and of Nyquist's frequency are 0
+    return (waves[real] / norms[real, None]).astype(np.float32), np.tile(cycles / length, 2)[real]
 
 
 def dykstra(*projections: Projection, rounds: int = 50) -> Projection:

@@ -10,9 +10,9 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from tiny import refused
 
-from rsynth_jax.models import critics
+from rsynth_jax.models import critics, from_functions
 from rsynth_jax.training import games
-from rsynth_jax.types import Classifier, Critic
+from rsynth_jax.types import Critic
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.random((8, 16, 16, 3), np.float32)
@@ -25,7 +25,9 @@ def maps(image):
     return 3 * small - 1, jnp.concatenate([image[::4, ::4, :1] ** 2, jnp.ones((4, 4, 1))], axis=-1)
 
 
-CLASSIFIER = Classifier(logits=lambda image: image.ravel(), features=lambda image: image.ravel(), maps=maps)
+CLASSIFIER = from_functions(
+    logits=lambda image: image.ravel(), features=lambda image: image.ravel(), maps=maps
+)
 SEEN = critics.moments(CLASSIFIER, IMAGES)
 
 

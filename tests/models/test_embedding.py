@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose
 from tiny import refused
 
 from rsynth_jax.models import embedding
-from rsynth_jax.models.layers import Outputs
+from rsynth_jax.types import Outputs
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (13, 4, 5, 3), np.uint8)
 

@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose
 
 from rsynth_jax import models
 from rsynth_jax.models import Config, bind, create, layers, resnet
+from rsynth_jax.types import Outputs
 
 RNG = np.random.default_rng(6)
 IMAGES = RNG.random((4, 16, 16, 3), np.float32)
@@ -42,8 +43,8 @@ def test_parameter_counts_are_the_published_ones(name):
 @pytest.mark.parametrize("shape", [(2, 32, 32, 1), (2, 48, 48, 3)])
 @pytest.mark.parametrize("name", models.ARCHITECTURES)
 def test_every_architecture_takes_any_size_and_channel_count(name, shape):
-    _, (logits, features) = outputs(Config(name, 7), shape)
-    assert logits.shape == (2, 7) and features.ndim == 2 and features.shape[0] == 2
+    _, found = outputs(Config(name, 7), shape)
+    assert found.logits.shape == (2, 7) and found.features.ndim == 2 and found.features.shape[0] == 2
 
 
 @pytest.mark.parametrize("name", models.ARCHITECTURES)
@@ -112,7 +113,7 @@ def test_a_network_without_blocks_shows_no_maps():
     class Flat(nn.Module):
         @nn.compact
         def __call__(self, x):
-            return layers.Outputs(x.mean((1, 2)), x.mean((1, 2)))
+            return Outputs(x.mean((1, 2)), x.mean((1, 2)))
 
     with pytest.raises(ValueError, match="shows no layers"):
         bind(Flat(), {}).maps(IMAGES[0])

@@ -15,13 +15,13 @@ from tiny import refused
 from rsynth_jax import models
 from rsynth_jax.images import decode
 from rsynth_jax.models import embedding
-from rsynth_jax.models.layers import Outputs
 from rsynth_jax.sampling import runner
 from rsynth_jax.sampling.runner import Rows, Samples, sample
 from rsynth_jax.synthesis import ascent, objectives, projections, tasks
 from rsynth_jax.synthesis.ascent import steepest
 from rsynth_jax.synthesis.norms import L2
 from rsynth_jax.synthesis.tasks import AscentFn, Task
+from rsynth_jax.types import Outputs
 
 SHAPE = (4, 4, 3)
 RADIUS = 0.7

@@ -51,14 +51,15 @@ def test_networks_have_their_published_sizes(name):
     assert sum(math.prod(shape) for shape in shapes) == count
     images = jax.ShapeDtypeStruct((2, 48, 31, 1), jnp.float32)
     outputs, _ = jax.eval_shape(model.init_with_output, jax.random.key(0), images)
-    assert [leaf.shape for leaf in outputs] == [(2, num_classes), (2, num_features)]
+    shapes = (outputs.logits.shape, outputs.features.shape)
+    assert shapes == ((2, num_classes), (2, num_features))
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks_compute_what_pytorchs_do(name):
     variables = pytorch.from_state_dict(NETWORKS[name], state(name))
-    logits, features = jax.jit(NETWORKS[name].apply)(variables, random_weights.PHOTOS[:1])
-    values = np.concatenate([features[0, :4], logits[0, :4]])
+    found = jax.jit(NETWORKS[name].apply)(variables, random_weights.PHOTOS[:1])
+    values = np.concatenate([found.features[0, :4], found.logits[0, :4]])
     assert_allclose(values, REFERENCE[name], atol=1e-4 * np.abs(values).max())
 
 

@@ -8,13 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
+from rsynth_jax.models import from_functions
 from rsynth_jax.synthesis import objectives
 from rsynth_jax.types import Classifier
 
 RNG = np.random.default_rng(1)
 IMAGE, TARGET = RNG.random((2, 4, 4, 3), np.float32)
 WHERE = RNG.random((4, 4, 1)) < 0.5
-RAVEL = Classifier(logits=jnp.ravel, features=jnp.ravel)  # the image is its own logits
+RAVEL = from_functions(logits=jnp.ravel, features=jnp.ravel)  # the image is its own logits
 
 
 def log_softmax(logits):
@@ -92,7 +93,7 @@ def test_likeness_is_minus_the_relative_distance_of_representations(linear):
 
 
 def test_resemblance_is_minus_the_distance_of_unit_maps_summed_over_the_blocks():
-    maps = Classifier(jnp.ravel, jnp.ravel, lambda image: (image, image[:2]))
+    maps = from_functions(jnp.ravel, jnp.ravel, lambda image: (image, image[:2]))
     found = objectives.perceptual(maps, TARGET)(IMAGE)
     one, other = (image / np.linalg.norm(image, axis=-1, keepdims=True) for image in (IMAGE, TARGET))
     gaps = ((one - other) ** 2).sum(axis=-1)
@@ -100,7 +101,7 @@ def test_resemblance_is_minus_the_distance_of_unit_maps_summed_over_the_blocks()
 
 
 def test_resemblance_is_zero_and_flat_at_its_target_and_blind_to_contrast():
-    maps = Classifier(jnp.ravel, jnp.ravel, lambda image: (image,))
+    maps = from_functions(jnp.ravel, jnp.ravel, lambda image: (image,))
     alike = objectives.perceptual(maps, TARGET)
     assert_allclose([alike(TARGET), alike(3 * TARGET)], 0, atol=1e-10)
     assert_allclose(jax.grad(alike)(TARGET), np.zeros_like(TARGET), atol=1e-6)
@@ -132,3 +133,41 @@ def test_the_gradient_of_a_sum_is_the_sum_of_the_gradients(linear):
 def test_precompose_transforms_first(linear):
     mirrored = objectives.precompose(objectives.logit(linear, 0), lambda image: image[:, ::-1])
     assert mirrored(IMAGE) == linear.logits(IMAGE[:, ::-1])[0] != linear.logits(IMAGE)[0]
+
+
+def counted(classifier: Classifier) -> tuple[Classifier, list]:
+    """The classifier, and the list of the images of its passes."""
+    passes = []
+
+    def outputs(image):
+        passes.append(image)
+        return classifier.outputs(image)
+
+    return Classifier(outputs), passes
+
+
+def test_readings_of_one_classifier_share_one_pass_however_they_are_added(linear):
+    classifier, passes = counted(linear)
+    inner = objectives.add(objectives.smoothness(), objectives.logit_plus_log_prob(classifier, 2))
+    feature = objectives.scale(0.5, objectives.activation(classifier, 1))
+    together = objectives.add(objectives.scale(3.0, inner), objectives.fidelity(TARGET, WHERE), feature)
+    value = jax.grad(together)(jnp.asarray(IMAGE))
+    assert len(passes) == 1
+    expected = 0
+    for weight, term in (
+        (3.0, objectives.smoothness()),
+        (3.0, objectives.logit(linear, 2)),
+        (3.0, objectives.log_prob(linear, 2)),
+        (1.0, objectives.fidelity(TARGET, WHERE)),
+        (0.5, objectives.activation(linear, 1)),
+    ):
+        expected = expected + weight * jax.grad(term)(IMAGE)
+    assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_each_of_two_classifiers_is_read_in_a_pass_of_its_own(linear):
+    (one, passes), (other, others) = counted(linear), counted(linear)
+    both = objectives.add(objectives.logit(one, 0), objectives.logit(other, 1), objectives.energy(one))
+    expected = linear.logits(IMAGE)[0] + linear.logits(IMAGE)[1] + objectives.energy(linear)(IMAGE)
+    assert_allclose(both(IMAGE), expected, rtol=1e-6)
+    assert (len(passes), len(others)) == (1, 1)

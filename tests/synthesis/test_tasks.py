@@ -1,12 +1,15 @@
 """Tasks: where each starts, what rises, what is kept."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image as Pillow
 
+from rsynth_jax import models
 from rsynth_jax.images import decode
+from rsynth_jax.models import from_functions
 from rsynth_jax.synthesis import ascent, objectives, projections, tasks
 from rsynth_jax.synthesis.ascent import steepest
 from rsynth_jax.synthesis.class_gaussians import ClassGaussians
@@ -107,8 +110,8 @@ def test_of_two_classes_every_objective_translates_along_one_line_up_to_the_radi
     """With logits w.x and -w.x, all have gradients along w; the energy goes where it already leans."""
     line = RNG.normal(size=48).astype(np.float32)
     line /= np.linalg.norm(line)
-    linear = Classifier(
-        logits=lambda image: np.stack([line, -line]) @ (image.ravel() - 0.5), features=np.ravel
+    linear = from_functions(
+        logits=lambda image: np.stack([line, -line]) @ (image.ravel() - 0.5), features=jnp.ravel
     )
     center = np.full((4, 4, 3), 0.5, np.float32) - 0.01 * line.reshape(4, 4, 3)
     settings = {"objective": objectives.CLASS_OBJECTIVES[name], "radius": 0.25}
@@ -128,11 +131,43 @@ def test_a_stroke_moves_up_under_its_mask_and_keeps_the_rest(linear):
 @pytest.mark.parametrize(("radius", "moved"), [(10.0, 0.3), (0.25, 0.25)])
 def test_refinement_climbs_a_linear_logit_along_its_weights_up_to_the_radius(radius, moved):
     weights = RNG.normal(size=(3, 48)).astype(np.float32)
-    linear = Classifier(logits=lambda image: weights @ image.ravel(), features=lambda image: image.ravel())
+    linear = from_functions(
+        logits=lambda image: weights @ image.ravel(), features=lambda image: image.ravel()
+    )
     center = np.full((4, 4, 3), 0.5, np.float32)
     direction = weights[1].reshape(center.shape) / np.linalg.norm(weights[1])
     found = climb(tasks.refine(linear, center, 1, radius=radius), 0.1, 3)
     assert_allclose(found, center + moved * direction, atol=1e-5)
+
+
+# ---- cost
+
+
+def flops(small, task_fn) -> float:
+    """Of one step of a task on images of 16 x 16, by XLA's analysis of the compiled program."""
+    model, variables = small
+
+    def step(variables, image):
+        start, climb = tasks.with_optimizer(task_fn, steepest(L2, 0.1))(models.bind(model, variables), image)
+        return climb.step(climb.init(start))[0].point
+
+    analysis = jax.jit(step).lower(variables, jnp.zeros((16, 16, 3))).compile().cost_analysis()
+    assert analysis is not None
+    return analysis["flops"]
+
+
+def test_no_task_costs_more_than_a_pass_and_a_gradient(small):
+    """The perceptual distance is to an image, whose maps cost one pass more."""
+    model, variables = small
+    image, free = jnp.zeros((16, 16, 3)), jnp.ones((16, 16, 1))
+    program = jax.jit(lambda variables, image: models.bind(model, variables).logits(image))
+    cost = program.lower(variables, image).compile().cost_analysis()
+    assert cost is not None
+    floor = flops(small, lambda c, x: Task(x, objectives.log_prob(c, 3), projections.box()))
+    assert flops(small, lambda c, x: tasks.generate(c, x, 3)) < 1.05 * floor
+    assert flops(small, lambda c, x: tasks.invert(c, x, jnp.ones(256))) < 1.05 * floor
+    near = flops(small, lambda c, x: tasks.keep_perceptually(tasks.translate(c, x, 3, free), c, 1.0))
+    assert near < 1.05 * (floor + cost["flops"])
 
 
 # ---- in code
@@ -144,7 +179,7 @@ HALF[:2] = 1
 
 def with_maps(linear: Classifier) -> Classifier:
     """Its one map is the image's own values, shifted so that none is 0."""
-    return linear._replace(maps=lambda image: (image + 1,))
+    return from_functions(linear.logits, linear.features, lambda image: (image + 1,))
 
 
 TASKS = {

@@ -15,7 +15,6 @@ from numpy.testing import assert_allclose, assert_array_equal
 from rsynth_jax import models
 from rsynth_jax.attacks import adversaries
 from rsynth_jax.attacks.threats import Steps, Threat
-from rsynth_jax.models.layers import Outputs
 from rsynth_jax.synthesis import ascent, class_gaussians, objectives
 from rsynth_jax.synthesis.class_gaussians import ClassGaussians
 from rsynth_jax.synthesis.norms import L2
@@ -23,6 +22,7 @@ from rsynth_jax.synthesis.projections import box
 from rsynth_jax.training import dual, losses
 from rsynth_jax.training.classifier import Setup
 from rsynth_jax.training.recipes import DualValues
+from rsynth_jax.types import Outputs
 
 RNG = np.random.default_rng(0)
 SHAPE = (16, 16, 3)
