@@ -1,0 +1,111 @@
+"""Ways to an image under one measure: real images, a classifier's ascents, generators, and both together.
+
+    python -m benchmarks.quality.comparison --data folder:FACES --classifier cat-dog-64 --generators RUN RUN
+
+Every row makes the same number of images of each class from seed 0, and is compared with the test images.
+The hybrid rows are of the first generator: its images refined by the classifier, and the classifier's logit
+climbed in its codes. Seconds are those of sampling, compilation included; training is not. A row already in
+the JSON is not run again.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import numpy as np
+
+from benchmarks import common
+from benchmarks.common import BATCH, RESULTS
+from rsynth_jax.sampling import codes, generators, samplers
+from rsynth_jax.storage import files, releases
+from rsynth_jax.storage import generators as generator_files
+from rsynth_jax.storage.generators import GeneratorRelease
+from rsynth_jax.storage.releases import Release
+from rsynth_jax.synthesis import objectives
+from rsynth_jax.types import Bytes
+
+SHOWN = 16  # images of each class on the sheet of a row
+SCORES = ("fd", "kid_x1000", "precision", "recall", "coverage")
+HEADER = ("way", "FD", "KID x 1000", "precision", "recall", "coverage", "ms / image")
+PAPER = {  # the paper's procedure on CIFAR-10
+    "temperature": 1.0,
+    "objective": objectives.log_prob,
+    "num_steps": 60,
+    "step_size": 0.5,
+    "schedule": samplers.SCHEDULES["constant"],
+}
+Ways = dict[str, Callable[[], Bytes]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(common.Options):
+    generators: tuple[str, ...] = ()
+    """Generators by name, file or training run, of the classifier's classes and size."""
+    truncation: float = 0.7
+    """Psi of the truncated rows."""
+    rows: tuple[str, ...] = ()
+    """Only the rows whose names hold one of these; by default all."""
+
+
+def real(options: Options) -> Bytes:
+    """Return the first training images of each class."""
+    train = common.read(options, "train")
+    return train.images[common.first_of_each_class(train.labels, options.num)]
+
+
+def of_classifier(release: Release, name: str, num: int) -> Ways:
+    """Return the classifier's ascents, by the paper's procedure and by default."""
+    generate = functools.partial(samplers.generate, release, num=num, batch_size=BATCH)
+    return {f"{name}, paper's ascent": lambda: generate(**PAPER).images, name: lambda: generate().images}
+
+
+def of_generator(generator: GeneratorRelease, name: str, num: int, psi: float) -> Ways:
+    """Return the generator's draws, whole and truncated."""
+    draw = functools.partial(generators.draw, generator, num=num, batch_size=BATCH)
+    truncated = functools.partial(draw, truncation=psi)
+    return {name: lambda: draw().images, f"{name}, truncation {psi:g}": lambda: truncated().images}
+
+
+def hybrids(release: Release, generator: GeneratorRelease, name: str, num: int) -> Ways:
+    """Return the generator's draws refined by the classifier, and its logit climbed in code."""
+    labels = np.repeat(np.arange(len(release.class_names), dtype=np.int32), num)
+
+    def refined() -> Bytes:
+        drawn = generators.draw(generator, num=num, batch_size=BATCH).images
+        return samplers.refine(release, drawn, labels, batch_size=BATCH).images
+
+    def climbed() -> Bytes:
+        return codes.generate_in_code(release, generator, num=num, batch_size=BATCH).images
+
+    return {f"{name}, refined by the classifier": refined, f"{name}, logit climbed in code": climbed}
+
+
+@common.main(Options(num=2500, classifier="cat-dog-64", out=RESULTS / "comparison"))
+def benchmark(options: Options) -> None:
+    release = releases.load(options.classifier)
+    test = common.embed(common.read(options, "test").images).features
+    ways: Ways = {"training images": lambda: real(options)}
+    ways |= of_classifier(release, options.classifier, options.num)
+    loaded = {name: generator_files.load(name) for name in options.generators}
+    for name, generator in loaded.items():
+        ways |= of_generator(generator, name, options.num, options.truncation)
+    for name, generator in list(loaded.items())[:1]:
+        ways |= hybrids(release, generator, name, options.num)
+
+    def measure(name: str) -> dict:
+        images, seconds = common.timed(ways[name])
+        path = options.out / f"{name.replace('/', '-')}.npz"
+        files.write_arrays(path, {"images": images})
+        cells = images.reshape(len(release.class_names), -1, *images.shape[1:])[:, :SHOWN]
+        common.sheet(path, cells, release.class_names, name)
+        scores = common.scores(images, test)
+        return {"seconds_per_image": seconds / len(images)} | {key: scores[key] for key in SCORES}
+
+    chosen = [name for name in ways if not options.rows or any(part in name for part in options.rows)]
+    about = {"classifier": options.classifier, "data": options.data, "per_class": options.num}
+    rows = common.complete(options.out, chosen, measure, **about, num_real=len(test))
+    cells = (
+        [name, *common.intervals(row, SCORES), f"{1000 * row['seconds_per_image']:.1f}"]
+        for name, row in rows.items()
+    )
+    print(common.table(HEADER, cells))
