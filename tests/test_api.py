@@ -10,6 +10,7 @@ RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (3, *tiny.SHAPE), np.uint8)
 MASK = np.zeros((*tiny.SHAPE[:2], 1), np.float32)
 MASK[4:12, 4:12] = 1
+CODES = np.zeros((3, 4, 8), np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ def test_a_generator_draws_mixes_and_loops(tmp_path):
 TASKS_IN_CODE = {
     "project": lambda r, g: rs.project(r, g, IMAGES, num_steps=2),
     "generate": lambda r, g: rs.generate_in_code(r, g, "cat", num=3, num_steps=2),
-    "translate": lambda r, g: rs.translate_in_code(r, g, IMAGES, "dog", num_steps=2),
+    "translate": lambda r, g: rs.translate_in_code(r, g, IMAGES, "dog", codes=CODES, num_steps=2),
     "inpaint": lambda r, g: rs.inpaint_in_code(r, g, IMAGES, MASK, "dog", num_steps=2),
 }
 
