@@ -85,7 +85,9 @@ def pixel_widths(side: int, most: int = 128) -> tuple[tuple[int, ...], ...]:
         raise ValueError(f"a pixel critic's side is {side}: give a power of two, {2 * HEAD_SIDE} or more")
     sizes = [2**i for i in range(side.bit_length() - 2, 1, -1)]
     widths = [max(1, min(most, 8 * most // size)) for size in sizes]
-    return tuple((width,) * (1 if size == HEAD_SIDE else 2) for size, width in zip(sizes, widths, strict=True))
+    return tuple(
+        (width,) * (1 if size == HEAD_SIDE else 2) for size, width in zip(sizes, widths, strict=True)
+    )
 
 
 def pixel_critic(num_classes: int, widths: tuple[tuple[int, ...], ...]) -> Critic:

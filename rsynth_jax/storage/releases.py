@@ -33,7 +33,7 @@ class Release(NamedTuple):
     Attributes:
       config: makes the network.
       variables: its parameters and batch statistics, float32.
-      class_gaussians: the Gaussian of each class, from which generation starts, float32.
+      class_gaussians: the Gaussian of each class, or of all, from which generation starts, float32.
       class_names: label i is class_names[i].
       image_shape: (height, width, channels) of the training images.
       threat: the threat model of the training.
@@ -114,5 +114,5 @@ def _check_parts(release: Release) -> None:
     if len(release.class_names) != config.num_classes:
         raise ValueError(f"its class names are not those of {config.num_classes} classes")
     num, _, *shape = gaussians.components.shape
-    if not gaussians.mean.shape == (num, *shape) == (config.num_classes, *shape):
+    if num not in (1, config.num_classes) or gaussians.mean.shape != (num, *shape):
         raise ValueError(f"its class Gaussians do not fit {config.num_classes} classes, or each other")
