@@ -38,7 +38,8 @@ class Release(NamedTuple):
       image_shape: (height, width, channels) of the training images.
       threat: the threat model of the training.
       steps: the ascent of its adversary.
-      recipe: the training recipe as plain values; after dual training `fake_steps` is its final T.
+      recipe: the training recipe as plain values; after dual training `fake_steps` is its final T, and of
+        imported weights `origin` says where they are from.
     """
 
     config: models.Config
@@ -54,6 +55,30 @@ class Release(NamedTuple):
     def model(self) -> nn.Module:
         """The network, to which `variables` belong."""
         return models.create(self.config)
+
+
+class Origin(NamedTuple):
+    """Where published weights are from; an empty text is not known, or does not apply.
+
+    Attributes:
+      source: a paper, a repository or an address.
+      licence: of the weights.
+      sha256: of the file that was imported, in hexadecimal.
+    """
+
+    source: str = ""
+    licence: str = ""
+    sha256: str = ""
+
+
+def origin(release: Release) -> Origin:
+    """Read where the weights are from; of a classifier that was trained here every text is empty."""
+    return Origin(**release.recipe.get("origin", {}))
+
+
+def with_origin(release: Release, origin: Origin) -> Release:
+    """Return the release with a note of where its weights are from, in its recipe."""
+    return release._replace(recipe=release.recipe | {"origin": origin._asdict()})
 
 
 def save(path: Path, release: Release) -> None:
@@ -106,6 +131,7 @@ def _check_parts(release: Release) -> None:
     checks.not_negative(epsilon=release.threat.epsilon, step_size=release.steps.step_size)
     json.dumps((config, release.recipe), allow_nan=False)  # raises ValueError for a number that is not finite
     checks.positive(fake_steps=parsed(release.recipe.get("fake_steps", 1), int))
+    parsed(release.recipe.get("origin", Origin()._asdict()), Origin)
     images = jax.ShapeDtypeStruct((1, *release.image_shape), jnp.float32)
     expected = jax.eval_shape(lambda images: release.model.init(jax.random.key(0), images), images)
     if jax.tree.map(jnp.shape, expected) != jax.tree.map(jnp.shape, release.variables):

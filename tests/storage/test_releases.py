@@ -311,6 +311,23 @@ def test_one_gaussian_serves_all_classes_and_a_file_stays_small(saved, tmp_path)
         releases.load(tmp_path / "x.safetensors")
 
 
+def test_the_origin_of_imported_weights_is_kept_in_the_description(saved, tmp_path):
+    path, release = saved
+    assert releases.origin(releases.load(path)) == releases.Origin()
+    origin = releases.Origin("MadryLab/robustness, imagenet_l2_3_0.pt", "MIT", 64 * "a")
+    releases.save(tmp_path / "x.safetensors", releases.with_origin(release, origin))
+    loaded = releases.load(tmp_path / "x.safetensors")
+    assert releases.origin(loaded) == origin and loaded.recipe["epochs"] == 0
+
+
+@pytest.mark.parametrize("origin", [{"source": 3}, [], {"place": "x"}, "x"])
+def test_an_origin_that_is_none_is_refused(saved, tmp_path, origin):
+    recipe = saved[1].recipe | {"origin": origin}
+    releases.save(tmp_path / "x.safetensors", saved[1]._replace(recipe=recipe))
+    with refused(match="damaged"):
+        releases.load(tmp_path / "x.safetensors")
+
+
 THREAT = '{"norm": "l2", "epsilon": 0.5, "step_size": 0.1, "num_steps": 7}'
 
 
