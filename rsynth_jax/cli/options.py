@@ -20,7 +20,7 @@ from tyro.conf import Positional, arg
 
 from rsynth_jax import checks
 from rsynth_jax.data import image_files, sources
-from rsynth_jax.storage import files
+from rsynth_jax.storage import class_names, files
 
 if TYPE_CHECKING:
     from rsynth_jax.storage.releases import Release
@@ -74,11 +74,13 @@ class LabelledDataFlags(DataFlags):
     """How images and labels are read."""
 
     classes: Annotated[tuple[str, ...], arg(metavar="NAME ...")] = ()
-    """Names of the classes, in the order of the data set, in place of its own."""
+    """Names of the classes, in the order of the data set, in place of its own: the names, a text file with
+    one a line, or cifar10, cifar100, imagenet or restricted-imagenet."""
 
     def load_labelled(self, place: str, *splits: str) -> list[sources.Dataset]:
         """Open splits of a data set with labels. Raises ValueError unless all have the classes named."""
-        datasets = [sources.labelled(self.load(place, split), self.classes) for split in splits]
+        names = class_names.read(self.classes)
+        datasets = [sources.labelled(self.load(place, split), names) for split in splits]
         if any(dataset.class_names != datasets[0].class_names for dataset in datasets):
             raise ValueError("the training and the test split do not have the same classes")
         return datasets
