@@ -12,7 +12,7 @@ import numpy as np
 from tyro.conf import arg
 
 from rsynth_jax import checks
-from rsynth_jax.cli import options
+from rsynth_jax.cli import classifiers, options
 from rsynth_jax.cli.generator_pages import COLUMNS, GeneratorFlags, generated, parse_flags
 from rsynth_jax.cli.report import CHANGE, Result, Title, climb_numbers, image_arrays, report
 from rsynth_jax.cli.run import Monitor, run
@@ -69,14 +69,13 @@ def generate(flags: Options) -> int:
 def climbed(flags: Options) -> Result:
     """Generate by the classifier's ascent."""
     from rsynth_jax.sampling import samplers
-    from rsynth_jax.storage import releases
     from rsynth_jax.synthesis.objectives import CLASS_OBJECTIVES
     from rsynth_jax.synthesis.parameterization import PARAMETERIZATIONS
 
     objective = checks.named("objective", flags.objective, CLASS_OBJECTIVES)
     schedule = checks.named("schedule", flags.schedule, samplers.SCHEDULES)
     coordinates = checks.named("parameterization", flags.parameterization, PARAMETERIZATIONS)
-    release, num = releases.load(flags.classifier), flags.num
+    release, num = classifiers.load(flags.classifier), flags.num
     names = [release.class_names[label] for label in samplers.labels_of(release, flags.classes)]
     steps = samplers.default_steps(release) if flags.steps is None else flags.steps
     settings = {"objective": objective, "schedule": schedule, "parameterization": coordinates}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import arg
 
 from rsynth_jax import checks
-from rsynth_jax.cli import options, projection
+from rsynth_jax.cli import classifiers, options, projection
 from rsynth_jax.cli.report import Result, Title, report
 from rsynth_jax.cli.results import interpolated, inverted
 from rsynth_jax.cli.run import Monitor, run
@@ -63,12 +63,11 @@ class Options:
 
 def invert(flags: Options | projection.Options) -> int:
     """Invert, interpolate or project, and report."""
-    from rsynth_jax.storage import releases
 
     if isinstance(flags, projection.Options):
         return projection.project(flags)
     flags.output.check()
-    release = releases.load(flags.classifier)
+    release = classifiers.load(flags.classifier)
     given = options.read(flags.input, release, flags.label)
     make = _invert if flags.to is None else _interpolate
     return report(flags.output.out, make(flags, release, given), **flags.output.paths)

@@ -8,11 +8,10 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 from tyro.conf import arg
 
 from rsynth_jax import checks
-from rsynth_jax.cli import options
+from rsynth_jax.cli import classifiers, options
 from rsynth_jax.cli.report import report
 from rsynth_jax.cli.results import Real, visualized
 from rsynth_jax.cli.run import Monitor, run, tracks
@@ -62,16 +61,14 @@ class Options:
 
 def visualize(flags: Options) -> int:
     """Visualize and report."""
-    from rsynth_jax import models
-    from rsynth_jax.sampling import samplers
-    from rsynth_jax.storage import releases
+    from rsynth_jax.sampling import measures, samplers
     from rsynth_jax.synthesis.parameterization import PARAMETERIZATIONS
 
     ascent = flags.ascent
     kind = checks.named("parameterization", flags.parameterization, PARAMETERIZATIONS)
     flags.output.check()
-    release = releases.load(flags.classifier)
-    weights = np.asarray(models.readout(release.variables)[0])
+    release = classifiers.load(flags.classifier)
+    weights = measures.unit_weights(release)
     units = options.units_of(flags.features, weights)
     labels = samplers.labels_of(release, flags.classes) if flags.classes else []
     settings = {"starts": flags.starts, "seed": flags.seed, "image_size": flags.reading.image_size}

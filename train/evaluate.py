@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import arg
 
 from rsynth_jax import checks, seeds
-from rsynth_jax.cli import options, results
+from rsynth_jax.cli import classifiers, options, results
 from rsynth_jax.cli.report import print_lines
 from rsynth_jax.cli.run import attack_progress, run
 from rsynth_jax.data import loader
@@ -68,10 +68,9 @@ class Options:
 def evaluate(flags: Options) -> int:
     """Evaluate and report."""
     from rsynth_jax.attacks import autoattack, evaluation
-    from rsynth_jax.storage import releases
 
     options.check_outputs(json=flags.json)
-    release = releases.load(flags.classifier)
+    release = classifiers.load(flags.classifier)
     threat, steps = threat_of(flags, release.threat)
     loss = checks.named("loss", flags.loss, autoattack.LOSSES)
     attacks = autoattack.named(flags.attack, threat, steps, loss, flags.restarts, len(release.class_names))

@@ -25,7 +25,10 @@ from rsynth_jax.storage import class_names, files
 if TYPE_CHECKING:
     from rsynth_jax.storage.releases import Release
 
-_CLASSIFIER = "A bundled classifier's name, a .safetensors file, or a training run."
+_CLASSIFIER = (
+    "A bundled classifier's name, a .safetensors file, a training run, or package.module:function, which "
+    "returns a classifier of your own."
+)
 _SPLIT = "Part of A: train, test, train[:50%] ...; by default test of TFDS, all of anything else."
 _BATCH = "Images computed together; changes the speed, and the results by no more than rounding."
 _CLASS = "Target class, by name or number; by default an .npz's own labels, else the predicted class."
@@ -220,6 +223,8 @@ def units_of(asked: Sequence[str], weights: np.ndarray, deviations: np.ndarray |
             found.append(unit_number(word, len(weights)))
         elif not (most.isascii() and most.isdigit() and 0 < int(most) <= len(weights)):
             raise ValueError(f"cannot read {word!r}: write top:K, with K from 1 to {len(weights)}")
+        elif not weights.shape[1]:
+            raise ValueError(f"no {word}: the last layer of this network is not known: give numbers")
         else:
             found += measures.units_by_effect(weights, deviations)[: int(most)].tolist()
     return found

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from rsynth_jax import checks
-from rsynth_jax.models import preact_resnet, resnet
+from rsynth_jax.models import networks, preact_resnet, resnet
 from rsynth_jax.types import Classifier, Image, Map, no_maps
 
 ARCHITECTURES = {
@@ -31,6 +31,7 @@ ARCHITECTURES = {
     "wide-resnet70-16": preact_resnet.wide_resnet(70, 16),
 }
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+_SHOWN = 10  # class names of a message
 LAST = "Dense_0"  # the name of the linear layer of `layers.readout`
 _BLOCKS = (resnet.BasicBlock, resnet.Bottleneck, preact_resnet.PreActBlock)
 
@@ -76,7 +77,7 @@ def bind(model: nn.Module, variables: Any) -> Classifier:
     """Close over `variables`, with batch norm in evaluation mode: the classifier of one image."""
 
     def is_map(module: nn.Module, method: str) -> bool:
-        return isinstance(module, _BLOCKS) and method == "__call__"
+        return isinstance(module, (*_BLOCKS, networks.Map)) and method == "__call__"
 
     def outputs(image: Image) -> Any:
         return model.apply(variables, image[None])
@@ -107,5 +108,6 @@ def label_of(name: str | int, class_names: Sequence[str]) -> int:
     labels = {str(label): label for label in range(len(class_names))}
     labels |= {known: label for label, known in enumerate(class_names)}
     if str(name) not in labels:
-        raise ValueError(f"no class {str(name)!r}: give a number, or one of {', '.join(class_names)}")
+        some = ", ".join(class_names[:_SHOWN]) + (" ..." if len(class_names) > _SHOWN else "")
+        raise ValueError(f"no class {str(name)[:40]!r}: give a number, or one of {some}")
     return labels[str(name)]

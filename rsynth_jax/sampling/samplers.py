@@ -37,7 +37,7 @@ from jaxtyping import Float, Int, UInt8
 from rsynth_jax import checks, models, seeds
 from rsynth_jax import images as arrays
 from rsynth_jax.models import embedding
-from rsynth_jax.sampling import runner
+from rsynth_jax.sampling import measures, runner
 from rsynth_jax.sampling.runner import BATCH_SIZE, Callback, Rows, Samples
 from rsynth_jax.storage.generators import GeneratorRelease
 from rsynth_jax.storage.releases import Release
@@ -523,6 +523,10 @@ def visualize(
     shape = (side, side, release.image_shape[-1])
     embedding.channel_repeats(release.model, release.variables, shape)
     labels = labels_of(release, classes) if np.size(classes) else []
+    num_units = len(measures.unit_weights(release))
+    for unit in units:
+        if not 0 <= unit < num_units:
+            raise ValueError(f"no feature {unit}: give a number from 0 to {num_units - 1}")
     sources = seeds.rng(seed).permutation(len(release.class_names))
     path = _Path(radius, num_steps, step_size, parameterization=parameterization)
     parts = []

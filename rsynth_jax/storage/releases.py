@@ -2,11 +2,13 @@
 
     release = load("cifar10")                     # bundled, by name; or a file; or a training run
     classifier = models.bind(release.model, release.variables)
+    release = classifier(networks.from_nnx(module), ("cat", "dog"), (224, 224, 3))  # any other network
 
 Loading a release runs no code from it, and compiles nothing: its arrays are NumPy's.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,13 +18,17 @@ import jax.numpy as jnp
 
 from rsynth_jax import checks, models
 from rsynth_jax.attacks.threats import Steps, Threat
+from rsynth_jax.models.networks import Network
 from rsynth_jax.storage import files, release_files
 from rsynth_jax.storage.release_files import CLASSIFIER, parsed
-from rsynth_jax.synthesis.class_gaussians import ClassGaussians
-from rsynth_jax.synthesis.norms import NORMS
+from rsynth_jax.synthesis.class_gaussians import ClassGaussians, grey
+from rsynth_jax.synthesis.norms import L2, NORMS
 from rsynth_jax.types import Variables
 
 RELEASE = CLASSIFIER.file  # its name inside a training run
+
+CLEAN = Threat(L2, 0.0)  # of a training on clean images
+NO_STEPS = Steps(0.0, 1)
 
 _LARGEST_SIDE = 1 << 14  # of an image, which would take 3 GB
 
@@ -31,7 +37,7 @@ class Release(NamedTuple):
     """A classifier as others use it.
 
     Attributes:
-      config: makes the network.
+      config: makes the network; of one that is not this package's own it is the module itself.
       variables: its parameters and batch statistics, float32.
       class_gaussians: the Gaussian of each class, or of all, from which generation starts, float32.
       class_names: label i is class_names[i].
@@ -42,7 +48,7 @@ class Release(NamedTuple):
         imported weights `origin` says where they are from.
     """
 
-    config: models.Config
+    config: models.Config | nn.Module
     variables: Variables
     class_gaussians: ClassGaussians
     class_names: tuple[str, ...]
@@ -54,7 +60,56 @@ class Release(NamedTuple):
     @property
     def model(self) -> nn.Module:
         """The network, to which `variables` belong."""
-        return models.create(self.config)
+        return self.config if isinstance(self.config, nn.Module) else models.create(self.config)
+
+
+def config_of(release: Release) -> models.Config:
+    """Return the description of one of this package's networks. Raises ValueError for any other network."""
+    if isinstance(release.config, nn.Module):
+        raise ValueError("a network of your own is made by its code: it cannot be written or trained further")
+    return release.config
+
+
+def classifier(
+    network: Network,
+    class_names: Sequence[str],
+    image_shape: tuple[int, int, int],
+    *,
+    threat: Threat = CLEAN,
+    steps: Steps = NO_STEPS,
+    class_gaussians: ClassGaussians | None = None,
+) -> Release:
+    """Make a release of any network, see `rsynth_jax.models.networks`.
+
+        network = from_linen(module, variables)
+        release = classifier(network, ("cat", "dog"), (224, 224, 3))
+
+    Args:
+      network: its logits are (n, number of class names).
+      class_names: label i is class_names[i].
+      image_shape: (height, width, channels) of the images that the network takes.
+      threat: of its adversarial training; by default it was trained on clean images.
+      steps: of the adversary of its training.
+      class_gaussians: where generation starts; by default grey and noise.
+
+    Raises:
+      ValueError: the network takes no such images, or its outputs are not those of as many classes.
+    """
+    if class_gaussians is None:
+        class_gaussians = grey(image_shape[-1])
+    release = Release(
+        config=network.model,
+        variables=network.variables,
+        class_gaussians=class_gaussians,
+        class_names=tuple(class_names),
+        image_shape=image_shape,
+        threat=threat,
+        steps=steps,
+        recipe={},
+    )
+    _check_outputs(release)
+    _check_gaussians(release)
+    return release
 
 
 class Origin(NamedTuple):
@@ -85,7 +140,7 @@ def save(path: Path, release: Release) -> None:
     """Write a release as one file, see `release_files.write`."""
     tree = {"variables": release.variables, "seeds": release.class_gaussians._asdict()}
     threat = {"norm": release.threat.norm.name, "epsilon": release.threat.epsilon, **release.steps._asdict()}
-    description = release._asdict() | {"config": release.config._asdict()}
+    description = release._asdict() | {"config": config_of(release)._asdict()}
     texts = {name: description[name] for name in _KINDS} | {"threat": threat}
     release_files.write(path, CLASSIFIER, tree, texts)
 
@@ -122,8 +177,7 @@ _KINDS |= {"image_shape": tuple[int, int, int], "recipe": dict}
 
 
 def _check_parts(release: Release) -> None:
-    config = release.config
-    gaussians = release.class_gaussians
+    config = config_of(release)
     checks.positive(num_classes=config.num_classes, side=min(release.image_shape))
     if max(release.image_shape) > _LARGEST_SIDE:
         raise ValueError(f"its images have a side of {max(release.image_shape)}, more than {_LARGEST_SIDE}")
@@ -139,6 +193,24 @@ def _check_parts(release: Release) -> None:
         raise ValueError(f"its weights are not those of a {named}")
     if len(release.class_names) != config.num_classes:
         raise ValueError(f"its class names are not those of {config.num_classes} classes")
+    _check_gaussians(release)
+
+
+def _check_gaussians(release: Release) -> None:
+    gaussians = release.class_gaussians
+    classes = len(release.class_names)
     num, _, *shape = gaussians.components.shape
-    if num not in (1, config.num_classes) or gaussians.mean.shape != (num, *shape):
-        raise ValueError(f"its class Gaussians do not fit {config.num_classes} classes, or each other")
+    if num not in (1, classes) or gaussians.mean.shape != (num, *shape):
+        raise ValueError(f"its class Gaussians do not fit {classes} classes, or each other")
+
+
+def _check_outputs(release: Release) -> None:
+    """Check the shapes of what a network makes of one image of zeros."""
+    images = jax.ShapeDtypeStruct((1, *release.image_shape), jnp.float32)
+    size = " x ".join(map(str, release.image_shape))
+    with files.errors_as(f"the network takes no images of {size}"):
+        outputs = jax.eval_shape(release.model.apply, release.variables, images)
+    wanted = (1, len(release.class_names))
+    if outputs.logits.shape != wanted or outputs.features.shape[:1] != (1,) or outputs.features.ndim != 2:
+        found = f"logits {outputs.logits.shape} and features {outputs.features.shape}"
+        raise ValueError(f"the network makes {found} of one image: they must be {wanted} and (1, d)")
