@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 LARGEST = 1e19  # of a number that is given: its square is finite in float32
+_LISTED = 10  # names of a message
 _LARGEST_FEATURE = 1e15  # a sum of squares of a million of them is finite in float32
 
 
@@ -113,5 +114,16 @@ def _demand(fits: Callable[[float], bool], wanted: str, numbers: dict[str, float
 def same_classes(found: Sequence[str], needed: Sequence[str]) -> None:
     """A data set has the classes of a classifier, in their order."""
     if tuple(found) != tuple(needed):
-        has, needs = (", ".join(names) for names in (found, needed))
+        has, needs = (listed(names) for names in (found, needed))
         raise ValueError(f"the data set's classes ({has}) are not the classifier's ({needs})")
+
+
+def same_channels(needed: Sequence[int], found: Sequence[int]) -> None:
+    """Images have the channels, their last axis, that a classifier takes."""
+    if needed[-1] != found[-1]:
+        raise ValueError(f"images of {found[-1]} channels: the classifier takes {needed[-1]}")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Join names with commas, of many the first ten."""
+    return ", ".join(names[:_LISTED]) + (" ..." if len(names) > _LISTED else "")

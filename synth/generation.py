@@ -17,13 +17,15 @@ from rsynth_jax.cli.generator_pages import COLUMNS, GeneratorFlags, generated, p
 from rsynth_jax.cli.report import CHANGE, Result, Title, climb_numbers, image_arrays, report
 from rsynth_jax.cli.run import Monitor, run
 from rsynth_jax.cli.sheets import Page
+from rsynth_jax.data import sources
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
     """rsynth-generate: new images of a class, from nothing but a robust classifier, or a learned generator.
 
-    Each image starts from a draw of its class's Gaussian and climbs the classifier's own score. The sheet
+    Each image starts from a draw of its class's Gaussian, or from grey and noise where a classifier has no
+    class Gaussians, and climbs the classifier's own score. The sheet
     has a row a class, of up to 16 images. Image i of a class depends on (seed, class, i) alone.
 
     The paper's procedure on CIFAR-10 is --temperature 1 --steps 60 --objective log-prob --step-size 0.5
@@ -47,6 +49,9 @@ class Options:
     momentum: float = 0.0
     """Decay of an average of the steps' directions; 0 for none."""
     parameterization: options.ParameterizationName = "pixel"
+    start: Annotated[str | None, arg(metavar="A")] = None
+    """Images of any classes to start from, in place of draws: a folder, an .npz or an image. Image i of each
+    class starts from image i."""
     learned: GeneratorFlags = GeneratorFlags()
     ascent: options.LengthFlags = options.LengthFlags(radius=30.0, step_size=0.75)
     output: options.OutputFlags = options.OutputFlags(out=Path("generated.png"))
@@ -79,6 +84,10 @@ def climbed(flags: Options) -> Result:
     names = [release.class_names[label] for label in samplers.labels_of(release, flags.classes)]
     steps = samplers.default_steps(release) if flags.steps is None else flags.steps
     settings = {"objective": objective, "schedule": schedule, "parameterization": coordinates}
+    given = None
+    if flags.start is not None:
+        given = sources.read_all(sources.load(flags.start, image_size=release.image_shape[0]).first(num))
+        settings["starts"] = given.images
     settings |= {"num_steps": steps, "temperature": flags.temperature, "momentum": flags.momentum}
     with Monitor(num * len(names), steps, flags.output.animated) as monitor:
         settings |= flags.ascent.settings | monitor.run
@@ -100,6 +109,7 @@ def climbed(flags: Options) -> Result:
         image_arrays(release, samples.images, samples.labels),
         dict(zip(map("{class}-{index:04d}".format_map, numbers["images"]), samples.images, strict=True)),
         [page(step, images) for step, images in monitor.frames.items()],
+        given.skipped if given else (),
     )
 
 

@@ -21,7 +21,7 @@ from rsynth_jax.synthesis.norms import L2
 
 PAGE = (Path(__file__).parents[1] / "docs/your-network.md").read_text()
 *BLOCKS, USE = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-COMMANDS = re.findall(r"^rsynth-(.+)$", PAGE, re.MULTILINE)
+COMMANDS = re.findall(r"^rsynth-(.+ mine:.+)$", PAGE, re.MULTILINE)
 MADE = ("of_linen", "of_nnx", "of_function")
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 COLUMNS = 16  # of a sheet at most: --npz and --each have all images
 _ASCENT = {"classifier", "temperature", "objective", "steps", "schedule", "momentum", "parameterization"}
-_ASCENT |= {"radius", "step-size"}  # flags that --generator excludes
+_ASCENT |= {"radius", "step-size", "start"}  # flags that --generator excludes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

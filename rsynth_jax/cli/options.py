@@ -80,10 +80,10 @@ class LabelledDataFlags(DataFlags):
     """Names of the classes, in the order of the data set, in place of its own: the names, a text file with
     one a line, or cifar10, cifar100, imagenet or restricted-imagenet."""
 
-    def load_labelled(self, place: str, *splits: str) -> list[sources.Dataset]:
+    def load_labelled(self, place: str, *splits: str, side: int | None = None) -> list[sources.Dataset]:
         """Open splits of a data set with labels. Raises ValueError unless all have the classes named."""
         names = class_names.read(self.classes)
-        datasets = [sources.labelled(self.load(place, split), names) for split in splits]
+        datasets = [sources.labelled(self.load(place, split, side), names) for split in splits]
         if any(dataset.class_names != datasets[0].class_names for dataset in datasets):
             raise ValueError("the training and the test split do not have the same classes")
         return datasets

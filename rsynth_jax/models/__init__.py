@@ -31,7 +31,6 @@ ARCHITECTURES = {
     "wide-resnet70-16": preact_resnet.wide_resnet(70, 16),
 }
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-_SHOWN = 10  # class names of a message
 LAST = "Dense_0"  # the name of the linear layer of `layers.readout`
 _BLOCKS = (resnet.BasicBlock, resnet.Bottleneck, preact_resnet.PreActBlock)
 
@@ -108,6 +107,6 @@ def label_of(name: str | int, class_names: Sequence[str]) -> int:
     labels = {str(label): label for label in range(len(class_names))}
     labels |= {known: label for label, known in enumerate(class_names)}
     if str(name) not in labels:
-        some = ", ".join(class_names[:_SHOWN]) + (" ..." if len(class_names) > _SHOWN else "")
+        some = checks.listed(class_names)
         raise ValueError(f"no class {str(name)[:40]!r}: give a number, or one of {some}")
     return labels[str(name)]

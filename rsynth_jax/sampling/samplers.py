@@ -92,6 +92,7 @@ def generate(
     schedule: Schedule = SCHEDULES["cosine"],
     momentum: float = 0.0,
     parameterization: Kind = pixel,
+    starts: Bytes | None = None,
     **run: Unpack[Run],
 ) -> Samples:
     """Generate `num` images of each class from draws of the classes' Gaussians, class after class.
@@ -104,16 +105,25 @@ def generate(
       num_steps: by default `default_steps(release)`.
       schedule: of the step size.
       momentum: decay of an average of the steps' directions, in [0, 1).
+      starts: images of any classes to start from, in place of draws: image i of each class from starts[i],
+        and from the first again after the last.
     """
     checks.not_negative(temperature=temperature)
     chosen = labels_of(release, classes)
     labels = np.repeat(np.array(chosen, np.int32), num)
     numbers = np.stack([labels, np.tile(np.arange(num), len(chosen))], axis=1)
-    gaussians = class_gaussians.with_temperature(release.class_gaussians, temperature)
-    starts = _draws(gaussians, seed, labels, numbers, release.image_shape)
+    if starts is None:
+        gaussians = class_gaussians.with_temperature(release.class_gaussians, temperature)
+        begin = _draws(gaussians, seed, labels, numbers, release.image_shape)
+    else:
+        checks.images(starts)
+        if starts.shape[1:] != release.image_shape:
+            wanted, found = (" x ".join(map(str, each)) for each in (release.image_shape, starts.shape[1:]))
+            raise ValueError(f"generation must start from images of {wanted}, not {found}")
+        begin = starts[numbers[:, 1] % len(starts)]
     num_steps = default_steps(release) if num_steps is None else num_steps
     path = _Path(radius, num_steps, step_size, schedule, momentum, parameterization)
-    return _sample(release, tasks.generate, (starts, labels), path, run, labels, objective=objective)
+    return _sample(release, tasks.generate, (begin, labels), path, run, labels, objective=objective)
 
 
 def inpaint(
@@ -556,7 +566,7 @@ def labels_of(release: Release | GeneratorRelease, classes: str | int | Sequence
     if names == ["all"]:
         return list(range(len(release.class_names)))
     if not names:
-        known = ", ".join(release.class_names)
+        known = checks.listed(release.class_names)
         raise ValueError(f"no class given: give all, a number, or one of {known}")
     return [models.label_of(name, release.class_names) for name in names]
 
