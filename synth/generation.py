@@ -90,7 +90,7 @@ def climbed(flags: Options) -> Result:
         settings["starts"] = given.images
     settings |= {"num_steps": steps, "temperature": flags.temperature, "momentum": flags.momentum}
     with Monitor(num * len(names), steps, flags.output.animated) as monitor:
-        settings |= flags.ascent.settings | monitor.run
+        settings |= flags.ascent.settings(release) | monitor.run
         samples = samplers.generate(release, flags.classes, num, seed=flags.seed, **settings)
     about = {"class": np.repeat(names, num), "index": np.tile(np.arange(num), len(names))}
     numbers = climb_numbers(samples, about, monitor.seconds)

@@ -77,7 +77,7 @@ def _invert(flags: Options, release: "Release", given: sources.Pictures) -> Resu
     from rsynth_jax.sampling import samplers
 
     ascent = flags.ascent
-    settings = {"starts": flags.starts, "seed": flags.seed} | ascent.settings
+    settings = {"starts": flags.starts, "seed": flags.seed} | ascent.settings(release)
     settings["smoothness_weight"] = 1.0 if flags.smooth is None else flags.smooth
     with Monitor(len(given.images) * flags.starts, ascent.steps, flags.output.animated) as monitor:
         found = samplers.invert(release, given.images, given.labels, **settings, **monitor.run)
@@ -93,7 +93,9 @@ def _interpolate(flags: Options, release: "Release", given: sources.Pictures) ->
     others = sources.read_all(dataset.first(flags.input.num))
     if others.skipped:
         raise ValueError(others.skipped[0])
-    settings = {"frames": flags.frames, "smoothness_weight": flags.smooth or 0.0} | flags.ascent.settings
+    settings = {"frames": flags.frames, "smoothness_weight": flags.smooth or 0.0} | flags.ascent.settings(
+        release
+    )
     with Monitor(len(given.images) * flags.frames, steps) as monitor:
         found = samplers.interpolate(release, given.images, others.images, **settings, **monitor.run)
     return interpolated(release, given, others.names, found, steps, monitor.seconds)

@@ -48,7 +48,7 @@ def refine(flags: Options) -> int:
     release = classifiers.load(flags.classifier)
     given = options.read(flags.input, release, flags.label)
     with Monitor(len(given.images), ascent.steps) as monitor:
-        settings = ascent.settings | monitor.run
+        settings = ascent.settings(release) | monitor.run
         samples = samplers.refine(release, given.images, given.labels, **settings)
     scale = samplers.scale_of(release)
     lengths = f"{ascent.step_size * scale:g}, l2 radius {ascent.radius * scale:g}"

@@ -72,13 +72,13 @@ def visualize(flags: Options) -> int:
     units = options.units_of(flags.features, weights)
     labels = samplers.labels_of(release, flags.classes) if flags.classes else []
     settings = {"starts": flags.starts, "seed": flags.seed, "image_size": flags.reading.image_size}
-    settings |= {"parameterization": kind} | ascent.settings
+    settings |= {"parameterization": kind} | ascent.settings(release)
     title = (
         f"{flags.starts} made by {ascent.steps} steps of {ascent.step_size * samplers.scale_of(release):g}"
     )
     real = None
     if flags.data is not None:
-        real = _embedded(flags, flags.data, release)
+        real = _embedded(flags, flags.data, release, settings["batch_size"])
         units = options.units_of(flags.features, weights, real.outputs.features.std(axis=0))
         title += f", then the images of {flags.data} that activate it most"
     with Monitor((len(units) + len(labels)) * flags.starts, ascent.steps) as monitor:
@@ -87,14 +87,13 @@ def visualize(flags: Options) -> int:
     return report(flags.output.out, result, **flags.output.paths)
 
 
-def _embedded(flags: Options, place: str, release: "Release") -> Real:
+def _embedded(flags: Options, place: str, release: "Release", size: int) -> Real:
     from rsynth_jax.models import embedding
 
     dataset = flags.reading.load(place, flags.split, release.image_shape[0]).first(flags.num)
     network = (release.model, release.variables)
     with tracks() as track:
         dataset, skipped = sources.readable(dataset, track("reading"))
-        size = flags.ascent.batch_size
         outputs = embedding.embed_images(*network, dataset.images, size, track("embedding"))
     return Real(dataset, outputs, skipped)
 

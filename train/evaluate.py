@@ -50,15 +50,15 @@ class Options:
     """Length of a step of pgd; 4 epsilon / steps by default (0.1 for 20 steps at epsilon 0.5)."""
     restarts: int = 1
     """Random starts of pgd, apgd and square for each image, which must withstand all of them."""
-    batch_size: options.BatchSize = 100
+    batch_size: options.FittingBatchSize = None
     seed: options.Seed = 0
     json: options.JsonFile = None
     reading: options.LabelledDataFlags = options.LabelledDataFlags()
     system: options.SystemFlags = options.SystemFlags()
 
     def __post_init__(self) -> None:
-        checks.positive(num=self.num, restarts=self.restarts, batch_size=self.batch_size)
-        checks.given(checks.positive, steps=self.steps)
+        checks.positive(num=self.num, restarts=self.restarts)
+        checks.given(checks.positive, steps=self.steps, batch_size=self.batch_size)
         checks.given(checks.not_negative, epsilon=self.epsilon, step_size=self.step_size)
         checks.seed(seed=self.seed)
         if self.attack == "autoattack" and self.steps is not None:
@@ -77,9 +77,10 @@ def evaluate(flags: Options) -> int:
     (dataset,) = flags.reading.load_labelled(flags.data, flags.split)
     checks.same_classes(dataset.class_names or (), release.class_names)
     data = loader.in_memory(dataset.first(flags.num))
+    size = options.fitting(flags.batch_size, release, most=100)
     with attack_progress() as callback:
         where = (release.model, release.variables, data.images, data.labels, threat, attacks)
-        settings = {"batch_size": flags.batch_size, "callback": callback}
+        settings = {"batch_size": size, "callback": callback}
         found = evaluation.evaluate(*where, key=seeds.key(flags.seed), **settings)
     num = len(found.clean)
     lines, closing, shares = results.accuracies(found, attacks, threat)

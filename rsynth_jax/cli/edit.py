@@ -68,7 +68,7 @@ def edit(flags: EditFlags, sampler: EditSampler, *, factor: int = 1, rounds: int
     release = classifiers.load(flags.classifier)
     given = options.read(flags.input, release, flags.label, factor)
     with Monitor(len(given.images), rounds * steps, flags.output.animated) as monitor:
-        settings = flags.ascent.settings | monitor.run
+        settings = flags.ascent.settings(release) | monitor.run
         samples, extra = sampler(release, given, objective=objective, **settings)
     title = Title(flags.objective, steps, flags.ascent.step_size * scale_of(release))
     result = _result(release, given, samples, extra, title, monitor)
