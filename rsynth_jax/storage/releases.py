@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 
 from rsynth_jax import checks, models
 from rsynth_jax.attacks.threats import Steps, Threat
@@ -44,8 +45,8 @@ class Release(NamedTuple):
       image_shape: (height, width, channels) of the training images.
       threat: the threat model of the training.
       steps: the ascent of its adversary.
-      recipe: the training recipe as plain values; after dual training `fake_steps` is its final T, and of
-        imported weights `origin` says where they are from.
+      recipe: the training recipe as plain values; after dual training `fake_steps` is its final T. Of
+        imported weights it holds their `Origin`.
     """
 
     config: models.Config | nn.Module
@@ -128,26 +129,31 @@ class Origin(NamedTuple):
 
 def origin(release: Release) -> Origin:
     """Read where the weights are from; of a classifier that was trained here every text is empty."""
-    return Origin(**release.recipe.get("origin", {}))
+    return Origin(**{name: release.recipe.get(name, "") for name in Origin._fields})
 
 
 def with_origin(release: Release, origin: Origin) -> Release:
     """Return the release with a note of where its weights are from, in its recipe."""
-    return release._replace(recipe=release.recipe | {"origin": origin._asdict()})
+    return release._replace(recipe=release.recipe | origin._asdict())
 
 
-def save(path: Path, release: Release) -> None:
+def save(path: Path, release: Release, dtype: Any = ml_dtypes.bfloat16) -> None:
     """Write a release as one file, see `release_files.write`."""
     tree = {"variables": release.variables, "seeds": release.class_gaussians._asdict()}
     threat = {"norm": release.threat.norm.name, "epsilon": release.threat.epsilon, **release.steps._asdict()}
     description = release._asdict() | {"config": config_of(release)._asdict()}
     texts = {name: description[name] for name in _KINDS} | {"threat": threat}
-    release_files.write(path, CLASSIFIER, tree, texts)
+    release_files.write(path, CLASSIFIER, tree, texts, dtype)
 
 
 def locate(name: str | Path) -> Path:
     """Find the file of a bundled classifier, of a path or of a training run, or raise ValueError."""
     return release_files.locate(name, CLASSIFIER)
+
+
+def dtype_of(path: Path) -> Any:
+    """Return the dtype of the arrays in the file of a release: bfloat16, or float32."""
+    return next(iter(files.read_tensors(path).arrays.values())).dtype
 
 
 def load(name: str | Path) -> Release:
@@ -168,7 +174,7 @@ def load(name: str | Path) -> Release:
             steps=parsed(steps, Steps),
             **{name: parsed(json.loads(content.texts[name]), kind) for name, kind in _KINDS.items()},
         )
-        _check_parts(release)
+        check_parts(release)
     return release
 
 
@@ -176,7 +182,8 @@ _KINDS: dict[str, Any] = {"config": models.Config, "class_names": tuple[str, ...
 _KINDS |= {"image_shape": tuple[int, int, int], "recipe": dict}
 
 
-def _check_parts(release: Release) -> None:
+def check_parts(release: Release) -> None:
+    """Raise ValueError unless the parts of a release fit each other."""
     config = config_of(release)
     checks.positive(num_classes=config.num_classes, side=min(release.image_shape))
     if max(release.image_shape) > _LARGEST_SIDE:
@@ -185,7 +192,7 @@ def _check_parts(release: Release) -> None:
     checks.not_negative(epsilon=release.threat.epsilon, step_size=release.steps.step_size)
     json.dumps((config, release.recipe), allow_nan=False)  # raises ValueError for a number that is not finite
     checks.positive(fake_steps=parsed(release.recipe.get("fake_steps", 1), int))
-    parsed(release.recipe.get("origin", Origin()._asdict()), Origin)
+    parsed(origin(release)._asdict(), Origin)
     images = jax.ShapeDtypeStruct((1, *release.image_shape), jnp.float32)
     expected = jax.eval_shape(lambda images: release.model.init(jax.random.key(0), images), images)
     if jax.tree.map(jnp.shape, expected) != jax.tree.map(jnp.shape, release.variables):
