@@ -42,6 +42,7 @@ from rsynth_jax.sampling.runner import BATCH_SIZE, Callback, Rows, Samples
 from rsynth_jax.storage.generators import GeneratorRelease
 from rsynth_jax.storage.releases import Release
 from rsynth_jax.synthesis import class_gaussians, objectives, tasks
+from rsynth_jax.synthesis.class_gaussians import ClassGaussians
 from rsynth_jax.synthesis.norms import L2
 from rsynth_jax.synthesis.parameterization import Kind, pixel, reparameterized
 from rsynth_jax.synthesis.projections import box
@@ -49,6 +50,7 @@ from rsynth_jax.synthesis.tasks import AscentFn, ClassObjective, Forward, Task, 
 from rsynth_jax.types import Bytes, Classifier, Mask
 
 SIDE = 32  # pixels: the side at which lengths are given
+_COMPONENTS = 1 << 27  # bytes: one image of 224 pixels by 147 components takes 89 MB, of 32 pixels 1.5 MB
 FAKE_STEPS = 24  # of a release that does not say how many steps its fakes climbed: those of cifar10
 
 Label = str | int | Int[np.ndarray, " n"] | None
@@ -151,7 +153,7 @@ def inpaint(
     missing = missing_of(images, masks)
     chosen = labels_of_known(release, images, missing, labels, run)
     gaussians = release.class_gaussians
-    starts = Rows(len(images), lambda rows: _begin(gaussians, images[rows], chosen[rows], missing[rows]))
+    starts = Rows(len(images), lambda rows: _begun(gaussians, images[rows], chosen[rows], missing[rows]))
     inputs = (images, chosen, starts, missing)
     path = _Path(radius, num_steps, step_size)
     return _sample(release, tasks.inpaint, inputs, path, run, chosen, objective=objective)
@@ -184,6 +186,14 @@ def central_square(side: int) -> Float[np.ndarray, "side side 1"]:
 @jax.vmap
 def _fill(image, missing):
     return arrays.encode(arrays.harmonic_fill(arrays.decode(image), missing))
+
+
+def _begun(gaussians: ClassGaussians, images: Bytes, *more: np.ndarray) -> np.ndarray:
+    """The starts of a batch, in groups whose components at the images' side take `_COMPONENTS` bytes."""
+    size = max(1, _COMPONENTS // (4 * gaussians.components.shape[1] * images[0].size))
+    groups = [slice(first, first + size) for first in range(0, len(images), size)]
+    parts = (_begin(gaussians, images[group], *(each[group] for each in more)) for group in groups)
+    return np.concatenate([np.asarray(part) for part in parts])
 
 
 @jax.jit

@@ -94,6 +94,15 @@ def test_inpainting_changes_the_hole_alone(release):
     assert rises(samples)
 
 
+def test_the_starts_of_holes_are_the_same_in_groups_that_fit_in_memory(release, monkeypatch):
+    whole = samplers.inpaint(release, tiny.noise(5), labels="dog", num_steps=0)
+    for size in (1, 2):
+        components = 4 * release.class_gaussians.components.shape[1] * tiny.noise(1).size
+        monkeypatch.setattr(samplers, "_COMPONENTS", size * components)
+        grouped = samplers.inpaint(release, tiny.noise(5), labels="dog", num_steps=0)
+        assert np.abs(np.int16(grouped.images) - whole.images).max() <= 1
+
+
 def test_a_soft_mask_blends(release):
     soft = np.full((*tiny.SHAPE[:2], 1), 0.25, np.float32)
     samples = samplers.inpaint(release, IMAGES, soft, "dog", num_steps=4)
