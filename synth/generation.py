@@ -6,7 +6,7 @@ rsynth-generate --class cat --num 16 --seed 0 --out cats.png
 import dataclasses
 import functools
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from tyro.conf import arg
@@ -18,6 +18,9 @@ from rsynth_jax.cli.report import CHANGE, Result, Title, climb_numbers, image_ar
 from rsynth_jax.cli.run import Monitor, run
 from rsynth_jax.cli.sheets import Page
 from rsynth_jax.data import sources
+
+if TYPE_CHECKING:
+    from rsynth_jax.storage.releases import Release
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,10 +87,8 @@ def climbed(flags: Options) -> Result:
     names = [release.class_names[label] for label in samplers.labels_of(release, flags.classes)]
     steps = samplers.default_steps(release) if flags.steps is None else flags.steps
     settings = {"objective": objective, "schedule": schedule, "parameterization": coordinates}
-    given = None
-    if flags.start is not None:
-        given = sources.read_all(sources.load(flags.start, image_size=release.image_shape[0]).first(num))
-        settings["starts"] = given.images
+    given = None if flags.start is None else starts_of(flags.start, release, num)
+    settings["starts"] = given and given.images
     settings |= {"num_steps": steps, "temperature": flags.temperature, "momentum": flags.momentum}
     with Monitor(num * len(names), steps, flags.output.animated) as monitor:
         settings |= flags.ascent.settings(release) | monitor.run
@@ -111,6 +112,11 @@ def climbed(flags: Options) -> Result:
         [page(step, images) for step, images in monitor.frames.items()],
         given.skipped if given else (),
     )
+
+
+def starts_of(place: str, release: "Release", num: int) -> sources.Pictures:
+    """Read the first images of a place, at the classifier's side. Raises ValueError if there is none."""
+    return sources.read_all(sources.load(place, image_size=release.image_shape[0]).first(num))
 
 
 main = functools.partial(run, Options, generate, parse_flags)

@@ -118,14 +118,18 @@ def generate(
         gaussians = class_gaussians.with_temperature(release.class_gaussians, temperature)
         begin = _draws(gaussians, seed, labels, numbers, release.image_shape)
     else:
-        checks.images(starts)
-        if starts.shape[1:] != release.image_shape:
-            wanted, found = (" x ".join(map(str, each)) for each in (release.image_shape, starts.shape[1:]))
-            raise ValueError(f"generation must start from images of {wanted}, not {found}")
+        _check_starts(starts, release)
         begin = starts[numbers[:, 1] % len(starts)]
     num_steps = default_steps(release) if num_steps is None else num_steps
     path = _Path(radius, num_steps, step_size, schedule, momentum, parameterization)
     return _sample(release, tasks.generate, (begin, labels), path, run, labels, objective=objective)
+
+
+def _check_starts(starts: Bytes, release: Release) -> None:
+    checks.images(starts)
+    if not len(starts) or starts.shape[1:] != release.image_shape:
+        wanted, found = (" x ".join(map(str, each)) for each in (release.image_shape, starts.shape[1:]))
+        raise ValueError(f"generation must start from images of {wanted}, not {len(starts)} of {found}")
 
 
 def inpaint(
@@ -543,10 +547,7 @@ def visualize(
     shape = (side, side, release.image_shape[-1])
     embedding.channel_repeats(release.model, release.variables, shape)
     labels = labels_of(release, classes) if np.size(classes) else []
-    num_units = len(measures.unit_weights(release))
-    for unit in units:
-        if not 0 <= unit < num_units:
-            raise ValueError(f"no feature {unit}: give a number from 0 to {num_units - 1}")
+    _check_units(units, len(measures.unit_weights(release)))
     sources = seeds.rng(seed).permutation(len(release.class_names))
     path = _Path(radius, num_steps, step_size, parameterization=parameterization)
     parts = []
@@ -568,6 +569,12 @@ def visualize(
         raise ValueError("nothing to visualize: give units or classes")
     columns = map(np.concatenate, zip(*parts, strict=True))
     return Visualization(*(column.reshape(-1, starts, *column.shape[1:]) for column in columns))
+
+
+def _check_units(units: Sequence[int], num_units: int) -> None:
+    for unit in units:
+        if not 0 <= unit < num_units:
+            raise ValueError(f"no feature {unit}: give a number from 0 to {num_units - 1}")
 
 
 def labels_of(release: Release | GeneratorRelease, classes: str | int | Sequence[str | int]) -> list[int]:

@@ -223,7 +223,7 @@ def test_images_to_start_from_replace_the_draws(classifier, tmp_path):
 
 
 def test_images_to_start_from_of_another_shape_are_refused(classifier):
-    with refused(match="start from images of 16 x 16 x 3, not 8 x 8 x 1"):
+    with refused(match="start from images of 16 x 16 x 3, not 1 of 8 x 8 x 1"):
         samplers.generate(releases.load(classifier), "cat", 1, starts=np.zeros((1, 8, 8, 1), np.uint8))
 
 
