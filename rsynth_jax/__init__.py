@@ -14,10 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rsynth_jax.api import (
+        Release,
         Stroke,
+        classifier,
         detect,
         draw,
         evaluate,
+        from_function,
+        from_linen,
+        from_nnx,
         generate,
         generate_in_code,
         inpaint,
@@ -42,10 +47,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Release",
     "Stroke",
+    "classifier",
     "detect",
     "draw",
     "evaluate",
+    "from_function",
+    "from_linen",
+    "from_nnx",
     "generate",
     "generate_in_code",
     "inpaint",

@@ -3,6 +3,7 @@
     release = rs.load("cifar10")
     cats = rs.generate(release, "cat", num=16, seed=0)
     filled = rs.inpaint(release, photos, masks, "dog")
+    own = rs.classifier(rs.from_linen(module, variables), ("cat", "dog"), (224, 224, 3))
     found = rs.project(rs.load("cat-dog-64"), rs.load_generator(path), photos)
     others = rs.draw(rs.load_generator("runs/faces"), "cat", num=16, seed=0, truncation=0.7)
 
@@ -27,11 +28,15 @@ from rsynth_jax.attacks.threats import Steps, Threat
 from rsynth_jax.metrics import ranking
 from rsynth_jax.metrics.estimates import Estimate
 from rsynth_jax.models import embedding
+from rsynth_jax.models.networks import from_function as from_function
+from rsynth_jax.models.networks import from_linen as from_linen
+from rsynth_jax.models.networks import from_nnx as from_nnx
 from rsynth_jax.sampling import codes, generators, measures, samplers
 from rsynth_jax.sampling.samplers import Stroke as Stroke
 from rsynth_jax.storage import extractors
 from rsynth_jax.storage import generators as generator_files
-from rsynth_jax.storage.releases import Release
+from rsynth_jax.storage.releases import Release as Release
+from rsynth_jax.storage.releases import classifier as classifier
 from rsynth_jax.storage.releases import load as load
 from rsynth_jax.types import Bytes
 

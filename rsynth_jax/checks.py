@@ -129,3 +129,9 @@ def same_classes(found: Sequence[str], needed: Sequence[str]) -> None:
     if tuple(found) != tuple(needed):
         has, needs = map(messages.listed, (found, needed))
         raise ValueError(f"the data set's classes ({has}) are not the classifier's ({needs})")
+
+
+def same_channels(needed: Sequence[int], found: Sequence[int]) -> None:
+    """Images have the channels, their last axis, that a classifier takes."""
+    if needed[-1] != found[-1]:
+        raise ValueError(f"images of {found[-1]} channels: the classifier takes {needed[-1]}")

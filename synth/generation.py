@@ -6,24 +6,29 @@ rsynth-generate --class cat --num 16 --seed 0 --out cats.png
 import dataclasses
 import functools
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from tyro.conf import arg
 
 from rsynth_jax import checks
-from rsynth_jax.cli import options
+from rsynth_jax.cli import classifiers, options
 from rsynth_jax.cli.generator_pages import COLUMNS, GeneratorFlags, generated, parse_flags
 from rsynth_jax.cli.report import CHANGE, Result, Title, climb_numbers, image_arrays, report
 from rsynth_jax.cli.run import Monitor, run
 from rsynth_jax.cli.sheets import Page
+from rsynth_jax.data import sources
+
+if TYPE_CHECKING:
+    from rsynth_jax.storage.releases import Release
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
     """rsynth-generate: new images of a class, from nothing but a robust classifier, or a learned generator.
 
-    Each image starts from a draw of its class's Gaussian and climbs the classifier's own score. The sheet
+    Each image starts from a draw of its class's Gaussian, or from grey and noise where a classifier has no
+    class Gaussians, and climbs the classifier's own score. The sheet
     has a row a class, of up to 16 images. Image i of a class depends on (seed, class, i) alone.
 
     The paper's procedure on CIFAR-10 is --temperature 1 --steps 60 --objective log-prob --step-size 0.5
@@ -47,6 +52,9 @@ class Options:
     momentum: float = 0.0
     """Decay of an average of the steps' directions; 0 for none."""
     parameterization: options.ParameterizationName = "pixel"
+    start: Annotated[str | None, arg(metavar="A")] = None
+    """Images of any classes to start from, in place of draws: a folder, an .npz or an image. Image i of each
+    class starts from image i."""
     learned: GeneratorFlags = GeneratorFlags()
     ascent: options.LengthFlags = options.LengthFlags(radius=30.0, step_size=0.75)
     output: options.OutputFlags = options.OutputFlags(out=Path("generated.png"))
@@ -69,20 +77,21 @@ def generate(flags: Options) -> int:
 def climbed(flags: Options) -> Result:
     """Generate by the classifier's ascent."""
     from rsynth_jax.sampling import samplers
-    from rsynth_jax.storage import releases
     from rsynth_jax.synthesis.objectives import CLASS_OBJECTIVES
     from rsynth_jax.synthesis.parameterization import PARAMETERIZATIONS
 
     objective = checks.named("objective", flags.objective, CLASS_OBJECTIVES)
     schedule = checks.named("schedule", flags.schedule, samplers.SCHEDULES)
     coordinates = checks.named("parameterization", flags.parameterization, PARAMETERIZATIONS)
-    release, num = releases.load(flags.classifier), flags.num
+    release, num = classifiers.load(flags.classifier), flags.num
     names = [release.class_names[label] for label in samplers.labels_of(release, flags.classes)]
     steps = samplers.default_steps(release) if flags.steps is None else flags.steps
     settings = {"objective": objective, "schedule": schedule, "parameterization": coordinates}
+    given = None if flags.start is None else starts_of(flags.start, release, num)
+    settings["starts"] = given and given.images
     settings |= {"num_steps": steps, "temperature": flags.temperature, "momentum": flags.momentum}
     with Monitor(num * len(names), steps, flags.output.animated) as monitor:
-        settings |= flags.ascent.settings | monitor.run
+        settings |= flags.ascent.settings(release) | monitor.run
         samples = samplers.generate(release, flags.classes, num, seed=flags.seed, **settings)
     about = {"class": np.repeat(names, num), "index": np.tile(np.arange(num), len(names))}
     numbers = climb_numbers(samples, about, monitor.seconds)
@@ -101,7 +110,13 @@ def climbed(flags: Options) -> Result:
         image_arrays(release, samples.images, samples.labels),
         dict(zip(map("{class}-{index:04d}".format_map, numbers["images"]), samples.images, strict=True)),
         [page(step, images) for step, images in monitor.frames.items()],
+        given.skipped if given else (),
     )
+
+
+def starts_of(place: str, release: "Release", num: int) -> sources.Pictures:
+    """Read the first images of a place, at the classifier's side. Raises ValueError if there is none."""
+    return sources.read_all(sources.load(place, image_size=release.image_shape[0]).first(num))
 
 
 main = functools.partial(run, Options, generate, parse_flags)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import arg
 
 from rsynth_jax import checks
-from rsynth_jax.cli import options, projection
+from rsynth_jax.cli import classifiers, options, projection
 from rsynth_jax.cli.report import Result, Title, report
 from rsynth_jax.cli.results import interpolated, inverted
 from rsynth_jax.cli.run import Monitor, run
@@ -63,12 +63,11 @@ class Options:
 
 def invert(flags: Options | projection.Options) -> int:
     """Invert, interpolate or project, and report."""
-    from rsynth_jax.storage import releases
 
     if isinstance(flags, projection.Options):
         return projection.project(flags)
     flags.output.check()
-    release = releases.load(flags.classifier)
+    release = classifiers.load(flags.classifier)
     given = options.read(flags.input, release, flags.label)
     make = _invert if flags.to is None else _interpolate
     return report(flags.output.out, make(flags, release, given), **flags.output.paths)
@@ -78,7 +77,7 @@ def _invert(flags: Options, release: "Release", given: sources.Pictures) -> Resu
     from rsynth_jax.sampling import samplers
 
     ascent = flags.ascent
-    settings = {"starts": flags.starts, "seed": flags.seed} | ascent.settings
+    settings = {"starts": flags.starts, "seed": flags.seed} | ascent.settings(release)
     settings["smoothness_weight"] = 1.0 if flags.smooth is None else flags.smooth
     with Monitor(len(given.images) * flags.starts, ascent.steps, flags.output.animated) as monitor:
         found = samplers.invert(release, given.images, given.labels, **settings, **monitor.run)
@@ -94,7 +93,9 @@ def _interpolate(flags: Options, release: "Release", given: sources.Pictures) ->
     others = sources.read_all(dataset.first(flags.input.num))
     if others.skipped:
         raise ValueError(others.skipped[0])
-    settings = {"frames": flags.frames, "smoothness_weight": flags.smooth or 0.0} | flags.ascent.settings
+    settings = {"frames": flags.frames, "smoothness_weight": flags.smooth or 0.0} | flags.ascent.settings(
+        release
+    )
     with Monitor(len(given.images) * flags.frames, steps) as monitor:
         found = samplers.interpolate(release, given.images, others.images, **settings, **monitor.run)
     return interpolated(release, given, others.names, found, steps, monitor.seconds)

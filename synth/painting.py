@@ -59,6 +59,7 @@ def paint(flags: Options) -> int:
 def read_stroke(words: str, release: "Release", side: int, objective: "ClassObjective") -> "Stroke":
     """Read MASK:CLASS or MASK:feature=K. Raises ValueError for a class or a unit that does not exist."""
     from rsynth_jax import models
+    from rsynth_jax.sampling import measures
     from rsynth_jax.sampling.samplers import Stroke
     from rsynth_jax.synthesis import objectives
 
@@ -69,8 +70,8 @@ def read_stroke(words: str, release: "Release", side: int, objective: "ClassObje
     kind, _, unit = what.rpartition("=")
     if kind != "feature":
         return Stroke(mask, models.label_of(what, release.class_names), objective)
-    weights, _ = models.readout(release.variables)
-    return Stroke(mask, unit_number(unit, len(weights)), objectives.activation)
+    num_units = len(measures.unit_weights(release))
+    return Stroke(mask, unit_number(unit, num_units), objectives.activation)
 
 
 main = functools.partial(run, Options, paint)

@@ -11,7 +11,7 @@ from typing import Annotated
 import numpy as np
 from tyro.conf import arg
 
-from rsynth_jax.cli import options
+from rsynth_jax.cli import classifiers, options
 from rsynth_jax.cli.report import CHANGE, Result, climb_numbers, image_arrays, report
 from rsynth_jax.cli.run import Monitor, run
 from rsynth_jax.cli.sheets import Page
@@ -42,14 +42,13 @@ class Options:
 def refine(flags: Options) -> int:
     """Refine and report."""
     from rsynth_jax.sampling import samplers
-    from rsynth_jax.storage import releases
 
     ascent = flags.ascent
     options.check_outputs(npz=flags.out, sheet=flags.sheet, json=flags.json)
-    release = releases.load(flags.classifier)
+    release = classifiers.load(flags.classifier)
     given = options.read(flags.input, release, flags.label)
     with Monitor(len(given.images), ascent.steps) as monitor:
-        settings = ascent.settings | monitor.run
+        settings = ascent.settings(release) | monitor.run
         samples = samplers.refine(release, given.images, given.labels, **settings)
     scale = samplers.scale_of(release)
     lengths = f"{ascent.step_size * scale:g}, l2 radius {ascent.radius * scale:g}"

@@ -8,11 +8,10 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 from tyro.conf import arg
 
 from rsynth_jax import checks
-from rsynth_jax.cli import options
+from rsynth_jax.cli import classifiers, options
 from rsynth_jax.cli.report import report
 from rsynth_jax.cli.results import Real, visualized
 from rsynth_jax.cli.run import Monitor, run, tracks
@@ -62,26 +61,24 @@ class Options:
 
 def visualize(flags: Options) -> int:
     """Visualize and report."""
-    from rsynth_jax import models
-    from rsynth_jax.sampling import samplers
-    from rsynth_jax.storage import releases
+    from rsynth_jax.sampling import measures, samplers
     from rsynth_jax.synthesis.parameterization import PARAMETERIZATIONS
 
     ascent = flags.ascent
     kind = checks.named("parameterization", flags.parameterization, PARAMETERIZATIONS)
     flags.output.check()
-    release = releases.load(flags.classifier)
-    weights = np.asarray(models.readout(release.variables)[0])
+    release = classifiers.load(flags.classifier)
+    weights = measures.unit_weights(release)
     units = options.units_of(flags.features, weights)
     labels = samplers.labels_of(release, flags.classes) if flags.classes else []
     settings = {"starts": flags.starts, "seed": flags.seed, "image_size": flags.reading.image_size}
-    settings |= {"parameterization": kind} | ascent.settings
+    settings |= {"parameterization": kind} | ascent.settings(release)
     title = (
         f"{flags.starts} made by {ascent.steps} steps of {ascent.step_size * samplers.scale_of(release):g}"
     )
     real = None
     if flags.data is not None:
-        real = _embedded(flags, flags.data, release)
+        real = _embedded(flags, flags.data, release, settings["batch_size"])
         units = options.units_of(flags.features, weights, real.outputs.features.std(axis=0))
         title += f", then the images of {flags.data} that activate it most"
     with Monitor((len(units) + len(labels)) * flags.starts, ascent.steps) as monitor:
@@ -90,14 +87,13 @@ def visualize(flags: Options) -> int:
     return report(flags.output.out, result, **flags.output.paths)
 
 
-def _embedded(flags: Options, place: str, release: "Release") -> Real:
+def _embedded(flags: Options, place: str, release: "Release", size: int) -> Real:
     from rsynth_jax.models import embedding
 
     dataset = flags.reading.load(place, flags.split, release.image_shape[0]).first(flags.num)
     network = (release.model, release.variables)
     with tracks() as track:
         dataset, skipped = sources.readable(dataset, track("reading"))
-        size = flags.ascent.batch_size
         outputs = embedding.embed_images(*network, dataset.images, size, track("embedding"))
     return Real(dataset, outputs, skipped)
 

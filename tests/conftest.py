@@ -13,7 +13,6 @@ import pytest
 import tiny
 
 from rsynth_jax import models
-from rsynth_jax.models import from_functions
 from rsynth_jax.types import Classifier
 
 os.environ["XLA_FLAGS"] = (  # tests compile much and compute little, and these compile twice as fast
@@ -38,7 +37,7 @@ def linear() -> Classifier:
     rng = np.random.default_rng(0)
     weights = jnp.array(rng.normal(size=(5, 48)), jnp.float32)
     bias = jnp.array(rng.normal(size=5), jnp.float32)
-    return from_functions(
+    return tiny.classifier(
         logits=lambda image: weights @ image.ravel() + bias, features=lambda image: weights @ image.ravel()
     )
 

@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 from numpy.testing import assert_allclose, assert_array_equal
 
 from rsynth_jax import images, models
 from rsynth_jax.cli import sheets
-from rsynth_jax.models import from_functions
 from rsynth_jax.storage import releases
 from rsynth_jax.synthesis import projections
 from rsynth_jax.types import Outputs
@@ -93,7 +93,7 @@ def test_mirrored_images_are_symmetric_to_the_last_bit(page):
 
 def test_a_tile_is_judged_the_same_from_half_a_tile_on(page):
     weights = jnp.array(np.random.default_rng(0).normal(size=(8, 8, 3)), jnp.float32)
-    places = from_functions(logits=lambda image: jnp.vdot(weights, image)[None])
+    places = tiny.classifier(logits=lambda image: jnp.vdot(weights, image)[None])
     tile = jnp.array(np.random.default_rng(1).random((4, 4, 3)), jnp.float32)
     objective = jax.jit(lambda image: page["tileable"](places, tile, 0).objective(image))
     assert_allclose(objective(page["half_a_tile_on"](tile)), objective(tile), rtol=1e-6)

@@ -66,7 +66,8 @@ def sources() -> set[str]:
     """The files that the wheel must hold, by their names in it."""
     names = {"rsynth_jax": "rsynth_jax"} | {folder: package for package, folder in FOLDERS.items()}
     files = [file.relative_to(ROOT) for folder in names for file in (ROOT / folder).rglob("*.py")]
-    files += [file.relative_to(ROOT) for file in (ROOT / "rsynth_jax" / "zoo").glob("[!.]*")]
+    for data in ("zoo", "storage/tables"):
+        files += [file.relative_to(ROOT) for file in (ROOT / "rsynth_jax" / data).glob("[!.]*")]
     files.append(Path("rsynth_jax", "py.typed"))
     return {"/".join([names[file.parts[0]], *file.parts[1:]]) for file in files}
 

@@ -7,6 +7,7 @@ with tiny.network():
 import contextlib
 import dataclasses
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_type_hints
 from unittest import mock
@@ -24,7 +25,7 @@ from rsynth_jax.models import layers, resnet, style
 from rsynth_jax.storage import generators, releases
 from rsynth_jax.synthesis.class_gaussians import ClassGaussians
 from rsynth_jax.synthesis.norms import L2
-from rsynth_jax.types import Outputs
+from rsynth_jax.types import Classifier, Outputs
 
 refused = functools.partial(pytest.raises, ValueError, check=lambda error: "\n" not in str(error))
 
@@ -40,6 +41,13 @@ class Linear(nn.Module):
     def __call__(self, images):
         features = images.reshape(len(images), -1)
         return Outputs(nn.Dense(3)(features), features)
+
+
+def classifier(
+    logits: Callable, features: Callable = jnp.ravel, maps: Callable = lambda image: ()
+) -> Classifier:
+    """Of pure functions of one image; by default the features are its pixels, and there are no maps."""
+    return Classifier(lambda image: Outputs(logits(image), features(image), maps(image)))
 
 
 @contextlib.contextmanager

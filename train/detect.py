@@ -12,7 +12,7 @@ import numpy as np
 from tyro.conf import arg
 
 from rsynth_jax import checks
-from rsynth_jax.cli import options, plots, results
+from rsynth_jax.cli import classifiers, options, plots, results
 from rsynth_jax.cli.report import print_lines
 from rsynth_jax.cli.run import Clock, run, tracks
 from rsynth_jax.data import noise, sources
@@ -61,10 +61,9 @@ class Options:
 
 def detect(flags: Options) -> int:
     """Measure the energies of every set, compare and report."""
-    from rsynth_jax.storage import releases
 
     options.check_outputs(image=flags.plot, json=flags.json)
-    release = releases.load(flags.classifier)
+    release = classifiers.load(flags.classifier)
     clock = Clock()
     energies, skipped = _energies(flags, release)
     seconds = clock.lap()

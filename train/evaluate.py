@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import arg
 
 from rsynth_jax import checks, seeds
-from rsynth_jax.cli import options, results
+from rsynth_jax.cli import classifiers, options, results
 from rsynth_jax.cli.report import print_lines
 from rsynth_jax.cli.run import attack_progress, run
 from rsynth_jax.data import loader
@@ -50,15 +50,15 @@ class Options:
     """Length of a step of pgd; 4 epsilon / steps by default (0.1 for 20 steps at epsilon 0.5)."""
     restarts: int = 1
     """Random starts of pgd, apgd and square for each image, which must withstand all of them."""
-    batch_size: options.BatchSize = 100
+    batch_size: options.FittingBatchSize = None
     seed: options.Seed = 0
     json: options.JsonFile = None
     reading: options.LabelledDataFlags = options.LabelledDataFlags()
     system: options.SystemFlags = options.SystemFlags()
 
     def __post_init__(self) -> None:
-        checks.positive(num=self.num, restarts=self.restarts, batch_size=self.batch_size)
-        checks.given(checks.positive, steps=self.steps)
+        checks.positive(num=self.num, restarts=self.restarts)
+        checks.given(checks.positive, steps=self.steps, batch_size=self.batch_size)
         checks.given(checks.not_negative, epsilon=self.epsilon, step_size=self.step_size)
         checks.seed(seed=self.seed)
         if self.attack == "autoattack" and self.steps is not None:
@@ -68,19 +68,19 @@ class Options:
 def evaluate(flags: Options) -> int:
     """Evaluate and report."""
     from rsynth_jax.attacks import autoattack, evaluation
-    from rsynth_jax.storage import releases
 
     options.check_outputs(json=flags.json)
-    release = releases.load(flags.classifier)
+    release = classifiers.load(flags.classifier)
     threat, steps = threat_of(flags, release.threat)
     loss = checks.named("loss", flags.loss, autoattack.LOSSES)
     attacks = autoattack.named(flags.attack, threat, steps, loss, flags.restarts, len(release.class_names))
     (dataset,) = flags.reading.load_labelled(flags.data, flags.split)
     checks.same_classes(dataset.class_names or (), release.class_names)
     data = loader.in_memory(dataset.first(flags.num))
+    size = options.fitting(flags.batch_size, release, most=100)
     with attack_progress() as callback:
         where = (release.model, release.variables, data.images, data.labels, threat, attacks)
-        settings = {"batch_size": flags.batch_size, "callback": callback}
+        settings = {"batch_size": size, "callback": callback}
         found = evaluation.evaluate(*where, key=seeds.key(flags.seed), **settings)
     num = len(found.clean)
     lines, closing, shares = results.accuracies(found, attacks, threat)

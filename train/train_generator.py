@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rsynth_jax import checks
-from rsynth_jax.cli import plots, training_run
+from rsynth_jax.cli import classifiers, plots, training_run
 from rsynth_jax.cli import run as console
 from rsynth_jax.cli.options import LabelledDataFlags, SystemFlags
 from rsynth_jax.cli.training_run import Place, RecipeName, Resume, RunFolder, TrainSplit
@@ -77,14 +77,14 @@ def train_generator(options: Options) -> int:
 
 def prepared(options: Options) -> tuple[sources.Dataset, Any, dict[str, Any]]:
     """Check everything, and return the data, the run and the facts of its record."""
-    from rsynth_jax.storage import generators, releases
+    from rsynth_jax.storage import generators
     from rsynth_jax.training.gan_run import prepare, validate
 
     checks.positive(sample_every=options.sample_every)
     validate(options.settings)
     training_run.check(options, generators.RELEASE)
     name = training_run.made_of(options)["classifier"]
-    classifier = None if name is None else releases.load(name)
+    classifier = None if name is None else classifiers.load(name)
     (dataset,) = map(loader.cached, options.reading.load_labelled(options.data, options.train_split))
     images, labels = loader.in_memory(dataset, loader.MEMORY)
     loader.check_classes(dataset, labels, least=1)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rsynth_jax import checks
-from rsynth_jax.cli import options
+from rsynth_jax.cli import classifiers, options
 from rsynth_jax.cli.report import ROWS, Result, Title, climb_numbers, image_arrays, report
 from rsynth_jax.cli.run import Monitor
 from rsynth_jax.cli.sheets import Page
@@ -60,16 +60,15 @@ def edit(flags: EditFlags, sampler: EditSampler, *, factor: int = 1, rounds: int
       rounds: how often the sampler climbs the number of steps that the flags give.
     """
     from rsynth_jax.sampling.samplers import scale_of
-    from rsynth_jax.storage import releases
     from rsynth_jax.synthesis.objectives import CLASS_OBJECTIVES
 
     steps = flags.ascent.steps
     objective = checks.named("objective", flags.objective, CLASS_OBJECTIVES)
     flags.output.check()
-    release = releases.load(flags.classifier)
+    release = classifiers.load(flags.classifier)
     given = options.read(flags.input, release, flags.label, factor)
     with Monitor(len(given.images), rounds * steps, flags.output.animated) as monitor:
-        settings = flags.ascent.settings | monitor.run
+        settings = flags.ascent.settings(release) | monitor.run
         samples, extra = sampler(release, given, objective=objective, **settings)
     title = Title(flags.objective, steps, flags.ascent.step_size * scale_of(release))
     result = _result(release, given, samples, extra, title, monitor)

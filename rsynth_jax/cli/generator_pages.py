@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 COLUMNS = 16  # of a sheet at most: --npz and --each have all images
 _ASCENT = {"classifier", "temperature", "objective", "steps", "schedule", "momentum", "parameterization"}
-_ASCENT |= {"radius", "step-size"}  # flags that --generator excludes
+_ASCENT |= {"radius", "step-size", "start"}  # flags that --generator excludes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -104,7 +104,8 @@ def generated(flags: Any) -> Result:
     each = {_mixed: draws + 2, _interpolated: learned.interpolate, _noisy: len(release.config.widths[:3]) + 4}
     title = f"{str(learned.generator)[-40:]}, truncation {psi:g}"
     with Monitor(draws, each.get(make) or 1, name="drawing") as monitor:
-        run = {"truncation": psi, "callback": monitor, "batch_size": flags.ascent.batch_size}
+        size = flags.ascent.batch_size
+        run = {"truncation": psi, "callback": monitor} | ({} if size is None else {"batch_size": size})
         made = make(learned, release, title, classes=flags.classes, num=flags.num, seed=flags.seed, **run)
     names = np.array(release.class_names)
     images = rows({"class": names[made.labels], **made.about})

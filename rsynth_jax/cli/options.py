@@ -20,14 +20,18 @@ from tyro.conf import Positional, arg
 
 from rsynth_jax import checks
 from rsynth_jax.data import image_files, sources
-from rsynth_jax.storage import files
+from rsynth_jax.storage import class_names, files
 
 if TYPE_CHECKING:
     from rsynth_jax.storage.releases import Release
 
-_CLASSIFIER = "A bundled classifier's name, a .safetensors file, or a training run."
+_CLASSIFIER = (
+    "A bundled classifier's name, a .safetensors file, a training run, or package.module:function, which "
+    "returns a classifier of your own."
+)
 _SPLIT = "Part of A: train, test, train[:50%] ...; by default test of TFDS, all of anything else."
 _BATCH = "Images computed together; changes the speed, and the results by no more than rounding."
+_FITTING = f"{_BATCH} By default as many as half of the free memory holds, at most 40; 100 to evaluate."
 _CLASS = "Target class, by name or number; by default an .npz's own labels, else the predicted class."
 _OBJECTIVE = "log-prob (the paper's), logit, sum of both, or energy (of any class)."
 _PARAMETERIZATION = "Coordinates of the ascent: pixel, pyramid (coarse to fine), or fourier."
@@ -35,6 +39,7 @@ ClassifierName = Annotated[str, arg(help=_CLASSIFIER)]
 Split = Annotated[str | None, arg(metavar="SPLIT", help=_SPLIT)]
 Seed = Annotated[int, arg(help="Seed of the random draws.")]
 BatchSize = Annotated[int, arg(help=_BATCH)]
+FittingBatchSize = Annotated[int | None, arg(metavar="N", help=_FITTING)]
 ClassName = Annotated[str | None, arg(name="class", metavar="CLASS", help=_CLASS)]
 ObjectiveName = Annotated[str, arg(help=_OBJECTIVE)]
 ParameterizationName = Annotated[str, arg(help=_PARAMETERIZATION)]
@@ -74,11 +79,13 @@ class LabelledDataFlags(DataFlags):
     """How images and labels are read."""
 
     classes: Annotated[tuple[str, ...], arg(metavar="NAME ...")] = ()
-    """Names of the classes, in the order of the data set, in place of its own."""
+    """Names of the classes, in the order of the data set, in place of its own: the names, a text file with
+    one a line, or cifar10, cifar100, imagenet or restricted-imagenet."""
 
-    def load_labelled(self, place: str, *splits: str) -> list[sources.Dataset]:
+    def load_labelled(self, place: str, *splits: str, side: int | None = None) -> list[sources.Dataset]:
         """Open splits of a data set with labels. Raises ValueError unless all have the classes named."""
-        datasets = [sources.labelled(self.load(place, split), self.classes) for split in splits]
+        names = class_names.read(self.classes)
+        datasets = [sources.labelled(self.load(place, split, side), names) for split in splits]
         if any(dataset.class_names != datasets[0].class_names for dataset in datasets):
             raise ValueError("the training and the test split do not have the same classes")
         return datasets
@@ -111,15 +118,15 @@ class LengthFlags:
     """Largest l2 distance from the start, in pixel values of [0, 1], at 32 pixels; it grows with the side."""
     step_size: float
     """l2 length of a step, at 32 pixels; it grows with the side."""
-    batch_size: BatchSize = 40
+    batch_size: FittingBatchSize = None
 
     def __post_init__(self) -> None:
-        checks.positive(**vars(self))
+        checks.given(checks.positive, **vars(self))
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The arguments of a sampler."""
-        return {"num_steps" if name == "steps" else name: value for name, value in vars(self).items()}
+    def settings(self, release: "Release") -> dict[str, Any]:
+        """The arguments of a sampler; the batch size is chosen by memory unless it is given."""
+        values = {"num_steps" if name == "steps" else name: value for name, value in vars(self).items()}
+        return values | {"batch_size": fitting(self.batch_size, release)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -200,6 +207,13 @@ def read(
     return pictures._replace(images=images, labels=labels)
 
 
+def fitting(size: int | None, release: "Release", most: int = 40) -> int:
+    """Return the batch size that is given, by default as many images as fit in memory, or `most`."""
+    from rsynth_jax.sampling import memory
+
+    return memory.batch_size(release, most) if size is None else size
+
+
 def unit_number(text: str, num_units: int) -> int:
     """Parse the number of a unit of the penultimate layer. Raises ValueError if there is none."""
     if not (text.isascii() and text.isdigit()) or int(text) >= num_units:
@@ -218,6 +232,8 @@ def units_of(asked: Sequence[str], weights: np.ndarray, deviations: np.ndarray |
             found.append(unit_number(word, len(weights)))
         elif not (most.isascii() and most.isdigit() and 0 < int(most) <= len(weights)):
             raise ValueError(f"cannot read {word!r}: write top:K, with K from 1 to {len(weights)}")
+        elif not weights.shape[1]:
+            raise ValueError(f"no {word}: the last layer of this network is not known: give numbers")
         else:
             found += measures.units_by_effect(weights, deviations)[: int(most)].tolist()
     return found

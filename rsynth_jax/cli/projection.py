@@ -12,7 +12,7 @@ import numpy as np
 from tyro.conf import arg
 
 from rsynth_jax import checks
-from rsynth_jax.cli import options, parse
+from rsynth_jax.cli import classifiers, options, parse
 from rsynth_jax.cli.report import ROWS, Result, image_arrays, report, rows
 from rsynth_jax.cli.run import Monitor
 from rsynth_jax.cli.sheets import Page
@@ -82,10 +82,10 @@ def parse_flags(other: type, arguments: Sequence[str]) -> Any:
 def project(flags: Options) -> int:
     """Project the images, and report."""
     from rsynth_jax.sampling import codes
-    from rsynth_jax.storage import generators, releases
+    from rsynth_jax.storage import generators
 
     flags.output.check()
-    release, generator = releases.load(flags.classifier), generators.load(flags.generator)
+    release, generator = classifiers.load(flags.classifier), generators.load(flags.generator)
     given = options.read(flags.input, release, flags.label)
     names = ("perceptual_weight", "truncation", "step_size", "seed", "batch_size")
     settings = {name: getattr(flags, name) for name in names} | {"num_steps": flags.steps}

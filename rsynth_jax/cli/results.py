@@ -126,10 +126,9 @@ def visualized(
 
     Where there are real images, the `num_real` with the largest activation are beside it after a gap.
     """
-    from rsynth_jax import models
     from rsynth_jax.sampling import measures
 
-    weights = np.asarray(models.readout(release.variables)[0])
+    weights = measures.unit_weights(release)
     names = [f"unit {unit}" for unit in units] + [release.class_names[label] for label in labels]
     activations = {"activation_start": found.activation_start, "activation": found.activation}
     shown = rows({"name": names} | activations)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from rsynth_jax import checks, messages
 from rsynth_jax.models import preact_resnet, resnet
-from rsynth_jax.types import Classifier, Features, Image, Logits, Map, Outputs
+from rsynth_jax.types import Classifier, Image, Outputs
 
 ARCHITECTURES = {
     "resnet8": resnet.resnet8,
@@ -81,25 +81,12 @@ def bind(model: nn.Module, variables: Any) -> Classifier:
     def outputs(image: Image) -> Outputs:
         kept = {"capture_intermediates": is_map, "mutable": ["intermediates"]}
         found, maps = model.apply(variables, image[None], **kept)
-        maps = tuple(leaf[0].astype(jnp.float32) for leaf in jax.tree.leaves(maps))
-        return Outputs(found.logits[0], found.features[0], maps)
+        maps = found.maps or jax.tree.leaves(maps)
+        return Outputs(
+            found.logits[0], found.features[0], tuple(each[0].astype(jnp.float32) for each in maps)
+        )
 
     return Classifier(outputs)
-
-
-def from_functions(
-    logits: Callable[[Image], Logits],
-    features: Callable[[Image], Features] | None = None,
-    maps: Callable[[Image], tuple[Map, ...]] = lambda image: (),
-) -> Classifier:
-    """Make a classifier of pure functions of one image.
-
-    Args:
-      features: the penultimate layer, (d,); by default the logits.
-      maps: layers with positions, (h, w, c) each.
-    """
-    penultimate = features or logits
-    return Classifier(lambda image: Outputs(logits(image), penultimate(image), maps(image)))
 
 
 def precompose(classifier: Classifier, transform: Callable[[Image], Image]) -> Classifier:

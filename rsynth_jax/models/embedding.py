@@ -74,13 +74,14 @@ def channel_repeats(model: nn.Module, variables: Any, shape: tuple[int, ...]) ->
 
 @functools.lru_cache(maxsize=16)
 def network(model: nn.Module) -> Callable[[Any, Bytes], Outputs]:
-    """Compile (variables, images uint8 (n, h, w, c)) -> `Outputs`, once for each model."""
+    """Compile (variables, images uint8 (n, h, w, c)) -> `Outputs` without maps, once for each model."""
 
     @jax.jit
     def outputs(variables, images):
         decoded = jax.vmap(decode)(images)
         repeats = channel_repeats(model, variables, decoded.shape[1:])
-        return model.apply(variables, jnp.repeat(decoded, repeats, axis=-1))
+        found: Any = model.apply(variables, jnp.repeat(decoded, repeats, axis=-1))
+        return found._replace(maps=())
 
     return outputs
 

@@ -26,6 +26,7 @@ from rsynth_jax.models import embedding
 from rsynth_jax.models.embedding import Embedding, Images, Track
 from rsynth_jax.storage import files
 from rsynth_jax.storage.extractors import Extractor
+from rsynth_jax.storage.releases import Release
 from rsynth_jax.synthesis import objectives
 from rsynth_jax.types import Bytes
 
@@ -123,13 +124,22 @@ def _resemblance(model: nn.Module) -> Callable[[Any, Bytes, Bytes], tuple[jax.Ar
     return jax.jit(jax.vmap(compare, (None, 0, 0)))
 
 
+def unit_weights(release: Release) -> Float[np.ndarray, "d k"]:
+    """Return the weights with which the logits read the units; k is 0 where the last layer is not known."""
+    if models.LAST in release.variables.get("params", {}):
+        return np.asarray(models.readout(release.variables)[0])
+    images = jax.ShapeDtypeStruct((1, *release.image_shape), jnp.float32)
+    outputs = jax.eval_shape(release.model.apply, release.variables, images)
+    return np.empty((outputs.features.shape[-1], 0), np.float32)
+
+
 def units_by_effect(
     weights: Float[np.ndarray, "d k"], deviations: Float[np.ndarray, " d"] | float = 1.0
 ) -> Int[np.ndarray, " d"]:
     """Sort the units of the penultimate layer by |weights[unit]| * deviation, the largest first.
 
     Args:
-      weights: with which the logits read the units, see `models.readout`.
+      weights: with which the logits read the units, see `unit_weights`.
       deviations: of the units over real images.
     """
     return np.argsort(-np.linalg.norm(weights, axis=1) * deviations, kind="stable")

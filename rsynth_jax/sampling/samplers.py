@@ -37,11 +37,12 @@ from jaxtyping import Float, Int, UInt8
 from rsynth_jax import checks, messages, models, seeds
 from rsynth_jax import images as arrays
 from rsynth_jax.models import embedding
-from rsynth_jax.sampling import runner
+from rsynth_jax.sampling import measures, runner
 from rsynth_jax.sampling.runner import BATCH_SIZE, Callback, Rows, Samples
 from rsynth_jax.storage.generators import GeneratorRelease
 from rsynth_jax.storage.releases import Release
 from rsynth_jax.synthesis import class_gaussians, objectives, tasks
+from rsynth_jax.synthesis.class_gaussians import ClassGaussians
 from rsynth_jax.synthesis.norms import L2
 from rsynth_jax.synthesis.parameterization import Kind, pixel, reparameterized
 from rsynth_jax.synthesis.projections import box
@@ -49,6 +50,7 @@ from rsynth_jax.synthesis.tasks import AscentFn, ClassObjective, Forward, Task, 
 from rsynth_jax.types import Bytes, Classifier, Mask
 
 SIDE = 32  # pixels: the side at which lengths are given
+_COMPONENTS = 1 << 27  # bytes: one image of 224 pixels by 147 components takes 89 MB, of 32 pixels 1.5 MB
 FAKE_STEPS = 24  # of a release that does not say how many steps its fakes climbed: those of cifar10
 
 Label = str | int | Int[np.ndarray, " n"] | None
@@ -92,6 +94,7 @@ def generate(
     schedule: Schedule = SCHEDULES["cosine"],
     momentum: float = 0.0,
     parameterization: Kind = pixel,
+    starts: Bytes | None = None,
     **run: Unpack[Run],
 ) -> Samples:
     """Generate `num` images of each class from draws of the classes' Gaussians, class after class.
@@ -104,16 +107,29 @@ def generate(
       num_steps: by default `default_steps(release)`.
       schedule: of the step size.
       momentum: decay of an average of the steps' directions, in [0, 1).
+      starts: images of any classes to start from, in place of draws: image i of each class from starts[i],
+        and from the first again after the last.
     """
     checks.not_negative(temperature=temperature)
     chosen = labels_of(release, classes)
     labels = np.repeat(np.array(chosen, np.int32), num)
     numbers = np.stack([labels, np.tile(np.arange(num), len(chosen))], axis=1)
-    gaussians = class_gaussians.with_temperature(release.class_gaussians, temperature)
-    starts = _draws(gaussians, seed, labels, numbers, release.image_shape)
+    if starts is None:
+        gaussians = class_gaussians.with_temperature(release.class_gaussians, temperature)
+        begin = _draws(gaussians, seed, labels, numbers, release.image_shape)
+    else:
+        _check_starts(starts, release)
+        begin = starts[numbers[:, 1] % len(starts)]
     num_steps = default_steps(release) if num_steps is None else num_steps
     path = _Path(radius, num_steps, step_size, schedule, momentum, parameterization)
-    return _sample(release, tasks.generate, (starts, labels), path, run, labels, objective=objective)
+    return _sample(release, tasks.generate, (begin, labels), path, run, labels, objective=objective)
+
+
+def _check_starts(starts: Bytes, release: Release) -> None:
+    checks.images(starts)
+    if not len(starts) or starts.shape[1:] != release.image_shape:
+        wanted, found = (" x ".join(map(str, each)) for each in (release.image_shape, starts.shape[1:]))
+        raise ValueError(f"generation must start from images of {wanted}, not {len(starts)} of {found}")
 
 
 def inpaint(
@@ -141,7 +157,7 @@ def inpaint(
     missing = missing_of(images, masks)
     chosen = labels_of_known(release, images, missing, labels, run)
     gaussians = release.class_gaussians
-    starts = Rows(len(images), lambda rows: _begin(gaussians, images[rows], chosen[rows], missing[rows]))
+    starts = Rows(len(images), lambda rows: _begun(gaussians, images[rows], chosen[rows], missing[rows]))
     inputs = (images, chosen, starts, missing)
     path = _Path(radius, num_steps, step_size)
     return _sample(release, tasks.inpaint, inputs, path, run, chosen, objective=objective)
@@ -174,6 +190,14 @@ def central_square(side: int) -> Float[np.ndarray, "side side 1"]:
 @jax.vmap
 def _fill(image, missing):
     return arrays.encode(arrays.harmonic_fill(arrays.decode(image), missing))
+
+
+def _begun(gaussians: ClassGaussians, images: Bytes, *more: np.ndarray) -> np.ndarray:
+    """The starts of a batch, in groups whose components at the images' side take `_COMPONENTS` bytes."""
+    size = max(1, _COMPONENTS // (4 * gaussians.components.shape[1] * images[0].size))
+    groups = [slice(first, first + size) for first in range(0, len(images), size)]
+    parts = (_begin(gaussians, images[group], *(each[group] for each in more)) for group in groups)
+    return np.concatenate([np.asarray(part) for part in parts])
 
 
 @jax.jit
@@ -523,6 +547,7 @@ def visualize(
     shape = (side, side, release.image_shape[-1])
     embedding.channel_repeats(release.model, release.variables, shape)
     labels = labels_of(release, classes) if np.size(classes) else []
+    _check_units(units, len(measures.unit_weights(release)))
     sources = seeds.rng(seed).permutation(len(release.class_names))
     path = _Path(radius, num_steps, step_size, parameterization=parameterization)
     parts = []
@@ -544,6 +569,12 @@ def visualize(
         raise ValueError("nothing to visualize: give units or classes")
     columns = map(np.concatenate, zip(*parts, strict=True))
     return Visualization(*(column.reshape(-1, starts, *column.shape[1:]) for column in columns))
+
+
+def _check_units(units: Sequence[int], num_units: int) -> None:
+    for unit in units:
+        if not 0 <= unit < num_units:
+            raise ValueError(f"no feature {unit}: give a number from 0 to {num_units - 1}")
 
 
 def labels_of(release: Release | GeneratorRelease, classes: str | int | Sequence[str | int]) -> list[int]:

@@ -71,14 +71,20 @@ def locate(name: str | Path, kind: Kind) -> Path:
     raise ValueError(f"no {kind.name} {str(name)[:40]!r}: give {wanted}")
 
 
-def write(path: Path, kind: Kind, tree: Mapping[str, Any], description: Mapping[str, Any]) -> None:
-    """Write a release, its arrays rounded to bfloat16: half the size.
+def write(
+    path: Path,
+    kind: Kind,
+    tree: Mapping[str, Any],
+    description: Mapping[str, Any],
+    dtype: Any = ml_dtypes.bfloat16,
+) -> None:
+    """Write a release, its arrays rounded to `dtype`: bfloat16 takes half the size of float32.
 
     Its metadata hold the description and the SHA-256 of the content. Model cards give the figures of the
     rounded weights. Raises ValueError if the file cannot be written, or a number is not finite.
     """
     flat = traverse_util.flatten_dict(dict(tree), sep="/")
-    arrays = {name: np.asarray(leaf).astype(ml_dtypes.bfloat16) for name, leaf in flat.items()}
+    arrays = {name: np.asarray(leaf).astype(dtype) for name, leaf in flat.items()}
     with files.errors_as(f"cannot write {path}"):
         texts = {name: json.dumps(value, allow_nan=False) for name, value in description.items()}
         checks.finite(**arrays)

@@ -3,6 +3,7 @@
     gaussians = fit(images, labels, num_classes=10, factor=2, share=0.95)
     start = sample(key, gaussians, label, (32, 32, 3))
     likely = conditional_mean(gaussians, label, photo, 1 - missing, variance=0.03)
+    gaussians = grey(channels=3)                  # without training images
 
 With X the n images of a class as rows and mu their mean, x0 = mu + n^(-1/2) Z (X - mu), Z ~ N(0, I_n), has
 exactly their mean and covariance. Its singular value decomposition says the same with fewer rows, and
@@ -24,13 +25,28 @@ class ClassGaussians(NamedTuple):
     """The class Gaussians at low resolution.
 
     Attributes:
-      mean: one image a class.
+      mean: one image a class; a single one is that of every class, in the components too.
       components: principal components a class, each times its standard deviation; classes that need
         fewer than the most are padded with zeros.
     """
 
     mean: Float[jax.Array | np.ndarray, "k h w c"]
     components: Float[jax.Array | np.ndarray, "k m h w c"]
+
+
+_SIDE = 7  # of the noise of `grey`: 32 pixels of a side of 224
+_DEVIATION = 0.21  # at 8 x 8, that of the class Gaussians of cifar10-robust and restricted-imagenet-64-robust
+
+
+def grey(channels: int) -> ClassGaussians:
+    """Make one Gaussian for all classes, for a classifier whose classes have none: grey 0.5 and noise.
+
+    The 7 x 7 values of each channel are independent with a standard deviation of 0.21.
+    """
+    shape = (_SIDE, _SIDE, channels)
+    size = _SIDE * _SIDE * channels
+    components = _DEVIATION * np.eye(size, dtype=np.float32)
+    return ClassGaussians(np.full((1, *shape), 0.5, np.float32), components.reshape(1, size, *shape))
 
 
 def _principal_components(centered: np.ndarray, share: float) -> np.ndarray:
@@ -79,13 +95,18 @@ def fit(
     return ClassGaussians(np.stack(means).astype(np.float32), np.stack(padded).astype(np.float32))
 
 
+def _of_class(gaussians: ClassGaussians, label: Label) -> tuple[jax.Array, jax.Array]:
+    """The mean and the components of a class."""
+    row = label if len(gaussians.mean) > 1 else 0
+    return jnp.asarray(gaussians.mean)[row], jnp.asarray(gaussians.components)[row]
+
+
 def sample(key: Key, gaussians: ClassGaussians, label: Label, shape: tuple[int, int, int]) -> Image:
     """Draw from the Gaussian of class `label` at low resolution, resized (bilinear) to `shape`.
 
     Not clipped: the ascent's own projection does that.
     """
-    mean = jnp.asarray(gaussians.mean)[label]
-    components = jnp.asarray(gaussians.components)[label]
+    mean, components = _of_class(gaussians, label)
     z = jax.random.normal(key, components.shape[:1], components.dtype)
     low = mean + jnp.tensordot(z, components, axes=1)
     return jax.image.resize(low, shape, "linear")
@@ -104,8 +125,8 @@ def conditional_mean(
     x0 = mu + C'z, z ~ N(0, I), and the known pixels, K = diag(known), are seen through noise of `variance`,
     for what the components leave out: z = (C K C' + variance I)^-1 C K (image - mu).
     """
-    mean = jax.image.resize(jnp.asarray(gaussians.mean)[label], image.shape, "linear")
-    components = jnp.asarray(gaussians.components)[label]
+    mean, components = _of_class(gaussians, label)
+    mean = jax.image.resize(mean, image.shape, "linear")
     components = jax.image.resize(components, (len(components), *image.shape), "linear")
     rows = components.reshape(len(components), -1)
     observed = (known * components).reshape(len(components), -1)

@@ -14,7 +14,7 @@ import numpy as np
 
 from rsynth_jax import checks, models, seeds, sharding
 from rsynth_jax.sharding import Devices
-from rsynth_jax.storage.releases import Release
+from rsynth_jax.storage.releases import Release, config_of
 from rsynth_jax.synthesis import class_gaussians
 from rsynth_jax.synthesis.class_gaussians import ClassGaussians
 from rsynth_jax.training import build
@@ -97,7 +97,9 @@ def start(run: Run, release: Release | None = None) -> Any:
     method = run.recipe.method
     if release is None:
         variables = drawn()
-    elif release.config._replace(num_classes=run.config.num_classes, dtype=run.config.dtype) != run.config:
+    elif (
+        config_of(release)._replace(num_classes=run.config.num_classes, dtype=run.config.dtype) != run.config
+    ):
         raise ValueError("the classifier to start from is another network than the recipe's")
     elif release.class_names == run.class_names:
         variables = release.variables

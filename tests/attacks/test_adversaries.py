@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
@@ -13,7 +14,6 @@ from numpy.testing import assert_allclose, assert_array_equal
 from rsynth_jax import checks
 from rsynth_jax.attacks import adversaries, threats
 from rsynth_jax.attacks.threats import Steps, Threat
-from rsynth_jax.models import from_functions
 from rsynth_jax.synthesis import objectives
 from rsynth_jax.synthesis.norms import L2, LINF, NORMS
 
@@ -22,7 +22,7 @@ IMAGE = RNG.random((4, 4, 3), np.float32)
 MIDDLE = np.float32(0.4 + 0.2 * IMAGE)  # far from the bounds of the box
 LENGTHS = {L2: lambda x: np.linalg.norm(x.ravel()), LINF: lambda x: np.abs(x).max()}
 WEIGHTS = RNG.normal(size=(2, 4, 4, 3)).astype(np.float32)
-two_classes = from_functions(
+two_classes = tiny.classifier(
     logits=lambda image: jnp.tensordot(WEIGHTS, image, axes=3), features=lambda image: image.ravel()
 )
 every_norm = pytest.mark.parametrize("norm", LENGTHS, ids=NORMS)
@@ -105,7 +105,7 @@ def test_identity_returns_the_image(linear):
 
 def test_trades_starts_a_thousandth_of_a_gaussian_from_the_image():
     image = np.full((32, 32, 3), 0.5, np.float32)
-    classifier = from_functions(logits=lambda x: jnp.stack([x.sum(), -x.sum()]), features=jnp.ravel)
+    classifier = tiny.classifier(logits=lambda x: jnp.stack([x.sum(), -x.sum()]), features=jnp.ravel)
     start = adversaries.trades(Threat(L2, 0.5), Steps(0.1, 0))(key(0), classifier, image, 0)
     assert_allclose(np.std(start - image), 0.001, rtol=0.05)
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
@@ -14,7 +15,6 @@ from tiny import refused
 from rsynth_jax import checks
 from rsynth_jax.attacks import apgd, autoattack, fab, square
 from rsynth_jax.attacks.threats import Steps, Threat, allowed
-from rsynth_jax.models import from_functions
 from rsynth_jax.synthesis import ascent, objectives
 from rsynth_jax.synthesis.norms import L2, LINF, NORMS
 from rsynth_jax.synthesis.projections import box
@@ -24,7 +24,7 @@ IMAGE = RNG.random((12, 12, 3), np.float32)
 MIDDLE = np.float32(0.4 + 0.2 * IMAGE)  # far from the bounds of the box
 WEIGHTS = RNG.normal(size=(5, *IMAGE.shape)).astype(np.float32)
 BIAS = -np.tensordot(WEIGHTS, MIDDLE, axes=3) + np.array([4, 1, -1, -2, -5], np.float32)
-linear = from_functions(
+linear = tiny.classifier(
     logits=lambda image: jnp.tensordot(WEIGHTS, image, axes=3) + BIAS, features=lambda image: image.ravel()
 )
 EXAMPLE = autoattack.Example(MIDDLE, 0, jnp.array([4, 1, -1, -2, -5], jnp.float32))
@@ -255,7 +255,7 @@ def test_dlr_does_not_see_the_scale_or_the_shift_of_the_logits(logits, factor, s
         return
 
     def value(objective, logits):
-        fixed = from_functions(logits=lambda image: jnp.asarray(logits, jnp.float32))
+        fixed = tiny.classifier(logits=lambda image: jnp.asarray(logits, jnp.float32))
         return objective(fixed)(MIDDLE)
 
     for objective in (lambda c: objectives.dlr(c, 1), lambda c: objectives.dlr_targeted(c, 3, 1)):
@@ -264,14 +264,14 @@ def test_dlr_does_not_see_the_scale_or_the_shift_of_the_logits(logits, factor, s
 
 
 def test_dlr_equals_its_formula():
-    fixed = from_functions(logits=lambda image: jnp.array([1.0, 7.0, 4.0, 2.0, 3.0]))
+    fixed = tiny.classifier(logits=lambda image: jnp.array([1.0, 7.0, 4.0, 2.0, 3.0]))
     assert_allclose(objectives.dlr(fixed, 1)(MIDDLE), (4 - 7) / (7 - 3))
     assert_allclose(objectives.dlr(fixed, 2)(MIDDLE), (7 - 4) / (7 - 3))
     assert_allclose(objectives.dlr_targeted(fixed, 0, 1)(MIDDLE), (1 - 7) / (7 - (3 + 2) / 2))
 
 
 def test_dlr_of_few_classes_is_the_margin():
-    fixed = from_functions(logits=lambda image: jnp.array([1.0, 7.0]))
+    fixed = tiny.classifier(logits=lambda image: jnp.array([1.0, 7.0]))
     assert objectives.dlr(fixed, 0)(MIDDLE) == objectives.margin(fixed, 0)(MIDDLE) == 6
     assert objectives.dlr_targeted(fixed, 1, 0)(MIDDLE) == 6
 

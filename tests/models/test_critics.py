@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 from numpy.testing import assert_allclose, assert_array_equal
 from tiny import refused
 
-from rsynth_jax.models import critics, from_functions
+from rsynth_jax.models import critics
 from rsynth_jax.training import games
 from rsynth_jax.types import Critic
 
@@ -25,7 +26,7 @@ def maps(image):
     return 3 * small - 1, jnp.concatenate([image[::4, ::4, :1] ** 2, jnp.ones((4, 4, 1))], axis=-1)
 
 
-CLASSIFIER = from_functions(
+CLASSIFIER = tiny.classifier(
     logits=lambda image: image.ravel(), features=lambda image: image.ravel(), maps=maps
 )
 SEEN = critics.moments(CLASSIFIER, IMAGES)

@@ -57,6 +57,16 @@ def test_generation_starts_from_the_class_gaussian_and_rises(release):
         assert np.abs(start / 255 - np.clip(drawn, 0, 1)).max() <= 1 / 255
 
 
+def test_every_task_without_class_gaussians_starts_from_grey_and_noise(release):
+    grey = release._replace(class_gaussians=class_gaussians.grey(channels=3))
+    samples = samplers.generate(grey, ["cat", "dog"], 2, num_steps=4)
+    assert rises(samples) and len(np.unique(samples.starts, axis=0)) == 4
+    assert abs(samples.starts.mean() / 255 - 0.5) < 0.05
+    assert rises(samplers.inpaint(grey, tiny.noise(2), labels="dog", num_steps=4))
+    assert samplers.invert(grey, tiny.noise(1), starts=2, num_steps=2).images.shape == (1, *tiny.SHAPE)
+    assert samplers.visualize(grey, [3], starts=2, num_steps=2).images.shape == (1, 2, *tiny.SHAPE)
+
+
 def test_without_steps_it_takes_five_for_every_eight_of_the_fakes(release):
     assert samplers.default_steps(release) == 15
     assert samplers.default_steps(release._replace(recipe={"fake_steps": 32})) == 20
@@ -82,6 +92,15 @@ def test_inpainting_changes_the_hole_alone(release):
     assert_array_equal(samples.images[known], IMAGES[known])
     assert (samples.images[~known] != IMAGES[~known]).any()
     assert rises(samples)
+
+
+def test_the_starts_of_holes_are_the_same_in_groups_that_fit_in_memory(release, monkeypatch):
+    whole = samplers.inpaint(release, tiny.noise(5), labels="dog", num_steps=0)
+    for size in (1, 2):
+        components = 4 * release.class_gaussians.components.shape[1] * tiny.noise(1).size
+        monkeypatch.setattr(samplers, "_COMPONENTS", size * components)
+        grouped = samplers.inpaint(release, tiny.noise(5), labels="dog", num_steps=0)
+        assert np.abs(np.int16(grouped.images) - whole.images).max() <= 1
 
 
 def test_a_soft_mask_blends(release):

@@ -18,6 +18,7 @@ from tiny import refused
 
 from rsynth_jax import models
 from rsynth_jax.storage import digests, files, generators, release_files, releases
+from rsynth_jax.synthesis import class_gaussians
 
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -294,6 +295,37 @@ def test_names_or_class_gaussians_that_do_not_fit_the_classes_are_refused(saved,
         releases.save(tmp_path / "x.safetensors", release._replace(**change))
         with refused(match=r"x\.safetensors"):
             releases.load(str(tmp_path / "x.safetensors"))
+
+
+def test_one_gaussian_serves_all_classes_and_a_file_stays_small(saved, tmp_path):
+    _, release = saved
+    grey = release._replace(class_gaussians=class_gaussians.grey(channels=3))
+    releases.save(tmp_path / "x.safetensors", grey)
+    loaded = releases.load(tmp_path / "x.safetensors")
+    assert_array_equal(loaded.class_gaussians.components, rounded(grey.class_gaussians.components))
+    without = sum(2 * np.size(leaf) for leaf in jax.tree.leaves(release.variables))
+    assert (tmp_path / "x.safetensors").stat().st_size - without < 60_000
+    two = jax.tree.map(lambda leaf: np.repeat(leaf, 2, axis=0), grey.class_gaussians)
+    releases.save(tmp_path / "x.safetensors", grey._replace(class_gaussians=two))
+    with refused(match="class Gaussians do not fit 10 classes"):
+        releases.load(tmp_path / "x.safetensors")
+
+
+def test_the_origin_of_imported_weights_is_kept_in_the_description(saved, tmp_path):
+    path, release = saved
+    assert releases.origin(releases.load(path)) == releases.Origin()
+    origin = releases.Origin("MadryLab/robustness, imagenet_l2_3_0.pt", "MIT", 64 * "a")
+    releases.save(tmp_path / "x.safetensors", releases.with_origin(release, origin))
+    loaded = releases.load(tmp_path / "x.safetensors")
+    assert releases.origin(loaded) == origin and loaded.recipe["epochs"] == 0
+
+
+@pytest.mark.parametrize("origin", [{"source": 3}, {"licence": []}, {"sha256": {}}, {"source": None}])
+def test_an_origin_that_is_none_is_refused(saved, tmp_path, origin):
+    recipe = saved[1].recipe | origin
+    releases.save(tmp_path / "x.safetensors", saved[1]._replace(recipe=recipe))
+    with refused(match="damaged"):
+        releases.load(tmp_path / "x.safetensors")
 
 
 THREAT = '{"norm": "l2", "epsilon": 0.5, "step_size": 0.1, "num_steps": 7}'

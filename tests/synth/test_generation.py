@@ -212,6 +212,21 @@ def test_no_steps_write_the_starts(classifier, tmp_path):
 # ---- what it refuses
 
 
+def test_images_to_start_from_replace_the_draws(classifier, tmp_path):
+    photos = tiny.noise(2)
+    folder = tiny.pictures(tmp_path / "photos", photos)
+    generate(classifier, tmp_path, classes=("cat", "dog"), start=str(folder), steps=0)
+    for label in (1, 2):
+        assert np.array_equal(of(tmp_path, label), photos[[0, 1, 0]])
+    changed = generate(classifier, tmp_path, start=str(folder), steps=2)
+    assert (of(changed, 1)[:2] != photos).any()
+
+
+def test_images_to_start_from_of_another_shape_are_refused(classifier):
+    with refused(match="start from images of 16 x 16 x 3, not 1 of 8 x 8 x 1"):
+        samplers.generate(releases.load(classifier), "cat", 1, starts=np.zeros((1, 8, 8, 1), np.uint8))
+
+
 @pytest.mark.parametrize("asked", [("unicorn",), ("cat", "unicorn"), ("3",), ("-1",), ("",), ()])
 def test_an_unknown_class_is_refused_with_the_known_ones_and_nothing_is_written(classifier, tmp_path, asked):
     with refused(match="class.*airplane, cat, dog"):

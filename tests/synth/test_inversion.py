@@ -10,7 +10,6 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image as Pillow
 from tiny import refused
 
-from rsynth_jax.models import from_functions
 from rsynth_jax.synthesis import ascent, tasks
 from rsynth_jax.synthesis.norms import L2
 from synth import inversion
@@ -46,7 +45,7 @@ def default(folder, tmp_path_factory) -> dict:
 def test_the_way_is_straight_to_the_image_and_stops_at_the_radius(linear):
     """Of an orthogonal representation: an image of 48 values that is its own."""
     image, start = np.random.default_rng(1).random((2, 4, 4, 3), np.float32)
-    own = from_functions(linear.logits, lambda image: image.ravel())
+    own = tiny.classifier(linear.logits, lambda image: image.ravel())
     task = tasks.invert(own, start, image.ravel(), smoothness_weight=0.0, radius=0.5)
     climb = ascent.projected_gradient_ascent(task.objective, task.projection, ascent.steepest(L2, 0.2))
     towards = (image - start) / np.linalg.norm(image - start)

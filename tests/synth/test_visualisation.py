@@ -12,7 +12,6 @@ from tiny import NAMES, refused
 
 from rsynth_jax import models
 from rsynth_jax.cli import options, sheets
-from rsynth_jax.models import from_functions
 from rsynth_jax.storage import releases
 from rsynth_jax.synthesis import ascent, objectives, tasks
 from rsynth_jax.synthesis.norms import L2
@@ -40,7 +39,7 @@ def visualize(folder: Path, place: Path, **changed) -> dict:
 
 def test_a_unit_that_is_a_pixel_rises_by_the_steps_alone(linear):
     start = np.full((4, 4, 3), 0.5, np.float32)
-    own = from_functions(linear.logits, lambda image: image.ravel())
+    own = tiny.classifier(linear.logits, lambda image: image.ravel())
     task = tasks.visualize(own, start, 7, objective=objectives.activation, radius=0.25)
     climb = ascent.projected_gradient_ascent(task.objective, task.projection, ascent.steepest(L2, 0.1))
     image = np.asarray(ascent.run(climb, start, 4)[0]).ravel()

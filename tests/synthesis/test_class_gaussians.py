@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -112,6 +113,34 @@ def test_with_nothing_known_the_mean_is_expected_and_half_a_weight_is_twice_the_
     ones = np.ones((4, 4, 1), np.float32)
     assert_allclose(expect(0 * ones, 0.02), exact.mean[1], atol=1e-6)
     assert_allclose(expect(ones / 2, 0.02), expect(ones, 0.04), atol=1e-5)
+
+
+def test_grey_is_one_gaussian_of_independent_values_for_every_class():
+    grey = class_gaussians.grey(channels=3)
+    components = np.float64(grey.components[0]).reshape(-1, 147)
+    assert_array_equal(grey.mean, np.full((1, 7, 7, 3), 0.5, np.float32))
+    assert_allclose(components.T @ components, 0.21**2 * np.eye(147), atol=1e-8)
+    hot = class_gaussians.with_temperature(grey, 2.0)
+    assert_allclose(hot.components, 2 * grey.components)
+
+
+def test_grey_serves_every_label_and_costs_the_same_for_a_thousand_classes():
+    grey = class_gaussians.grey(channels=1)
+    keys = jnp.broadcast_to(jax.random.key(0), 3)
+    drawn = jax.vmap(class_gaussians.sample, (0, None, 0, None))(
+        keys, grey, np.array([0, 1, 999]), (28, 28, 1)
+    )
+    assert np.isfinite(drawn).all() and np.std(drawn[0]) > 0.05
+    assert_array_equal(drawn[0], drawn[1])
+    assert_array_equal(drawn[0], drawn[2])
+
+
+def test_what_is_expected_of_grey_is_the_mean_far_from_what_is_known():
+    image, known = np.zeros((28, 28, 3), np.float32), np.zeros((28, 28, 1), np.float32)
+    known[:8] = 1
+    found = class_gaussians.conditional_mean(class_gaussians.grey(channels=3), 999, image, known, 0.02)
+    assert_allclose(found[-8:], np.full((8, 28, 3), 0.5), atol=1e-6)
+    assert np.abs(found[:4]).max() < 0.05
 
 
 @pytest.mark.parametrize("shape", [(4, 4, 3), (8, 8, 3), (9, 5, 3)])

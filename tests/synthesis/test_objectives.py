@@ -4,18 +4,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from rsynth_jax.models import from_functions
 from rsynth_jax.synthesis import objectives
 from rsynth_jax.types import Classifier
 
 RNG = np.random.default_rng(1)
 IMAGE, TARGET = RNG.random((2, 4, 4, 3), np.float32)
 WHERE = RNG.random((4, 4, 1)) < 0.5
-RAVEL = from_functions(logits=jnp.ravel, features=jnp.ravel)  # the image is its own logits
+RAVEL = tiny.classifier(logits=jnp.ravel, features=jnp.ravel)  # the image is its own logits
 
 
 def log_softmax(logits):
@@ -93,7 +93,7 @@ def test_likeness_is_minus_the_relative_distance_of_representations(linear):
 
 
 def test_resemblance_is_minus_the_distance_of_unit_maps_summed_over_the_blocks():
-    maps = from_functions(jnp.ravel, jnp.ravel, lambda image: (image, image[:2]))
+    maps = tiny.classifier(jnp.ravel, jnp.ravel, lambda image: (image, image[:2]))
     found = objectives.perceptual(maps, TARGET)(IMAGE)
     one, other = (image / np.linalg.norm(image, axis=-1, keepdims=True) for image in (IMAGE, TARGET))
     gaps = ((one - other) ** 2).sum(axis=-1)
@@ -101,7 +101,7 @@ def test_resemblance_is_minus_the_distance_of_unit_maps_summed_over_the_blocks()
 
 
 def test_resemblance_is_zero_and_flat_at_its_target_and_blind_to_contrast():
-    maps = from_functions(jnp.ravel, jnp.ravel, lambda image: (image,))
+    maps = tiny.classifier(jnp.ravel, jnp.ravel, lambda image: (image,))
     alike = objectives.perceptual(maps, TARGET)
     assert_allclose([alike(TARGET), alike(3 * TARGET)], 0, atol=1e-10)
     assert_allclose(jax.grad(alike)(TARGET), np.zeros_like(TARGET), atol=1e-6)

@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image as Pillow
 
 from rsynth_jax import models
 from rsynth_jax.images import decode
-from rsynth_jax.models import from_functions
 from rsynth_jax.synthesis import ascent, objectives, projections, tasks
 from rsynth_jax.synthesis.ascent import steepest
 from rsynth_jax.synthesis.class_gaussians import ClassGaussians
@@ -110,7 +110,7 @@ def test_of_two_classes_every_objective_translates_along_one_line_up_to_the_radi
     """With logits w.x and -w.x, all have gradients along w; the energy goes where it already leans."""
     line = RNG.normal(size=48).astype(np.float32)
     line /= np.linalg.norm(line)
-    linear = from_functions(
+    linear = tiny.classifier(
         logits=lambda image: np.stack([line, -line]) @ (image.ravel() - 0.5), features=jnp.ravel
     )
     center = np.full((4, 4, 3), 0.5, np.float32) - 0.01 * line.reshape(4, 4, 3)
@@ -131,7 +131,7 @@ def test_a_stroke_moves_up_under_its_mask_and_keeps_the_rest(linear):
 @pytest.mark.parametrize(("radius", "moved"), [(10.0, 0.3), (0.25, 0.25)])
 def test_refinement_climbs_a_linear_logit_along_its_weights_up_to_the_radius(radius, moved):
     weights = RNG.normal(size=(3, 48)).astype(np.float32)
-    linear = from_functions(
+    linear = tiny.classifier(
         logits=lambda image: weights @ image.ravel(), features=lambda image: image.ravel()
     )
     center = np.full((4, 4, 3), 0.5, np.float32)
@@ -179,7 +179,7 @@ HALF[:2] = 1
 
 def with_maps(linear: Classifier) -> Classifier:
     """Its one map is the image's own values, shifted so that none is 0."""
-    return from_functions(linear.logits, linear.features, lambda image: (image + 1,))
+    return tiny.classifier(linear.logits, linear.features, lambda image: (image + 1,))
 
 
 TASKS = {

@@ -1,0 +1,51 @@
+"""The classifier that --classifier names: a release, or one that a function of the user's own makes.
+
+    release = load("cifar10")                     # see `releases.load`
+    release = load("package.module:function")     # function(), a module of the current folder or installed
+
+This module imports nothing heavy.
+"""
+
+import importlib
+import os
+import re
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rsynth_jax.storage.releases import Release
+
+_MADE = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
+
+
+def load(name: str) -> "Release":
+    """Load a release, or import the module that is named and call its function.
+
+    Raises ValueError if there is no such release, module or function, or if the function makes no release.
+    """
+    from rsynth_jax.storage import releases
+
+    if os.path.exists(name) or not re.fullmatch(_MADE, name):
+        return releases.load(name)
+    found = _function(*name.split(":"))()
+    if not isinstance(found, releases.Release):
+        kind = type(found).__name__
+        raise ValueError(f"{name} returned a {kind}: it must return what rsynth_jax.classifier makes")
+    return found
+
+
+def _function(module: str, name: str) -> Any:
+    """The function of a module, where the current folder comes first."""
+    sys.path.insert(0, os.getcwd())
+    try:
+        imported = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise  # a module that the user's own imports
+        raise ValueError(f"no module {module!r}: give package.module:function, from this folder") from error
+    finally:
+        sys.path.remove(os.getcwd())
+    function = getattr(imported, name, None)
+    if not callable(function):
+        raise ValueError(f"{module} has no function {name!r}: write one that returns a classifier")
+    return function
