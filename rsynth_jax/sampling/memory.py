@@ -29,7 +29,7 @@ _GROUPS = ("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "me
 def batch_size(release: Release, most: int = BATCH_SIZE) -> int:
     """Choose as many images as half of the free memory holds beside the weights, from 1 to `most`."""
     room = _SHARE * free() - jax.device_count() * _size(release.variables)
-    each = bytes_an_image(release.model, release.variables, release.image_shape)
+    each = max(bytes_an_image(release.model, release.variables, release.image_shape), 1)  # 0 of a linear one
     return int(min(max(room // (_GROWTH * each), 1), most))
 
 
