@@ -35,6 +35,11 @@ def test_it_counts_what_an_image_keeps_and_not_the_weights(release):
     )  # tanh' and the mask of the ReLU, of 1,000 units; the weights have 3 MB
 
 
+def test_a_network_that_keeps_nothing_takes_the_image_itself():
+    network = from_function(lambda _, images: images.mean((1, 2)), ())
+    assert memory.bytes_an_image(network.model, network.variables, tiny.SHAPE) == 4 * 16 * 16 * 3
+
+
 def test_it_is_near_what_xlas_program_takes_for_an_image(small):
     model, variables = small
     climb = tasks.with_optimizer(tasks.generate, optax.chain(L2.direction, optax.scale_by_learning_rate(1.0)))
