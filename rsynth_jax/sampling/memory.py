@@ -19,9 +19,7 @@ from rsynth_jax.sampling.runner import BATCH_SIZE
 from rsynth_jax.storage import npz
 from rsynth_jax.storage.releases import Release
 
-_GROWTH = (
-    1.8  # by which a process grows for each image, of the bytes that are kept: a ResNet-50 at 224 pixels
-)
+_GROWTH = 1.8  # of a process for each image, of the bytes that are kept: a ResNet-50 at 224 pixels
 _SHARE = 0.5  # of the free memory; the rest is for the compiler, the images and the other programs
 _NO_LIMIT = 1 << 62
 _GROUPS = ("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")
@@ -30,7 +28,7 @@ _GROUPS = ("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "me
 def batch_size(release: Release, most: int = BATCH_SIZE) -> int:
     """Choose as many images as half of the free memory holds beside the weights, from 1 to `most`."""
     room = _SHARE * free() - jax.device_count() * _size(release.variables)
-    each = max(bytes_an_image(release.model, release.variables, release.image_shape), 1)  # 0 of a linear one
+    each = bytes_an_image(release.model, release.variables, release.image_shape)
     return int(min(max(room // (_GROWTH * each), 1), most))
 
 
