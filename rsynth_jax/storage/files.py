@@ -63,6 +63,11 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
+def printable_lines(text: str) -> str:
+    """Replace what cannot be shown by a question mark, line by line."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def check_writable(*paths: Path | None) -> None:
     """Raise ValueError for a path that `write` cannot write, and for two that meet. Nothing is created."""
     taken: list[Path] = []
