@@ -23,7 +23,8 @@ class ConvNeXtBlock(nn.Module):
     def __call__(self, x):
         own = {"padding": 3, "feature_group_count": self.width, "dtype": self.dtype}
         y = _norm(dtype=self.dtype)(nn.Conv(self.width, (7, 7), **own)(x))
-        y = nn.Dense(self.width, dtype=self.dtype)(_gelu(nn.Dense(4 * self.width, dtype=self.dtype)(y)))
+        y = nn.Dense(4 * self.width, dtype=self.dtype)(y)
+        y = nn.Dense(self.width, dtype=self.dtype)(_gelu(y))
         return x + self.param("gamma", nn.initializers.constant(1e-6), (self.width,)).astype(self.dtype) * y
 
 
