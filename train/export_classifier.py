@@ -21,8 +21,8 @@ from rsynth_jax.storage import files
 class Options:
     """rsynth-export: a classifier's weights under the names that PyTorch's definitions have.
 
-    Writes a safetensors state dict that `load_state_dict` of torchvision's, robustness's, RobustBench's or timm's
-    definition reads. The network takes (x - mean) / std of images in [0, 1]: both are in the metadata.
+    Writes a safetensors state dict that `load_state_dict` of torchvision's, robustness's, RobustBench's or
+    timm's definition reads. The network takes (x - mean) / std of images in [0, 1]: both are in the metadata.
     """
 
     classifier: Positional[Annotated[str, arg(metavar="NAME")]]

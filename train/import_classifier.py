@@ -29,8 +29,8 @@ UNKNOWN = "not given"
 class Options:
     """rsynth-import: a published classifier's file as a classifier of this project, with a model card.
 
-    Reads checkpoints of robustness (MadryLab), RobustBench, torchvision and timm; nothing in the file runs. The
-    model card is written beside OUT. A file whose tensors fit no architecture needs a map, a JSON object
+    Reads checkpoints of robustness (MadryLab), RobustBench, torchvision and timm; nothing in the file runs.
+    The model card is written beside OUT. A file whose tensors fit no architecture needs a map, a JSON object
     {"name in the file": "published name"}: * stands for one part of a name, null skips a tensor.
     """
 

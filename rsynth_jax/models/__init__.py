@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from rsynth_jax import checks
 from rsynth_jax.models import convnet, convnext, networks, preact_resnet, resnet
-from rsynth_jax.models.preact_resnet import GOWAL, GOWAL_SILU
+from rsynth_jax.models.preact_resnet import GOWAL, GOWAL_SILU, HE
 from rsynth_jax.types import Classifier, Image, Map, no_maps
 
 WIDE = ((28, 10), (34, 10), (34, 20), (70, 16))  # depth and factor of the wide networks for CIFAR-10
@@ -33,7 +33,7 @@ ARCHITECTURES = {
     "preact-resnet18-bare": preact_resnet.preact_resnet18_bare,
     "preact-resnet18-gowal": preact_resnet.preact_resnet18_gowal,
     "preact-resnet18-gowal-silu": preact_resnet.preact_resnet18_gowal_silu,
-    **{f"wide-resnet{d}-{k}": preact_resnet.wide_resnet(d, k) for d, k in WIDE},
+    **{f"wide-resnet{d}-{k}": preact_resnet.wide_resnet(d, k, HE) for d, k in WIDE},
     **{f"wide-resnet{d}-{k}-gowal": preact_resnet.wide_resnet(d, k, GOWAL) for d, k in WIDE},
     **{f"wide-resnet{d}-{k}-gowal-silu": preact_resnet.wide_resnet(d, k, GOWAL_SILU) for d, k in WIDE},
     "convnext-tiny": convnext.convnext_tiny,

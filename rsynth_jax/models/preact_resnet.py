@@ -95,12 +95,13 @@ class PreActResNet(nn.Module):
         return self.end(self, x)
 
 
-def wide_resnet(depth: int, factor: int, form: Form = Form()):
+def wide_resnet(depth: int, factor: int, form: Form):
     """Return the builder of WideResNet-`depth`-`factor`: three stages of (depth - 4) / 6 blocks."""
     widths = (16 * factor, 32 * factor, 64 * factor)
     return functools.partial(PreActResNet, 16, widths, (depth - 4) // 6, form=form)
 
 
+HE = Form()
 # Gowal et al. 2020 pad as TensorFlow does; their small network has shortcuts of 3 x 3
 GOWAL = Form(pads=(0, 1))
 GOWAL_SILU = Form(nn.silu, pads=(0, 1))

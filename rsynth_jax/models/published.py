@@ -50,6 +50,7 @@ def keys(variables: Any, names: Names) -> dict[str, Path]:
     return {_key(path, names): path for path in flat}
 
 
+@functools.lru_cache(maxsize=128)
 def expected(architecture: str, num_classes: int, channels: int) -> Variables:
     """Compute the shapes of an architecture's variables for its published side."""
     model = models.create(models.Config(architecture, num_classes))
@@ -76,7 +77,8 @@ def _resnet(block: str, convolutions: int, sizes: Sequence[int], shortcut: str, 
     for number, stage, index in _blocks(sizes):
         ours, theirs = f"{block}_{number}", f"layer{stage + 1}.{index}"
         for i in range(convolutions):
-            names |= {f"{ours}/Conv_{i}": f"{theirs}.conv{i + 1}", f"{ours}/BatchNorm_{i}": f"{theirs}.bn{i + 1}"}
+            names[f"{ours}/Conv_{i}"] = f"{theirs}.conv{i + 1}"
+            names[f"{ours}/BatchNorm_{i}"] = f"{theirs}.bn{i + 1}"
         projection = {"Conv": f"{theirs}.{shortcut}.0", "BatchNorm": f"{theirs}.{shortcut}.1"}
         names |= {f"{ours}/{kind}_{convolutions}": name for kind, name in projection.items()}
     return names
@@ -235,4 +237,6 @@ for _depth, _factor in WIDE:
     _three = (((_depth - 4) // 6,) * 3, range(3))
     _name = f"wide-resnet{_depth}-{_factor}"
     PUBLISHED[_name] = Published((_preact(_TRADES, *_three),))
-    PUBLISHED |= dict.fromkeys((f"{_name}-gowal", f"{_name}-gowal-silu"), _gowal(_preact(_GOWAL_WIDE, *_three)))
+    PUBLISHED |= dict.fromkeys(
+        (f"{_name}-gowal", f"{_name}-gowal-silu"), _gowal(_preact(_GOWAL_WIDE, *_three))
+    )

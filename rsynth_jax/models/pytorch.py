@@ -55,7 +55,7 @@ def published_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def converted(key: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Convert one array of a state dict to our layout, float32. Raises ValueError as `from_state_dict` does."""
+    """Convert one array of a state dict to our layout, float32. Raises as `from_state_dict` does."""
     ours = array.transpose(AXES.get(array.ndim, range(array.ndim)))
     if ours.shape != shape:
         raise ValueError(f"{key} is of shape {array.shape}, which does not fit {shape} of the network")

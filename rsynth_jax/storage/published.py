@@ -3,7 +3,7 @@
     found = read("imagenet_l2_3_0.pt")             # a Found: architecture, variables, normalisation
     arrays = exported(found.config, found.variables)
 
-The architecture is found by the names and shapes of the tensors, or by a map of names. No code of a file runs.
+The architecture is found by the names and shapes of the tensors, or by a map. No code of a file runs.
 """
 
 import collections
@@ -20,13 +20,14 @@ from rsynth_jax import checks, models
 from rsynth_jax.attacks.threats import Steps, Threat
 from rsynth_jax.models import published, pytorch
 from rsynth_jax.models.published import PUBLISHED, Names
-from rsynth_jax.storage import digests, files
+from rsynth_jax.storage import digests, files, releases
 from rsynth_jax.storage.files import Tensors
 from rsynth_jax.storage.releases import Release
 from rsynth_jax.storage.state_dicts import StateDict, read_checkpoint
 from rsynth_jax.synthesis import class_gaussians
 from rsynth_jax.types import Variables
 
+Shapes = Mapping[str, tuple[int, ...]]
 Map = Mapping[str, str | None]  # a name in the file, * for one part -> a published name, or None to skip it
 
 SHOWN = 5  # tensors of each side in a report
@@ -126,7 +127,9 @@ def with_input(found: Found, mean: Sequence[float], std: Sequence[float], side: 
     return found._replace(config=config, shape=(side, side, found.shape[2]) if side else found.shape)
 
 
-def as_release(found: Found, class_names: Sequence[str], threat: Threat, origin: Mapping[str, str]) -> Release:
+def as_release(
+    found: Found, class_names: Sequence[str], threat: Threat, origin: Mapping[str, str]
+) -> Release:
     """Make a release of a published classifier.
 
     Args:
@@ -135,13 +138,14 @@ def as_release(found: Found, class_names: Sequence[str], threat: Threat, origin:
       origin: what is known of it, kept as its recipe beside the file's SHA-256.
 
     Raises:
-      ValueError: there is another number of class names than of classes.
+      ValueError: there is another number of class names than of classes, or of means than of channels, or the
+        network is made for another side.
     """
     num_classes = found.config.num_classes
     names = tuple(class_names) or found.class_names or tuple(map(str, range(num_classes)))
     if len(names) != num_classes:
         raise ValueError(f"the classifier has {num_classes} classes: give as many names, not {len(names)}")
-    return Release(
+    release = Release(
         config=found.config,
         variables=found.variables,
         class_gaussians=class_gaussians.grey(found.shape[2]),
@@ -151,6 +155,8 @@ def as_release(found: Found, class_names: Sequence[str], threat: Threat, origin:
         steps=Steps(threat.epsilon / 5, 20),
         recipe={"sha256": found.digest, **origin},
     )
+    releases.check_parts(release)
+    return release
 
 
 def exported(config: models.Config, variables: Variables) -> Tensors:
@@ -225,8 +231,9 @@ def _is_beside(key: str, arrays: StateDict) -> bool:
 
 def _normalizes(key: str) -> str | None:
     """The name "mean" or "std", of a normaliser's tensor."""
-    plain = "attacker" not in key.split(".") and _NORMALIZER.fullmatch(re.sub(r"^(module\.|model\.)+", "", key))
-    return plain[1] if plain else None
+    plain = re.sub(r"^(module\.|model\.)+", "", key)
+    found = None if "attacker" in key.split(".") else _NORMALIZER.fullmatch(plain)
+    return found[1] if found else None
 
 
 def _values(beside: StateDict, kind: str) -> tuple[float, ...]:
@@ -337,8 +344,10 @@ def _report(arrays: StateDict, architecture: str | None, similar: Sequence[str])
     return "\n".join([*lines, f"architectures of these shapes: {', '.join(similar) or 'none'}"])
 
 
-def _first(title: str, shapes: Mapping[str, tuple[int, ...]], others: Mapping[str, tuple[int, ...]]) -> list[str]:
+def _first(title: str, shapes: Shapes, others: Shapes) -> list[str]:
     """A title and the first shapes that the other side does not have."""
-    differing = [f"  {files.shown(key, 80)} {shape}" for key, shape in shapes.items() if others.get(key) != shape]
+    differing = [
+        f"  {files.shown(key, 80)} {shape}" for key, shape in shapes.items() if others.get(key) != shape
+    ]
     more = [f"  and {len(differing) - SHOWN} more"] if len(differing) > SHOWN else []
     return [f"{title} that the other lacks:" if others else f"{title}:", *differing[:SHOWN], *more]

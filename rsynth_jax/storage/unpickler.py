@@ -126,7 +126,7 @@ def _set_items(target: Any, items: Any) -> None:
 
 _LITERALS = ("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8")
 _STRINGS = ("BINUNICODE", "SHORT_BINUNICODE", "BINSTRING", "SHORT_BINSTRING")  # the last two: Python 2's
-_OPCODES: dict[str, Callable[[_Machine, Any], None]] = {
+_OPCODES: dict[str, Callable[[_Machine, Any], Any]] = {
     **dict.fromkeys(("PROTO", "FRAME"), lambda m, _: None),
     **dict.fromkeys(_LITERALS + _STRINGS, _Machine.push),
     **dict.fromkeys(("BINPUT", "LONG_BINPUT"), lambda m, key: m.memo.update({key: m.stack[-1]})),

@@ -1,4 +1,4 @@
-"""Imported networks compute what definitions that are not ours compute: torchvision, timm, robustness, RobustBench.
+"""Imported networks compute what torchvision, timm, robustness and RobustBench compute.
 
 Random weights and random statistics of batch norm; logits and penultimate features in float32. The extra
 [parity] has the packages; a test whose package is not installed is skipped.
@@ -207,7 +207,8 @@ def test_an_exported_file_loads_and_has_the_same_outputs(tmp_path, name):
     arrays = files.read_tensors(tmp_path / "e.safetensors").arrays
     images = np.random.default_rng(0).random((1, side, side, 1 if name == "lenet5" else 3), np.float32)
     other = make().eval()
-    missing = other.load_state_dict({key: torch.from_numpy(a.copy()) for key, a in arrays.items()}, strict=False)
+    tensors = {key: torch.from_numpy(array.copy()) for key, array in arrays.items()}
+    missing = other.load_state_dict(tensors, strict=False)
     assert not missing.unexpected_keys
     assert all(key.endswith("num_batches_tracked") or key in ("mean", "std") for key in missing.missing_keys)
     for one, two in zip(outputs_of(network, last, images), outputs_of(other, last, images), strict=True):
