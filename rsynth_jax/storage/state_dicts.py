@@ -10,6 +10,7 @@ import functools
 import io
 import math
 import os
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -49,7 +50,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read the arrays of a training checkpoint or of a state dict, in the formats of `read_state_dict`.
 
     The state dict is the checkpoint's "model", "state_dict", "model_state_dict" or "net". Objects of classes
-    that training programs leave in their files (of dill, argparse, NumPy ...) are passed over, not made.
+    that training programs leave in their files (of dill, argparse, NumPy, their own) are passed over, not
+    made; a file that asks for what acts in Python's own library, as os.system or eval, is refused.
 
     Raises ValueError as `read_state_dict` does.
     """
@@ -103,18 +105,18 @@ _BUILDERS = {
 }
 _PYTORCH = unpickler.Vocabulary(_BUILDERS | _DTYPES, _storage, lambda value, state: value)
 
-# Modules and names whose objects training programs leave beside the weights.
-_PASSED_MODULES = {"_codecs", "argparse", "collections", "cox", "datetime", "dill", "easydict", "numpy"}
-_PASSED_MODULES |= {"omegaconf", "pathlib", "robustness", "timm", "torch", "torchvision", "yacs"}
-_PASSED_NAMES = {
-    f"{module} {name}"
-    for module in ("builtins", "__builtin__")
-    for name in ("__main__", "bytearray", "complex", "frozenset", "object", "range", "set", "slice")
-}
+# Of Python's own modules, those whose objects training programs leave beside the weights.
+_PLAIN_MODULES = {"_codecs", "argparse", "collections", "copyreg", "datetime", "decimal", "enum", "functools"}
+_PLAIN_MODULES |= {"pathlib", "types", "typing", "uuid"}
+_BUILTIN_MODULES = ("builtins", "__builtin__")  # the second was Python 2's
+_BUILTINS = ("__main__", "bytearray", "complex", "frozenset", "object", "range", "set", "slice")
+_PLAIN_NAMES = {f"{module} {name}" for module in _BUILTIN_MODULES for name in _BUILTINS}
+_OWN_MODULES = {*sys.stdlib_module_names, *_BUILTIN_MODULES} - _PLAIN_MODULES
 
 
 def _passes(name: str) -> bool:
-    return name.split(" ")[0].split(".")[0] in _PASSED_MODULES or name in _PASSED_NAMES
+    """Whether an object is passed over: Python's own that act (of os, subprocess, eval) are refused."""
+    return name in _PLAIN_NAMES or name.split(" ")[0].split(".")[0] not in _OWN_MODULES
 
 
 def _read_pytorch(path: Path) -> StateDict:

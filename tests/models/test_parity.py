@@ -4,8 +4,10 @@ Random weights and random statistics of batch norm; logits and penultimate featu
 [parity] has the packages; a test whose package is not installed is skipped.
 """
 
+import argparse
 import importlib
 import importlib.util
+import pathlib
 import sys
 import types
 
@@ -213,3 +215,33 @@ def test_an_exported_file_loads_and_has_the_same_outputs(tmp_path, name):
     assert all(key.endswith("num_batches_tracked") or key in ("mean", "std") for key in missing.missing_keys)
     for one, two in zip(outputs_of(network, last, images), outputs_of(other, last, images), strict=True):
         assert np.array_equal(one, two)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_checkpoint_pickled_by_dill_is_read_and_its_functions_do_not_run(tmp_path, monkeypatch, zipped):
+    dill = module("dill")
+    monkeypatch.chdir(tmp_path)
+    network = randomised(module("robustness.cifar_models.resnet").ResNet18())
+    wrapped = nn.ModuleDict({"model": network, "attacker": nn.ModuleDict({"model": network})})
+
+    def touch(step):
+        (tmp_path / "ran").touch()
+        return 1.0
+
+    optimizer = torch.optim.SGD(network.parameters(), 0.1)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, touch)
+    (tmp_path / "ran").unlink()
+    checkpoint = {
+        "model": {f"module.{key}": tensor for key, tensor in wrapped.state_dict().items()},
+        "optimizer": optimizer.state_dict(),
+        "schedule": schedule.state_dict(),
+        "args": argparse.Namespace(eps=0.5, where=pathlib.Path("x")),
+        "prec1": torch.tensor(0.5),
+        "best": np.float64(0.5),
+        "hook": lambda: __import__("os").system("touch ran"),
+    }
+    torch.save(checkpoint, "w.pt", pickle_module=dill, _use_new_zipfile_serialization=zipped)
+    found = published.read("w.pt")
+    assert found.config.architecture == "resnet18"
+    assert {"args", "best", "hook", "optimizer", "prec1", "schedule"} <= set(found.skipped)
+    assert [path.name for path in tmp_path.iterdir()] == ["w.pt"]
