@@ -39,6 +39,7 @@ from rsynth_jax.storage import extractors, files, published
 from rsynth_jax.storage import generators as generator_files
 from rsynth_jax.storage.releases import Release as Release
 from rsynth_jax.storage.releases import classifier as classifier
+from rsynth_jax.storage.releases import config_of
 from rsynth_jax.storage.releases import load as load
 from rsynth_jax.synthesis.norms import L2, Norm
 from rsynth_jax.types import Bytes
@@ -104,7 +105,7 @@ def import_classifier(
       ValueError: the file is damaged, or its tensors are not those of one architecture.
     """
     found = published.read(path, architecture, names_map)
-    return published.as_release(found, class_names, Threat(norm, epsilon), {"file": Path(path).name})
+    return published.as_release(found, class_names, Threat(norm, epsilon))
 
 
 def export_classifier(release: Release, path: str | Path) -> None:
@@ -113,7 +114,7 @@ def export_classifier(release: Release, path: str | Path) -> None:
     Its metadata hold the architecture and the normalisation, (x - mean) / std. Raises ValueError if the file
     cannot be written.
     """
-    files.write_tensors(Path(path), *published.exported(release.config, release.variables))
+    files.write_tensors(Path(path), *published.exported(config_of(release), release.variables))
 
 
 def evaluate(

@@ -11,7 +11,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from rsynth_jax import checks
-from rsynth_jax.cli import options
+from rsynth_jax.cli import cards, options
 from rsynth_jax.cli.report import print_lines
 from rsynth_jax.cli.run import run
 from rsynth_jax.storage import files
@@ -41,10 +41,12 @@ def export_classifier(flags: Options) -> int:
     options.check_outputs(weights=flags.out)
     exported = checks.named("format", flags.format, {"torch": published.exported})
     release = releases.load(flags.classifier)
-    arrays, metadata = exported(release.config, release.variables)
+    config = releases.config_of(release)
+    arrays, metadata = exported(config, release.variables)
     files.write_tensors(flags.out, arrays, metadata)
-    mean, std = list(release.config.mean), list(release.config.std)
-    lines = [f"{release.config.architecture}, {len(arrays)} arrays; its input is (x - {mean}) / {std}"]
+    lines = [
+        f"{config.architecture}, {len(arrays)} arrays; input: {cards.normalisation(config.mean, config.std)}"
+    ]
     return print_lines([*lines, f"{flags.out} written"], {}, None, (), flags.out)
 
 

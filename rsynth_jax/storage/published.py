@@ -22,7 +22,7 @@ from rsynth_jax.models import published, pytorch
 from rsynth_jax.models.published import PUBLISHED, Names
 from rsynth_jax.storage import digests, files, releases
 from rsynth_jax.storage.files import Tensors
-from rsynth_jax.storage.releases import Release
+from rsynth_jax.storage.releases import Origin, Release
 from rsynth_jax.storage.state_dicts import StateDict, read_checkpoint
 from rsynth_jax.synthesis import class_gaussians
 from rsynth_jax.types import Variables
@@ -128,14 +128,14 @@ def with_input(found: Found, mean: Sequence[float], std: Sequence[float], side: 
 
 
 def as_release(
-    found: Found, class_names: Sequence[str], threat: Threat, origin: Mapping[str, str]
+    found: Found, class_names: Sequence[str], threat: Threat, source: str = "", licence: str = ""
 ) -> Release:
     """Make a release of a published classifier.
 
     Args:
       class_names: label i is class_names[i]; where there are none those of the file, else the numbers.
       threat: the threat model that it was trained against.
-      origin: what is known of it, kept as its recipe beside the file's SHA-256.
+      source, licence: of the weights, kept beside the file's SHA-256.
 
     Raises:
       ValueError: there is another number of class names than of classes, or of means than of channels, or the
@@ -153,10 +153,10 @@ def as_release(
         image_shape=found.shape,
         threat=threat,
         steps=Steps(threat.epsilon / 5, 20),
-        recipe={"sha256": found.digest, **origin},
+        recipe={},
     )
     releases.check_parts(release)
-    return release
+    return releases.with_origin(release, Origin(source, licence, found.digest))
 
 
 def exported(config: models.Config, variables: Variables) -> Tensors:

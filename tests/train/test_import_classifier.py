@@ -48,7 +48,7 @@ def test_a_file_becomes_a_classifier_and_a_card_and_goes_out_again(tmp_path, mon
         "--epsilon",
         "2/255",
         "--classes",
-        *CIFAR10,
+        "cifar10",
         "--mean",
         "0.5",
         "--licence",
@@ -60,13 +60,13 @@ def test_a_file_becomes_a_classifier_and_a_card_and_goes_out_again(tmp_path, mon
     release = releases.load(out)
     assert release.config == models.Config("cnn-a", 10, (0.5,), (0.225,))
     assert (release.threat.norm.name, release.threat.epsilon) == ("linf", pytest.approx(2 / 255))
-    assert release.class_names == tuple(CIFAR10) and release.recipe["licence"] == "BSD"
+    assert release.class_names == tuple(CIFAR10) and releases.origin(release).licence == "BSD"
     card = (tmp_path / "c.md").read_text()
     for text in (digests.of_file(file), "linf, epsilon 0.00784314", "BSD", "not given", "32 x 32", "epoch"):
         assert text in card
-    assert json.loads((tmp_path / "n.json").read_text())["sha-256"] == digests.of_file(file)
+    assert json.loads((tmp_path / "n.json").read_text())["SHA-256"] == digests.of_file(file)
     run(export_classifier, monkeypatch, out, "--format", "torch", "--out", tmp_path / "e.safetensors")
-    assert "its input is (x - [0.5]) / [0.225]" in capsys.readouterr().out
+    assert "input: (x - (0.5)) / (0.225)" in capsys.readouterr().out
     again = files.read_tensors(tmp_path / "e.safetensors")
     run(import_classifier, monkeypatch, tmp_path / "e.safetensors", "--out", tmp_path / "again.safetensors")
     second = releases.load(tmp_path / "again.safetensors")
