@@ -245,3 +245,7 @@ def test_a_checkpoint_pickled_by_dill_is_read_and_its_functions_do_not_run(tmp_p
     assert found.config.architecture == "resnet18"
     assert {"args", "best", "hook", "optimizer", "prec1", "schedule"} <= set(found.skipped)
     assert [path.name for path in tmp_path.iterdir()] == ["w.pt"]
+
+
+def test_every_published_architecture_has_another_definition():
+    assert set(DEFINITIONS) == {name for name in models.ARCHITECTURES if not name.startswith("resnet8")}
