@@ -5,6 +5,7 @@
     filled = rs.inpaint(release, photos, masks, "dog")
     own = rs.classifier(rs.from_linen(module, variables), ("cat", "dog"), (224, 224, 3))
     found = rs.project(rs.load("cat-dog-64"), rs.load_generator(path), photos)
+    robust = rs.import_classifier("imagenet_l2_3_0.pt", epsilon=3.0)
     others = rs.draw(rs.load_generator("runs/faces"), "cat", num=16, seed=0, truncation=0.7)
 
 Images are uint8 (n, h, w, c). The tasks are those of `rsynth_jax.sampling.samplers`, and in the codes of a
@@ -14,7 +15,8 @@ features before and after, distances. `draw`, `mix` and `loop`, by a learned gen
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import ParamSpec, Protocol
 
 import numpy as np
@@ -33,11 +35,13 @@ from rsynth_jax.models.networks import from_linen as from_linen
 from rsynth_jax.models.networks import from_nnx as from_nnx
 from rsynth_jax.sampling import codes, generators, measures, samplers
 from rsynth_jax.sampling.samplers import Stroke as Stroke
-from rsynth_jax.storage import extractors
+from rsynth_jax.storage import extractors, files, published
 from rsynth_jax.storage import generators as generator_files
 from rsynth_jax.storage.releases import Release as Release
 from rsynth_jax.storage.releases import classifier as classifier
+from rsynth_jax.storage.releases import config_of
 from rsynth_jax.storage.releases import load as load
+from rsynth_jax.synthesis.norms import L2, Norm
 from rsynth_jax.types import Bytes
 
 P = ParamSpec("P")
@@ -77,6 +81,40 @@ load_generator = generator_files.load
 draw = _images(generators.draw)
 loop = _images(generators.loop)
 mix = generators.mix
+
+
+def import_classifier(
+    path: str | Path,
+    architecture: str | None = None,
+    names_map: Mapping[str, str | None] | None = None,
+    *,
+    class_names: Sequence[str] = (),
+    norm: Norm = L2,
+    epsilon: float = 0.0,
+) -> Release:
+    """Import a published classifier: a PyTorch file, a .safetensors, or a folder of Hugging Face.
+
+    Args:
+      path: a state dict, or a checkpoint that holds one; nothing in it runs.
+      architecture: a key of `models.ARCHITECTURES`; by default the one that fits.
+      names_map: names of the file -> published names, see `storage.published`.
+      class_names: label i is class_names[i]; by default those of the file, else the numbers.
+      norm, epsilon: the threat model that it was trained against.
+
+    Raises:
+      ValueError: the file is damaged, or its tensors are not those of one architecture.
+    """
+    found = published.read(path, architecture, names_map)
+    return published.as_release(found, class_names, Threat(norm, epsilon))
+
+
+def export_classifier(release: Release, path: str | Path) -> None:
+    """Write the weights as a safetensors file under the names that they are published with for PyTorch.
+
+    Its metadata hold the architecture and the normalisation, (x - mean) / std. Raises ValueError if the file
+    cannot be written.
+    """
+    files.write_tensors(Path(path), *published.exported(config_of(release), release.variables))
 
 
 def evaluate(

@@ -38,3 +38,8 @@ def shown(text: str, length: int) -> str:
 def printable(text: str) -> str:
     """Replace what cannot be shown by a question mark."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def printable_lines(text: str) -> str:
+    """Replace what cannot be shown by a question mark, line by line."""
+    return "\n".join(map(printable, text.split("\n")))

@@ -39,6 +39,8 @@ PROGRAMS: dict[str, dict[str, str]] = {
     "train.train_generator": {"--data": f"npz:{GONE}", "--out": "{out}/run", "--recipe": "style"},
     "train.evaluate": {"--classifier": GONE, "--data": "npz:{a}/d.npz", "--json": "{out}/n.json"},
     "train.detect": {"--classifier": GONE, "--in": "{a}/a.npz", "--json": "{out}/n.json"},
+    "train.import_classifier": {"FILE": "{a}/d.npz", "--out": "{out}/c.safetensors"},
+    "train.export_classifier": {"NAME": GONE, "--out": "{out}/e.safetensors"},
     "synth.generation": {"--classifier": GONE, "--num": "1", "--steps": "1", "--out": "{out}/o.png"},
     "synth.scoring": {"A": "{a}/a.npz", "B": "{a}/a.npz", "--features": GONE, "--json": "{out}/n.json"},
     "synth.refinement": {**EDIT, "--out": "{out}/o.npz"},
@@ -59,7 +61,7 @@ LATER = {
     "--generator": "{a}/g.safetensors",
 }
 LATER |= {"A": f"{{a}}/{GONE}.png", "--in": f"{GONE}.npz", "--classes": GONE, "--class": GONE}
-LATER |= {"--data": f"npz:{{a}}/{GONE}"}
+LATER |= {"--data": f"npz:{{a}}/{GONE}", "FILE": GONE}
 NUMBERS = [
     "nan",
     "inf",

@@ -44,6 +44,7 @@ ClassName = Annotated[str | None, arg(name="class", metavar="CLASS", help=_CLASS
 ObjectiveName = Annotated[str, arg(help=_OBJECTIVE)]
 ParameterizationName = Annotated[str, arg(help=_PARAMETERIZATION)]
 _SUFFIXES = {"sheet": image_files.SUFFIXES | {".gif"}, "gif": {".gif"}, "npz": {".npz"}, "json": {".json"}}
+_SUFFIXES |= {"weights": {".safetensors"}, "card": {".md"}}
 JsonFile = Annotated[Path | None, arg(metavar="FILE", help="Also write every number printed, as JSON.")]
 
 
@@ -242,7 +243,7 @@ def units_of(asked: Sequence[str], weights: np.ndarray, deviations: np.ndarray |
 def check_outputs(**outputs: Path | None) -> None:
     """Raise ValueError for an output that cannot be written, that meets another, or of another suffix.
 
-    Outputs by kind: sheet, image, each, gif, npz or json. A device or a pipe needs no suffix.
+    Outputs by kind: sheet, image, each, gif, npz, json, weights or card. A device or a pipe needs no suffix.
     """
     files.check_writable(*outputs.values())
     for kind, path in outputs.items():

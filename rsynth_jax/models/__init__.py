@@ -15,9 +15,11 @@ import jax
 import jax.numpy as jnp
 
 from rsynth_jax import checks, messages
-from rsynth_jax.models import preact_resnet, resnet
+from rsynth_jax.models import convnet, convnext, preact_resnet, resnet
+from rsynth_jax.models.preact_resnet import GOWAL, GOWAL_SILU, HE
 from rsynth_jax.types import Classifier, Image, Outputs
 
+WIDE = ((28, 10), (34, 10), (34, 20), (70, 16))  # depth and factor of the wide networks for CIFAR-10
 ARCHITECTURES = {
     "resnet8": resnet.resnet8,
     "resnet8-64": resnet.resnet8_64,
@@ -25,14 +27,23 @@ ARCHITECTURES = {
     "resnet50": resnet.resnet50,
     "resnet18-imagenet": resnet.resnet18_imagenet,
     "resnet50-imagenet": resnet.resnet50_imagenet,
+    "wide-resnet50-2": resnet.wide_resnet50(2),
+    "wide-resnet50-4": resnet.wide_resnet50(4),
     "preact-resnet18": preact_resnet.preact_resnet18,
-    "wide-resnet28-10": preact_resnet.wide_resnet(28, 10),
-    "wide-resnet34-10": preact_resnet.wide_resnet(34, 10),
-    "wide-resnet70-16": preact_resnet.wide_resnet(70, 16),
+    "preact-resnet18-bare": preact_resnet.preact_resnet18_bare,
+    "preact-resnet18-gowal": preact_resnet.preact_resnet18_gowal,
+    "preact-resnet18-gowal-silu": preact_resnet.preact_resnet18_gowal_silu,
+    **{f"wide-resnet{d}-{k}": preact_resnet.wide_resnet(d, k, HE) for d, k in WIDE},
+    **{f"wide-resnet{d}-{k}-gowal": preact_resnet.wide_resnet(d, k, GOWAL) for d, k in WIDE},
+    **{f"wide-resnet{d}-{k}-gowal-silu": preact_resnet.wide_resnet(d, k, GOWAL_SILU) for d, k in WIDE},
+    "convnext-tiny": convnext.convnext_tiny,
+    "convnext-tiny-convstem": convnext.convnext_tiny_convstem,
+    "lenet5": convnet.lenet5,
+    "cnn-a": convnet.cnn_a,
 }
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 LAST = "Dense_0"  # the name of the linear layer of `layers.readout`
-_BLOCKS = (resnet.BasicBlock, resnet.Bottleneck, preact_resnet.PreActBlock)
+_BLOCKS = (resnet.BasicBlock, resnet.Bottleneck, preact_resnet.PreActBlock, convnext.ConvNeXtBlock)
 
 
 class Config(NamedTuple):

@@ -16,11 +16,20 @@ from rsynth_jax.types import Outputs
 kaiming = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
-def conv(width: int, kernel: int, stride: int, dtype: Any) -> nn.Conv:
-    """Make a square convolution without bias, padded so that stride 1 and an odd kernel keep the size."""
-    pads = (kernel - 1) // 2
+def conv(width: int, kernel: int, stride: int, dtype: Any, pads: tuple[int, int] | None = None) -> nn.Conv:
+    """Make a square convolution without bias, padded so that stride 1 and an odd kernel keep the size.
+
+    Other `pads` are before and after, on both axes.
+    """
+    before, after = ((kernel - 1) // 2,) * 2 if pads is None else pads
     return nn.Conv(
-        width, (kernel, kernel), (stride, stride), pads, use_bias=False, kernel_init=kaiming, dtype=dtype
+        width,
+        (kernel, kernel),
+        (stride, stride),
+        ((before, after),) * 2,
+        use_bias=False,
+        kernel_init=kaiming,
+        dtype=dtype,
     )
 
 

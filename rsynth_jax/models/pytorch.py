@@ -20,8 +20,8 @@ from rsynth_jax.types import Variables
 AXES = {1: (0,), 2: (1, 0), 4: (2, 3, 1, 0)}  # number of axes -> our axes among PyTorch's
 
 _NORM = {"scale": "weight", "mean": "running_mean", "var": "running_var"}
-_LEAVES = {"kernel": "weight", "bias": "bias", **_NORM}
-_UNUSED = "num_batches_tracked"  # counts the steps of training
+LEAVES = {"kernel": "weight", "bias": "bias", **_NORM}
+UNUSED = "num_batches_tracked"  # counts the steps of training
 
 
 def paths(model: nn.Module) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
@@ -29,7 +29,7 @@ def paths(model: nn.Module) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]
     images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
     expected = jax.eval_shape(lambda images: model.init(jax.random.key(0), images), images)
     leaves: dict[Any, Any] = traverse_util.flatten_dict(expected)
-    return {".".join((*path[1:-1], _LEAVES[path[-1]])): (path, leaf.shape) for path, leaf in leaves.items()}
+    return {".".join((*path[1:-1], LEAVES[path[-1]])): (path, leaf.shape) for path, leaf in leaves.items()}
 
 
 def from_state_dict(model: nn.Module, state: Mapping[str, np.ndarray]) -> Variables:
@@ -43,13 +43,19 @@ def from_state_dict(model: nn.Module, state: Mapping[str, np.ndarray]) -> Variab
         if key not in state:
             raise ValueError(f"there is no {key}, which {type(model).__name__} needs")
     for key in state:
-        if key not in expected and not key.endswith(_UNUSED):
+        if key not in expected and not key.endswith(UNUSED):
             raise ValueError(f"there is {key}, which {type(model).__name__} does not have")
-    flat = {path: _converted(key, state[key], shape) for key, (path, shape) in expected.items()}
+    flat = {path: converted(key, state[key], shape) for key, (path, shape) in expected.items()}
     return traverse_util.unflatten_dict(flat)
 
 
-def _converted(key: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def published_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape in PyTorch's layout of an array that has `shape` in ours."""
+    return tuple(shape[axis] for axis in np.argsort(AXES[len(shape)]))
+
+
+def converted(key: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Convert one array of a state dict to our layout, float32. Raises as `from_state_dict` does."""
     ours = array.transpose(AXES.get(array.ndim, range(array.ndim)))
     if ours.shape != shape:
         raise ValueError(f"{key} is of shape {array.shape}, which does not fit {shape} of the network")

@@ -1,4 +1,4 @@
-"""Residual networks (He et al. 2016), post-activation: a small one for two cores, ResNet-18 and -50."""
+"""Residual networks (He et al. 2016), post-activation: small ones, ResNet-18 and -50, and wide ones."""
 
 import functools
 from collections.abc import Callable
@@ -26,16 +26,21 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1 x 1, 3 x 3 (strided), 1 x 1 to four times the width; returns the sum before its activation."""
+    """1 x 1, 3 x 3 (strided), 1 x 1 to four times the width; returns the sum before its activation.
+
+    The first two have `factor` times the width.
+    """
 
     width: int
     stride: int
     activation: Callable
     dtype: Any
+    factor: int = 1
 
     @nn.compact
     def __call__(self, x):
-        return _residual(self, x, (self.width, 1, 1), (self.width, 3, self.stride), (4 * self.width, 1, 1))
+        inner = self.factor * self.width
+        return _residual(self, x, (inner, 1, 1), (inner, 3, self.stride), (4 * self.width, 1, 1))
 
 
 class ResNet(nn.Module):
@@ -84,3 +89,9 @@ resnet18 = functools.partial(ResNet, BasicBlock, (2, 2, 2, 2), layers.CIFAR_STEM
 resnet50 = functools.partial(ResNet, Bottleneck, (3, 4, 6, 3), layers.CIFAR_STEM)
 resnet18_imagenet = functools.partial(ResNet, BasicBlock, (2, 2, 2, 2), layers.IMAGENET_STEM)
 resnet50_imagenet = functools.partial(ResNet, Bottleneck, (3, 4, 6, 3), layers.IMAGENET_STEM)
+
+
+def wide_resnet50(factor: int):
+    """Return the builder of WideResNet-50-`factor` with the ImageNet stem."""
+    block = functools.partial(Bottleneck, factor=factor)
+    return functools.partial(ResNet, block, (3, 4, 6, 3), layers.IMAGENET_STEM)

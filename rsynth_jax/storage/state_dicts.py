@@ -6,9 +6,11 @@ No code of a file runs: `unpickler` reads the pickles, with functions that descr
 bytes (NumPy).
 """
 
+import functools
 import io
 import math
 import os
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +24,15 @@ from rsynth_jax.storage import files, npz, unpickler
 
 StateDict = dict[str, np.ndarray]
 
+_STATES = ("model", "state_dict", "model_state_dict", "net")  # names of a state dict in a checkpoint
+
+
+class Checkpoint(NamedTuple):
+    """The arrays of a state dict by name, read-only, and the names of the rest of the file."""
+
+    arrays: StateDict
+    passed: tuple[str, ...]
+
 
 @files.one_line_errors()
 def read_state_dict(path: str | Path) -> StateDict:
@@ -34,6 +45,23 @@ def read_state_dict(path: str | Path) -> StateDict:
         raise ValueError(f"there is no file {path}")
     with files.errors_as(f"cannot read weights from {path}"):
         return _READERS.get(path.suffix, _read_pytorch)(path)
+
+
+@files.one_line_errors()
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Read the arrays of a training checkpoint or of a state dict, in the formats of `read_state_dict`.
+
+    The state dict is the checkpoint's "model", "state_dict", "model_state_dict" or "net". Objects of classes
+    that training programs leave in their files (of dill, argparse, NumPy, their own) are passed over, not
+    made; a file that asks for what acts in Python's own library, as os.system or eval, is refused.
+
+    Raises ValueError as `read_state_dict` does.
+    """
+    path = Path(os.path.expanduser(path))
+    if path.suffix in _READERS or not os.path.isfile(path):
+        return Checkpoint(read_state_dict(path), ())
+    with files.errors_as(f"cannot read weights from {path}"):
+        return _read_checkpoint(path)
 
 
 class _Storage(NamedTuple):  # of PyTorch: numbers elsewhere in the file
@@ -73,35 +101,75 @@ _KINDS: dict[str, Any] = {"Float": "<f4", "Double": "<f8", "Half": "<f2", "BFloa
 _KINDS |= {"Long": "<i8", "Int": "<i4", "Short": "<i2", "Char": "i1", "Byte": "u1", "Bool": "?"}
 _DTYPES = {f"torch {kind}Storage": np.dtype(code) for kind, code in _KINDS.items()}
 _BUILDERS = {
-    "collections OrderedDict": dict,  # of nothing, or of its items as Python 2 wrote them
+    "collections OrderedDict": unpickler.mapping,  # of nothing, or of its items as Python 2 wrote them
     "torch._utils _rebuild_tensor_v2": _tensor,
     "torch._utils _rebuild_parameter": lambda data, requires_grad, hooks: data,
 }
 _PYTORCH = unpickler.Vocabulary(_BUILDERS | _DTYPES, _storage, lambda value, state: value)
 
+# Of Python's own modules, those whose objects training programs leave beside the weights.
+_PLAIN_MODULES = {"_codecs", "argparse", "collections", "copyreg", "datetime", "decimal", "enum", "functools"}
+_PLAIN_MODULES |= {"pathlib", "types", "typing", "uuid"}
+_BUILTIN_MODULES = ("builtins", "__builtin__")  # the second was Python 2's
+_BUILTINS = ("__main__", "bytearray", "complex", "frozenset", "object", "range", "set", "slice")
+_PLAIN_NAMES = {f"{module} {name}" for module in _BUILTIN_MODULES for name in _BUILTINS}
+_OWN_MODULES = {*sys.stdlib_module_names, *_BUILTIN_MODULES} - _PLAIN_MODULES
+
+
+def _passes(name: str) -> bool:
+    """Whether an object is passed over: Python's own that act (of os, subprocess, eval) are refused."""
+    return name in _PLAIN_NAMES or name.split(" ")[0].split(".")[0] not in _OWN_MODULES
+
 
 def _read_pytorch(path: Path) -> StateDict:
     """The tensors of a state dict, or of a checkpoint that holds one as "state_dict"."""
-    content = files.read(path)
-    described, stored = (_zip_parts if content.startswith(b"PK") else _legacy_parts)(content)
-    state = described.get("state_dict", described)
+    described, stored = _parts(files.read(path), _PYTORCH)
+    return _arrays(described.get("state_dict", described), stored)
+
+
+def _read_checkpoint(path: Path) -> Checkpoint:
+    described, stored = _parts(files.read(path), _PYTORCH._replace(passes=_passes))
+    if type(described) is not dict:
+        raise ValueError("it holds no tensors by name")
+    states = (name for name in _STATES if type(described.get(name)) is dict)
+    name = next(states, None)
+    state = described if name is None else described[name]
+    beside = {str(key) for key in described if key != name} if name else set()
+    beside |= {str(key) for key, value in state.items() if type(value) is not _Tensor}
+    return Checkpoint(_arrays(state, stored), tuple(sorted(beside)))
+
+
+def _arrays(state: Any, stored: Callable[[_Storage], bytes]) -> StateDict:
+    """The tensors of a dict by name: windows on the storages, read-only, which take no memory."""
     tensors = {key: value for key, value in state.items() if type(key) is str and type(value) is _Tensor}
     if not tensors:
         raise ValueError("it holds no tensors by name")
+    stored = functools.cache(stored)
     arrays = {}
     for name, window in tensors.items():
         flat = np.frombuffer(stored(window.storage), window.storage.dtype, window.storage.num)
         strides = [stride * flat.itemsize for stride in window.strides]
-        view = np.lib.stride_tricks.as_strided(flat[window.offset :], window.shape, strides, writeable=False)
-        arrays[name] = view.copy()
+        start = flat[window.offset :]
+        arrays[name] = np.lib.stride_tricks.as_strided(start, window.shape, strides, writeable=False)
     return arrays
 
 
-def _zip_parts(content: bytes) -> tuple[Any, Callable[[_Storage], bytes]]:
-    """The state of a file of PyTorch 1.6 or later, and the bytes of each storage: entries of an archive."""
+_Parts = tuple[Any, Callable[[_Storage], bytes]]
+
+
+def _parts(content: bytes, vocabulary: unpickler.Vocabulary) -> _Parts:
+    """The pickled value of a file, and the bytes of each storage."""
+    return (_zip_parts if content.startswith(b"PK") else _legacy_parts)(content, vocabulary)
+
+
+def _zip_parts(content: bytes, vocabulary: unpickler.Vocabulary) -> _Parts:
+    """Those of a file of PyTorch 1.6 or later: entries of an archive."""
     archive = zipfile.ZipFile(io.BytesIO(content))
-    if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+    entries = archive.infolist()
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise ValueError("it is compressed, which PyTorch's files are not")
+    if sum(max(entry.compress_size, entry.file_size) for entry in entries) > len(content):
+        raise ValueError("its entries claim more bytes than it has")
     names = archive.namelist()
     folders = [name.removesuffix("data.pkl") for name in names if name.endswith("/data.pkl")]
     if len(folders) != 1:
@@ -109,12 +177,12 @@ def _zip_parts(content: bytes) -> tuple[Any, Callable[[_Storage], bytes]]:
     folder = folders[0]
     if f"{folder}byteorder" in names and archive.read(f"{folder}byteorder") != b"little":
         raise ValueError("its numbers are not little-endian")
-    described = unpickler.read(io.BytesIO(archive.read(f"{folder}data.pkl")), _PYTORCH)
+    described = unpickler.read(io.BytesIO(archive.read(f"{folder}data.pkl")), vocabulary)
     return described, lambda storage: archive.read(f"{folder}data/{storage.key}")
 
 
-def _legacy_parts(content: bytes) -> tuple[Any, Callable[[_Storage], bytes]]:
-    """The same of an older file: five pickles, the fourth the state, then each storage with its length."""
+def _legacy_parts(content: bytes, vocabulary: unpickler.Vocabulary) -> _Parts:
+    """Those of an older file: five pickles, the fourth the value, then each storage with its length."""
     storages: dict[str, _Storage] = {}
 
     def recorded(description: Any) -> _Storage:
@@ -122,12 +190,14 @@ def _legacy_parts(content: bytes) -> tuple[Any, Callable[[_Storage], bytes]]:
         return storages.setdefault(storage.key, storage)
 
     file = io.BytesIO(content)
-    vocabulary = _PYTORCH._replace(persistent=recorded)
+    vocabulary = vocabulary._replace(persistent=recorded)
     magic, protocol, system, described, keys = (unpickler.read(file, vocabulary) for _ in range(5))
     if (magic, protocol, system["little_endian"]) != (_MAGIC, 1001, True):
         raise ValueError("it does not begin as PyTorch's files do")
     contents = {}
     for key in keys:
+        if type(key) is not str:
+            raise ValueError("it names a storage in an unknown way")
         num = int.from_bytes(file.read(8), "little")
         contents[key] = file.read(num * storages[key].dtype.itemsize)
     return described, lambda storage: contents[storage.key]

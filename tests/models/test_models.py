@@ -19,9 +19,18 @@ PUBLISHED = {
     "resnet18-imagenet": (1000, 11_689_512),
     "resnet50-imagenet": (1000, 25_557_032),
     "preact-resnet18": (10, 11_172_170),
+    "wide-resnet50-2": (1000, 68_883_240),
+    "wide-resnet50-4": (1000, 223_439_144),
+    "preact-resnet18-bare": (10, 11_171_146),
+    "preact-resnet18-gowal": (10, 12_548_426),
     "wide-resnet28-10": (10, 36_479_194),
     "wide-resnet34-10": (10, 46_160_474),
+    "wide-resnet34-20": (10, 184_531_674),
     "wide-resnet70-16": (10, 266_796_506),
+    "wide-resnet70-16-gowal-silu": (10, 266_796_506),
+    "convnext-tiny": (1000, 28_589_128),
+    "convnext-tiny-convstem": (1000, 28_627_432),
+    "cnn-a": (10, 214_918),
 }
 
 

@@ -1,12 +1,9 @@
 """Published weights come out as PyTorch and NumPy would read them, and a file can ask for nothing else."""
 
 import collections
-import io
 import os
 import pickle
-import struct
 import sys
-import types
 import zipfile
 from pathlib import Path
 
@@ -14,6 +11,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
+from pytorch_files import Parameter, Runs, Storage, Window, legacy, stand_ins, zipped
 from safetensors.flax import save_file
 from tiny import refused
 
@@ -22,83 +20,12 @@ from rsynth_jax.storage import state_dicts
 BASE = np.arange(24, dtype=np.float32).reshape(4, 6)
 PUBLISHED = Path(__file__).parents[3] / "shared" / "data" / "weights"
 
-# ---- PyTorch files without PyTorch: stand-ins under its names, pickled as it does
-
-
-class Storage:
-    """The numbers of a tensor, by a key; pickled as a persistent id."""
-
-    def __init__(self, key: str, kind: str, array: np.ndarray):
-        self.key, self.kind, self.array = key, kind, array
-
-
-class Window:
-    """A tensor, or a parameter that is one; pickled as a call."""
-
-    def __init__(self, storage, offset, shape, strides):
-        self.arguments = storage, offset, shape, strides, False, collections.OrderedDict()
-
-    def __reduce__(self):
-        return sys.modules["torch._utils"]._rebuild_tensor_v2, self.arguments
-
-
-class Parameter:
-    def __init__(self, data):
-        self.data = data
-
-    def __reduce__(self):
-        return sys.modules["torch._utils"]._rebuild_parameter, (self.data, True, collections.OrderedDict())
-
 
 @pytest.fixture(autouse=True)
-def torch(monkeypatch):
-    """Modules of PyTorch's names, whose functions would say so if anybody called them."""
-
-    def called(*arguments):
-        raise AssertionError("something of the file was called")
-
-    top, inner = types.ModuleType("torch"), types.ModuleType("torch._utils")
-    for module, names in (
-        (inner, ("_rebuild_tensor_v2", "_rebuild_parameter")),
-        (top, ("FloatStorage", "HalfStorage", "BFloat16Storage", "LongStorage", "BoolStorage", "Secret")),
-    ):
-        for name in names:
-            function = types.FunctionType(called.__code__, globals(), name)
-            function.__module__, function.__qualname__ = module.__name__, name
-            setattr(module, name, function)
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-
-
-def pickled(value, protocol: int, extra: tuple = ()) -> bytes:
-    """The stream that torch.save makes of a value."""
-
-    class Pickler(pickle.Pickler):
-        def persistent_id(self, item):
-            if isinstance(item, Storage):
-                kind = getattr(sys.modules["torch"], item.kind)
-                return ("storage", kind, item.key, "cuda:0", item.array.size, *extra)
-
-    file = io.BytesIO()
-    Pickler(file, protocol).dump(value)
-    return file.getvalue()
-
-
-def zipped(value, storages, protocol=2, pickled_value=None, **options) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", **options) as archive:
-        archive.writestr("archive/data.pkl", pickled_value or pickled(value, protocol))
-        archive.writestr("archive/byteorder", "little")
-        for storage in storages:
-            archive.writestr(f"archive/data/{storage.key}", storage.array.tobytes())
-    return file.getvalue()
-
-
-def legacy(value, storages, protocol=2, little=True) -> bytes:
-    system = {"protocol_version": 1001, "little_endian": little, "type_sizes": {"short": 2}}
-    head = [pickle.dumps(each, 2) for each in (state_dicts._MAGIC, 1001, system)]
-    body = [pickled(value, protocol, (None,)), pickle.dumps([storage.key for storage in storages], 2)]
-    tail = [struct.pack("<q", storage.array.size) + storage.array.tobytes() for storage in storages]
-    return b"".join([*head, *body, *tail])
+def torch():
+    """Modules of PyTorch's names."""
+    with stand_ins():
+        yield
 
 
 def example() -> tuple[dict, list[Storage], dict[str, np.ndarray]]:
@@ -186,14 +113,6 @@ def test_a_tensor_beyond_its_storage_or_of_no_shape_is_refused(tmp_path, form, w
     base = Storage("0", "FloatStorage", BASE.ravel())
     with refused(match="cannot read weights"):
         state_dicts.read_state_dict(written(tmp_path, form({"w": Window(base, *window)}, [base])))
-
-
-class Runs:
-    def __init__(self, function, *arguments):
-        self.call = function, arguments
-
-    def __reduce__(self):
-        return self.call
 
 
 @pytest.mark.parametrize("form", [zipped, legacy])

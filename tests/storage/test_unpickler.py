@@ -118,8 +118,35 @@ def test_every_truncation_is_refused():
 
 
 def test_no_opcode_reaches_beyond_the_vocabulary():
-    """Every opcode that names or calls is one of four, and all four look a global up in our table."""
+    """Every opcode that names or calls is one of five; four look a global up, NEWOBJ passes objects over."""
     reaching = {"GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "REDUCE", "BUILD"}
     reaching |= {"EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID", "NEXT_BUFFER"}
     assert set(unpickler._OPCODES) <= {opcode.name for opcode in pickletools.opcodes}
-    assert set(unpickler._OPCODES) & reaching == {"GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD", "BINPERSID"}
+    assert set(unpickler._OPCODES) & reaching == {
+        *("GLOBAL", "STACK_GLOBAL", "REDUCE", "NEWOBJ", "BUILD", "BINPERSID")
+    }
+
+
+class Extra:
+    """An object whose class no vocabulary knows."""
+
+    def __init__(self, **values):
+        self.__dict__.update(values)
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_objects_of_the_names_to_pass_over_leave_a_mark(protocol):
+    passing = VOCABULARY._replace(passes=lambda name: name.endswith(("Extra", "set", "Counter", "deque")))
+    counted = collections.Counter(a=1)
+    value = {"weights": [1, 2], "extra": Extra(a=Extra(), b={1}), "counter": counted, "set": frozenset([2])}
+    value["lists"] = collections.deque([1, 2])
+    read = unpickler.read(io.BytesIO(pickle.dumps(value, protocol)), passing)
+    assert read["weights"] == [1, 2] and set(read) == set(value)
+    assert all(type(read[name]) is unpickler.Passed for name in ("extra", "counter", "lists"))
+
+
+def test_keys_that_take_exponential_time_to_hash_are_dropped():
+    doubled = b"".join(b"2\x86" for _ in range(64))  # DUP, TUPLE2
+    assert read(b"\x80\x02}" + b"K\x01" + doubled + b"K\x01s.") == {}
+    pairs = b"](K\x01" + doubled + b"K\x01\x86e"
+    assert unpickler.mapping(read(b"\x80\x02" + pairs + b".")) == {}
