@@ -8,6 +8,7 @@ The architecture is found by the names and shapes of the tensors, or by a map. N
 
 import collections
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ Map = Mapping[str, str | None]  # a name in the file, * for one part -> a publis
 
 SHOWN = 5  # tensors of each side in a report
 
+_LARGEST_JSON = 1 << 24  # bytes
 _CONFIG = "config.json"
 _WEIGHTS = "model.safetensors"
 _PREFIXES = {"module", "model", "_orig_mod", "net", "network", "backbone", "1"}  # of all names of a file
@@ -117,7 +119,7 @@ def read(path: str | Path, architecture: str | None = None, names_map: Map | Non
 def read_map(path: Path) -> Map:
     """Read a map of names from a JSON file. Raises ValueError if it is none."""
     with files.errors_as(f"cannot read {path} as a map of names"):
-        found = json.loads(path.read_text("utf-8"))
+        found = _json(path)
         if type(found) is not dict or not all(type(new) in (str, type(None)) for new in found.values()):
             raise ValueError('give an object of strings, or null for what to skip: {"enc.*": "layer*"}')
     return found
@@ -253,10 +255,19 @@ def _counted(beside: StateDict) -> Iterator[str]:
     return (f"{kind} ({num} tensors)" for kind, num in found.items())
 
 
+def _json(path: Path) -> Any:
+    """The value in a JSON file. Raises ValueError for a device or a pipe, which may have no end."""
+    if not os.path.isfile(path):
+        raise ValueError("there is no such file")
+    if path.stat().st_size > _LARGEST_JSON:
+        raise ValueError(f"it has more than {_LARGEST_JSON} bytes")
+    return json.loads(path.read_text("utf-8"))
+
+
 def _notes(path: Path) -> _Notes:
     """The normalisation, the side and the class names in a config.json, of timm or of transformers."""
     with files.errors_as(f"cannot read {path}"):
-        config = json.loads(path.read_text("utf-8"))
+        config = _json(path)
         own = config.get("pretrained_cfg") or config
         labels = config.get("label_names") or own.get("label_names") or config.get("id2label") or ()
         if isinstance(labels, dict):

@@ -99,6 +99,7 @@ def test_a_file_that_fits_nothing_prints_its_tensors_before_the_line(tmp_path, m
         (("--norm", "l7"), "l7"),
         (("--epsilon", "-1"), "epsilon"),
         (("--map", "nothing.json"), "nothing.json"),
+        (("--map", "/dev/zero"), "no such file"),
         (("--image-size", "64"), "weights are not those of a cnn-a"),
     ],
 )
