@@ -82,19 +82,17 @@ def place(tmp_path, monkeypatch) -> Callable[[str], str]:
     return lambda path: path.format_map({name: tmp_path / name for name in ("loop", "file", "fifo")})
 
 
-@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("door", READERS)
-def test_a_path_that_cannot_be_read_is_refused_in_one_line(place, door, path):
-    refusal(READERS[door], place(path))
+def test_a_path_that_cannot_be_read_is_refused_in_one_line(place, door):
+    for path in PATHS:
+        refusal(READERS[door], place(path))
     assert not list(Path().iterdir())
 
 
-@pytest.mark.parametrize(
-    "path", ["x" * 300, "a\0b", "{loop}", "{loop}/x", "{file}/x", "/proc/x", "/sys/x", "."]
-)
 @pytest.mark.parametrize("door", WRITERS)
-def test_a_path_that_cannot_be_written_is_refused_in_one_line(place, door, path):
-    refusal(WRITERS[door], place(path))
+def test_a_path_that_cannot_be_written_is_refused_in_one_line(place, door):
+    for path in ("x" * 300, "a\0b", "{loop}", "{loop}/x", "{file}/x", "/proc/x", "/sys/x", "."):
+        refusal(WRITERS[door], place(path))
     assert not list(Path().iterdir())
 
 
