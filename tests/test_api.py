@@ -75,7 +75,9 @@ TASKS_IN_CODE = {
 }
 
 
-@pytest.mark.parametrize("name", TASKS_IN_CODE)
+@pytest.mark.parametrize(
+    "name", ["generate", *(pytest.param(n, marks=pytest.mark.slow) for n in TASKS_IN_CODE if n != "generate")]
+)
 def test_a_task_in_the_codes_of_a_generator_returns_its_images(robust, generator, name):
     images = TASKS_IN_CODE[name](robust, generator)
     assert images.dtype == np.uint8 and images.shape == IMAGES.shape

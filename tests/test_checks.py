@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import math
+from pathlib import Path
 from typing import get_args, get_type_hints
 
 import numpy as np
@@ -16,7 +17,8 @@ from rsynth_jax.training import build
 from rsynth_jax.training.recipes import Recipe, flat, replace
 
 BAD = (math.nan, math.inf, -math.inf, float("1e400"), 1e300, 10**400)
-NEEDED = {"images": "a.png", "generated": "a.npz", "real": "b.npz", "label": "cat"}
+NEEDED = {"images": "a.png", "generated": "a.npz", "real": "b.npz", "label": "cat", "classifier": "cifar10"}
+NEEDED |= {"data": "npz:a.npz", "file": Path("a.pt"), "out": Path("b.safetensors")}
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from rsynth_jax.storage import releases
 from rsynth_jax.synthesis import projections
 from rsynth_jax.types import Outputs
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "new-constraints.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)

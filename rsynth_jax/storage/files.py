@@ -150,11 +150,11 @@ def read_arrays(path: Path, *needed: str, optional: Sequence[str] = ()) -> dict[
 
 
 def open_file(path: str | os.PathLike[str]) -> io.BufferedReader:
-    """Open a file to read. Raises OSError if that fails, ValueError for a pipe or a device, without end."""
+    """Open a file to read. Raises OSError if that fails, and for a pipe or a device, which may not end."""
     file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115, the caller's to close
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
-        raise ValueError(f"{path}: it is a pipe or a device, not a file")
+        raise OSError(errno.EINVAL, "it is a pipe or a device, not a file", os.fspath(path))
     return file
 
 

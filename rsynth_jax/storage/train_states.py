@@ -72,7 +72,7 @@ def restore_state(run: Path, like: StateT, warn: Callable[[str], object] = warni
         found = ((i, _read(checkpoints, step, like, folder)) for i, step in enumerate(steps))
         num_broken, state = next((pair for pair in found if pair[1] is not None), (0, None))
     if state is None:
-        raise ValueError(f"nothing to resume in {run}: {folder} has no whole checkpoint")
+        raise ValueError(f"nothing to resume in {run}: {folder.name} has no whole checkpoint")
     for step in steps[:num_broken]:
         (folder / str(step)).rename(_free(folder / f"{step}.broken"))
         warn(f"{folder / str(step)} is broken: going on from step {int(state.step)} instead")

@@ -127,7 +127,9 @@ SHORT = {
     "square": lambda threat: autoattack.square_attack(threat, 3),
 }
 every_attack = pytest.mark.parametrize("attack", SHORT.values(), ids=SHORT)
-every_norm = pytest.mark.parametrize("norm", [L2, LINF], ids=["l2", "linf"])
+every_norm = pytest.mark.parametrize(
+    "norm", [pytest.param(L2, id="l2"), pytest.param(LINF, id="linf", marks=pytest.mark.slow)]
+)
 
 
 def broken(fault, threat, *attacks):

@@ -85,7 +85,7 @@ def alone(name):
 
 
 @every_attack
-@pytest.mark.parametrize("batch_size", [4, 40])
+@pytest.mark.parametrize("batch_size", [4, pytest.param(40, marks=pytest.mark.slow)])
 def test_the_broken_images_are_those_of_the_plain_loop(name, batch_size):
     expected = alone(name)
     assert expected.any() and (REMAINING & ~expected).any()  # the comparison can fail

@@ -24,6 +24,9 @@ BABOON = ROOT / "../shared/data/photos/set14/img_001.png"
 LPIPS = ROOT / "../shared/data/weights/lpips_alex.npz"
 
 NETWORKS = {"inception": inception.inception_v3(), "efficientnet-lite0": efficientnet.efficientnet_lite0()}
+every_network = pytest.mark.parametrize(
+    "name", ["efficientnet-lite0", pytest.param("inception", marks=pytest.mark.slow)]
+)
 SIZES = {"inception": (23_850_960, 1008, 2048), "efficientnet-lite0": (4_652_008, 1000, 1280)}
 # The first photo of tests/random_weights.py in PyTorch, with its weights: four features, four logits.
 # Inception by pytorch-fid with its own resize; EfficientNet-Lite0 by efficientnet-lite-pytorch after an
@@ -44,7 +47,7 @@ def state(name: str) -> dict[str, np.ndarray]:
 # ---- the networks
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@every_network
 def test_networks_have_their_published_sizes(name):
     model, (count, num_classes, num_features) = NETWORKS[name], SIZES[name]
     shapes = [shape for path, shape in pytorch.paths(model).values() if path[0] == "params"]
@@ -55,7 +58,7 @@ def test_networks_have_their_published_sizes(name):
     assert shapes == ((2, num_classes), (2, num_features))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@every_network
 def test_networks_compute_what_pytorchs_do(name):
     variables = pytorch.from_state_dict(NETWORKS[name], state(name))
     found = jax.jit(NETWORKS[name].apply)(variables, random_weights.PHOTOS[:1])
@@ -83,9 +86,7 @@ def test_alexnet_takes_grey_images_and_refuses_those_that_vanish_on_the_way():
         alexnet.features(params, grey[:, :30])
 
 
-@pytest.mark.parametrize("shape", [(9, 12), (7, 7)])
-@pytest.mark.parametrize("size", [3, 5])
-@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("shape", "size", "stride"), [((9, 12), 3, 2), ((9, 12), 5, 1), ((7, 7), 5, 2)])
 def test_depthwise_is_a_convolution_of_as_many_groups_as_channels(shape, size, stride):
     rng = np.random.default_rng(0)
     x, kernel = (rng.normal(size=s).astype(np.float32) for s in ((2, *shape, 6), (size, size, 1, 6)))
@@ -113,7 +114,7 @@ def test_bilinear_is_without_antialiasing_and_bicubic_with_it():
 # ---- their weights
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@every_network
 def test_conversion_loses_nothing(name):
     variables = pytorch.from_state_dict(NETWORKS[name], state(name))
     seen = {}

@@ -183,7 +183,7 @@ def test_a_step_without_digests_of_an_older_or_stopped_run_is_restored_and_goes_
 def test_a_run_without_a_whole_state_is_refused_by_its_folder_and_left_as_it_is(tmp_path):
     broken(tmp_path, 8)
     broken(tmp_path, 9, "default/d/")
-    with refused(match=f"nothing to resume in {tmp_path}: {tmp_path}/checkpoints has no whole checkpoint"):
+    with refused(match=f"nothing to resume in {tmp_path}: checkpoints has no whole checkpoint"):
         train_states.restore_state(tmp_path, state())
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"8", "9"}
 

@@ -23,6 +23,7 @@ from rsynth_jax.training.recipes import replace
 from train import train_generator as program
 from train.train_generator import Options
 
+pytestmark = pytest.mark.slow
 STEPS = 3
 FLAGS = (
     "--recipe cifar10-egan-32 --image-size 8 --mutations heuristic least-squares "
