@@ -193,6 +193,7 @@ with tiny.network():
 """
 
 
+@pytest.mark.slow
 def test_the_threads_that_write_a_checkpoint_print_nothing_of_a_full_disk(tmp_path):
     data = tiny.photos(tmp_path / "d.npz", ("cat", "dog"), train=32, test=4)
     flags = ["--method", "natural", "--epochs", "3", "--batch-size", "16", "--judge", "4"]

@@ -29,6 +29,7 @@ def judge(tmp_path_factory):
     return tiny.release(tmp_path_factory.mktemp("judge") / "c.safetensors", tiny.NAMES, "linear")
 
 
+@pytest.mark.slow
 def test_the_end_of_a_path_is_its_length_at_the_first_code(release):
     """By hand, way after way, at t = 0."""
 

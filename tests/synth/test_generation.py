@@ -139,6 +139,7 @@ def test_the_default_way_is_a_quarter_longer_than_that_of_the_fakes(classifier, 
     assert way == pytest.approx(1.25 * climbed, rel=0.14)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fourier", "pyramid"])
 def test_other_coordinates_make_other_images(classifier, tmp_path, cats, name):
     other = of(generate(classifier, tmp_path, parameterization=name), 1)

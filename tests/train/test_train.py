@@ -138,6 +138,7 @@ def test_the_same_command_compiled_afresh_releases_the_same_bytes(tmp_path, monk
     assert next(released).read_bytes() == next(released).read_bytes()
 
 
+@pytest.mark.slow
 def test_another_seed_releases_another_classifier(tmp_path, data, straight):
     out = tmp_path / "run"
     assert train.train(train.Options(data=data, out=out, settings=replace(RECIPE, seed=1))) == 0
@@ -184,6 +185,7 @@ def test_the_release_is_the_averaged_weights(straight, data):
     assert_array_equal(released, np.asarray(ema).astype(jnp.bfloat16).astype(np.float32))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -519,6 +521,7 @@ SHORT = ["--fake-stride", "1", "--most-fake-steps", "8"]
 DUAL = ["--recipe", "dual", "--epochs", "2", "--batch-size", "16", "--auc-threshold", "0.01"]
 
 
+@pytest.mark.slow
 def test_dual_training_goes_on_from_a_classifier_and_resumes_bit_for_bit(tmp_path, monkeypatch, data, robust):
     moved = str(shutil.copy(robust, tmp_path / "c.safetensors"))
     flags = [*DUAL, "--data", data, "--start", moved, "--num-steps", "1", *SHORT]
