@@ -59,7 +59,7 @@ class Options:
     def __post_init__(self) -> None:
         checks.not_negative(epsilon=self.epsilon)
         checks.given(checks.positive, image_size=self.image_size)
-        checks.finite(mean=self.mean)
+        checks.not_negative(**{f"mean {i}": abs(value) for i, value in enumerate(self.mean)})
         checks.positive(**{f"std {i}": value for i, value in enumerate(self.std)})
 
 
