@@ -50,7 +50,7 @@ class Options:
     """Length of a step of pgd; 4 epsilon / steps by default (0.1 for 20 steps at epsilon 0.5)."""
     restarts: int = 1
     """Random starts of pgd, apgd and square for each image, which must withstand all of them."""
-    batch_size: options.FittingBatchSize = None
+    batch_size: options.FittingBatchSize = "auto"
     seed: options.Seed = 0
     json: options.JsonFile = None
     reading: options.LabelledDataFlags = options.LabelledDataFlags()
@@ -58,7 +58,9 @@ class Options:
 
     def __post_init__(self) -> None:
         checks.positive(num=self.num, restarts=self.restarts)
-        checks.given(checks.positive, steps=self.steps, batch_size=self.batch_size)
+        checks.given(checks.positive, steps=self.steps)
+        if self.batch_size != "auto":
+            checks.positive(batch_size=self.batch_size)
         checks.given(checks.not_negative, epsilon=self.epsilon, step_size=self.step_size)
         checks.seed(seed=self.seed)
         if self.attack == "autoattack" and self.steps is not None:

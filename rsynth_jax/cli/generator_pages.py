@@ -105,7 +105,7 @@ def generated(flags: Any) -> Result:
     title = f"{str(learned.generator)[-40:]}, truncation {psi:g}"
     with Monitor(draws, each.get(make) or 1, name="drawing") as monitor:
         size = flags.ascent.batch_size
-        run = {"truncation": psi, "callback": monitor} | ({} if size is None else {"batch_size": size})
+        run = {"truncation": psi, "callback": monitor} | ({} if size == "auto" else {"batch_size": size})
         made = make(learned, release, title, classes=flags.classes, num=flags.num, seed=flags.seed, **run)
     names = np.array(release.class_names)
     images = rows({"class": names[made.labels], **made.about})

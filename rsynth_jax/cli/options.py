@@ -13,7 +13,7 @@ A group checks its own values. This module imports nothing heavy.
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from tyro.conf import Positional, arg
@@ -31,7 +31,7 @@ _CLASSIFIER = (
 )
 _SPLIT = "Part of A: train, test, train[:50%] ...; by default test of TFDS, all of anything else."
 _BATCH = "Images computed together; changes the speed, and the results by no more than rounding."
-_FITTING = f"{_BATCH} By default as many as half of the free memory holds, at most 40; 100 to evaluate."
+_FITTING = f"{_BATCH} auto: as many as half of the free memory holds, at most 40; 100 to evaluate."
 _CLASS = "Target class, by name or number; by default an .npz's own labels, else the predicted class."
 _OBJECTIVE = "log-prob (the paper's), logit, sum of both, or energy (of any class)."
 _PARAMETERIZATION = "Coordinates of the ascent: pixel, pyramid (coarse to fine), or fourier."
@@ -39,7 +39,7 @@ ClassifierName = Annotated[str, arg(help=_CLASSIFIER)]
 Split = Annotated[str | None, arg(metavar="SPLIT", help=_SPLIT)]
 Seed = Annotated[int, arg(help="Seed of the random draws.")]
 BatchSize = Annotated[int, arg(help=_BATCH)]
-FittingBatchSize = Annotated[int | None, arg(metavar="N", help=_FITTING)]
+FittingBatchSize = Annotated[int | Literal["auto"], arg(metavar="N", help=_FITTING)]
 ClassName = Annotated[str | None, arg(name="class", metavar="CLASS", help=_CLASS)]
 ObjectiveName = Annotated[str, arg(help=_OBJECTIVE)]
 ParameterizationName = Annotated[str, arg(help=_PARAMETERIZATION)]
@@ -119,13 +119,13 @@ class LengthFlags:
     """Largest l2 distance from the start, in pixel values of [0, 1], at 32 pixels; it grows with the side."""
     step_size: float
     """l2 length of a step, at 32 pixels; it grows with the side."""
-    batch_size: FittingBatchSize = None
+    batch_size: FittingBatchSize = "auto"
 
     def __post_init__(self) -> None:
-        checks.given(checks.positive, **vars(self))
+        checks.positive(**{name: value for name, value in vars(self).items() if value != "auto"})
 
     def settings(self, release: "Release") -> dict[str, Any]:
-        """The arguments of a sampler; the batch size is chosen by memory unless it is given."""
+        """The arguments of a sampler; the batch size "auto" is chosen by memory."""
         values = {"num_steps" if name == "steps" else name: value for name, value in vars(self).items()}
         return values | {"batch_size": fitting(self.batch_size, release)}
 
@@ -208,11 +208,11 @@ def read(
     return pictures._replace(images=images, labels=labels)
 
 
-def fitting(size: int | None, release: "Release", most: int = 40) -> int:
-    """Return the batch size that is given, by default as many images as fit in memory, or `most`."""
+def fitting(size: int | Literal["auto"], release: "Release", most: int = 40) -> int:
+    """Return the batch size; "auto" is as many images as fit in memory, or `most`."""
     from rsynth_jax.sampling import memory
 
-    return memory.batch_size(release, most) if size is None else size
+    return memory.batch_size(release, most) if size == "auto" else size
 
 
 def unit_number(text: str, num_units: int) -> int:

@@ -183,4 +183,5 @@ def _message(box: str) -> str:
     if found is None:
         return re.sub(r"^(Missing from [\w-]+: \S+) .*", r"\1, which is required", text)
     reason = found[3].replace("Could not find valid parse for arguments:", "cannot read as numbers")
+    reason = re.sub(r" - typing.Literal\['(\w+)'\].*", r", or \1", reason)
     return f"--{found[2]}: {reason}" if found[1] else reason

@@ -45,6 +45,11 @@ def test_a_default_replaces_the_options_own():
     assert parse(Options, ["--out", "a"], default=Options(num=5)) == Options(num=5, out=Path("a"))
 
 
+def test_a_batch_size_is_a_number_or_auto():
+    sizes = [parse(Options, ["--batch-size", word]).ascent.batch_size for word in ("7", "auto")]
+    assert sizes == [7, "auto"] and Options().ascent.batch_size == "auto"
+
+
 def test_a_float_is_a_number_or_a_fraction():
     asked = parse(Options, ["--radius", "8/255", "--step-size=0.5", "--share", "1/4"])
     assert (asked.ascent.radius, asked.ascent.step_size, asked.share) == (8 / 255, 0.5, 0.25)
@@ -77,6 +82,7 @@ def test_words_after_two_dashes_are_no_flags():
     [
         (["--num", "many"], "many"),
         (["--num", "1.5"], "--num: cannot read '1.5': write a whole number"),
+        (["--batch-size", "x"], "--batch-size: cannot read 'x': write a whole number, or auto ("),
         (["--share", "x"], "--share: cannot read 'x': write a number or a fraction, 0.5 or 8/255"),
         (["--num"], "--num"),
         (["--nmu", "3"], "--nmu"),
