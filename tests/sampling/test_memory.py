@@ -61,7 +61,7 @@ def test_half_of_the_free_memory_holds_the_batch_beside_the_weights(release, mon
     each = memory.bytes_an_image(release.model, release.variables, release.image_shape)
     monkeypatch.setattr(memory, "free", lambda: 2 * weights + 1.8 * free * each)
     assert memory.batch_size(release) == size
-    assert options.fitting(None, release) == size and options.fitting(7, release) == 7
+    assert options.fitting("auto", release) == size and options.fitting(7, release) == 7
 
 
 def test_there_is_free_memory_and_less_than_the_machine_has():
