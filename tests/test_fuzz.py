@@ -42,6 +42,12 @@ PROGRAMS: dict[str, dict[str, str]] = {
     "train.import_classifier": {"FILE": "{a}/d.npz", "--out": "{out}/c.safetensors"},
     "train.export_classifier": {"NAME": GONE, "--out": "{out}/e.safetensors"},
     "synth.generation": {"--classifier": GONE, "--num": "1", "--steps": "1", "--out": "{out}/o.png"},
+    "synth.seeding": {
+        "NAME": GONE,
+        "--data": "npz:{a}/d.npz",
+        "--split": "test",
+        "--out": "{out}/s.safetensors",
+    },
     "synth.scoring": {"A": "{a}/a.npz", "B": "{a}/a.npz", "--features": GONE, "--json": "{out}/n.json"},
     "synth.refinement": {**EDIT, "--out": "{out}/o.npz"},
     "synth.inpainting": EDIT,
