@@ -7,7 +7,7 @@ with tiny.network():
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, get_type_hints
 from unittest import mock
@@ -26,6 +26,12 @@ from rsynth_jax.storage import generators, releases
 from rsynth_jax.synthesis.class_gaussians import ClassGaussians
 from rsynth_jax.synthesis.norms import L2
 from rsynth_jax.types import Classifier, Outputs
+
+
+def fast(values: Iterable, *names: str) -> list:
+    """The parameters of a test by name, slow but for those of these names."""
+    return [value if value in names else pytest.param(value, marks=pytest.mark.slow) for value in values]
+
 
 refused = functools.partial(pytest.raises, ValueError, check=lambda error: "\n" not in str(error))
 

@@ -74,7 +74,7 @@ def weakest(norm):
     return int(np.argmin(gaps)), min(gaps)
 
 
-@every_attack
+@pytest.mark.parametrize("name", tiny.fast(ATTACKS, "pgd", "apgd-t", "fab-t"))
 @every_norm
 def test_an_attack_succeeds_just_beyond_the_boundary_and_not_before_it(name, norm):
     """A linear network's boundary is at a known distance: none succeeds 3 % short of it, all 12 % past it."""

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import tiny
 from numpy.testing import assert_allclose, assert_array_equal
 from tiny import refused
 
@@ -73,7 +74,7 @@ def assert_same(first, second) -> None:
 # ---- what evolution of one is
 
 
-@pytest.mark.parametrize("name", NAMES[1:])
+@pytest.mark.parametrize("name", tiny.fast(NAMES[1:], NAMES[1]))
 def test_one_mutation_and_one_survivor_are_the_plain_training_bit_for_bit(name):
     plain = steps()[name]
     states = []
@@ -106,7 +107,7 @@ def nearest(images, batch) -> Fitness:
     return Fitness(total, jnp.zeros(()), total)
 
 
-@pytest.mark.parametrize("survivors", [1, 2])
+@pytest.mark.parametrize("survivors", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_the_fittest_children_survive_with_their_optimizer_states(survivors):
     """Images that are the weights, so that the fitness of every child is known."""
     setup = Setup(constant_generator, LINEAR)
