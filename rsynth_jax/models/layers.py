@@ -16,6 +16,12 @@ from rsynth_jax.types import Outputs
 kaiming = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
+def shapes(model: nn.Module, shape: tuple[int, ...]) -> Any:
+    """Compute the shapes of a model's variables for images of this shape, (h, w, c), with nothing drawn."""
+    images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    return jax.eval_shape(lambda images: model.init(jax.random.key(0), images), images)
+
+
 def conv(width: int, kernel: int, stride: int, dtype: Any, pads: tuple[int, int] | None = None) -> nn.Conv:
     """Make a square convolution without bias, padded so that stride 1 and an odd kernel keep the size.
 

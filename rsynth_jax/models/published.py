@@ -11,12 +11,10 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 from flax import traverse_util
 
 from rsynth_jax import models
-from rsynth_jax.models import WIDE
+from rsynth_jax.models import WIDE, layers
 from rsynth_jax.models.pytorch import LEAVES
 from rsynth_jax.types import Variables
 
@@ -54,9 +52,7 @@ def keys(variables: Any, names: Names) -> dict[str, Path]:
 def expected(architecture: str, num_classes: int, channels: int) -> Variables:
     """Compute the shapes of an architecture's variables for its published side."""
     model = models.create(models.Config(architecture, num_classes))
-    side = PUBLISHED[architecture].shape[:2]
-    images = jax.ShapeDtypeStruct((1, *side, channels), jnp.float32)
-    return jax.eval_shape(lambda images: model.init(jax.random.key(0), images), images)
+    return layers.shapes(model, (*PUBLISHED[architecture].shape[:2], channels))
 
 
 def _key(path: Path, names: Names) -> str:
@@ -102,8 +98,8 @@ def _preact(base: _PreAct, sizes: Sequence[int], projected: Sequence[int]) -> Na
     for number, stage, index in _blocks(sizes):
         ours, theirs = f"PreActBlock_{number}", base.block.format(stage=stage, next=stage + 1, index=index)
         shortcut = (base.shortcut,) if index == 0 and stage in projected else ()
-        for kind, layers in (("BatchNorm", base.norms), ("Conv", (*shortcut, *base.convolutions))):
-            names |= {f"{ours}/{kind}_{i}": f"{theirs}.{layer}" for i, layer in enumerate(layers)}
+        for kind, named in (("BatchNorm", base.norms), ("Conv", (*shortcut, *base.convolutions))):
+            names |= {f"{ours}/{kind}_{i}": f"{theirs}.{layer}" for i, layer in enumerate(named)}
     return names
 
 
@@ -116,15 +112,7 @@ _RICE = _PreAct(
     shortcut="shortcut.0",
     convolutions=("conv1", "conv2"),
 )
-_TRADES = _PreAct(
-    "conv1",
-    "bn1",
-    "fc",
-    block="block{next}.layer.{index}",
-    norms=("bn1", "bn2"),
-    shortcut="convShortcut",
-    convolutions=("conv1", "conv2"),
-)
+_TRADES = _RICE._replace(norm="bn1", readout="fc", block="block{next}.layer.{index}", shortcut="convShortcut")
 _GOWAL_WIDE = _PreAct(
     "init_conv",
     "batchnorm",

@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
 from rsynth_jax import checks
+from rsynth_jax.models import layers
 from rsynth_jax.types import Variables
 
 AXES = {1: (0,), 2: (1, 0), 4: (2, 3, 1, 0)}  # number of axes -> our axes among PyTorch's
@@ -26,9 +25,7 @@ UNUSED = "num_batches_tracked"  # counts the steps of training
 
 def paths(model: nn.Module) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
     """Map each key of the state dict of `model` to the path and the shape of its variable."""
-    images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
-    expected = jax.eval_shape(lambda images: model.init(jax.random.key(0), images), images)
-    leaves: dict[Any, Any] = traverse_util.flatten_dict(expected)
+    leaves: dict[Any, Any] = traverse_util.flatten_dict(layers.shapes(model, (32, 32, 3)))
     return {".".join((*path[1:-1], LEAVES[path[-1]])): (path, leaf.shape) for path, leaf in leaves.items()}
 
 

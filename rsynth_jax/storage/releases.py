@@ -19,6 +19,7 @@ import ml_dtypes
 
 from rsynth_jax import checks, models
 from rsynth_jax.attacks.threats import Steps, Threat
+from rsynth_jax.models import layers
 from rsynth_jax.models.networks import Network
 from rsynth_jax.storage import files, release_files
 from rsynth_jax.storage.release_files import CLASSIFIER, parsed
@@ -191,8 +192,7 @@ def check_parts(release: Release) -> None:
     json.dumps((config, release.recipe), allow_nan=False)  # raises ValueError for a number that is not finite
     checks.positive(fake_steps=parsed(release.recipe.get("fake_steps", 1), int))
     parsed(origin(release)._asdict(), Origin)
-    images = jax.ShapeDtypeStruct((1, *release.image_shape), jnp.float32)
-    expected = jax.eval_shape(lambda images: release.model.init(jax.random.key(0), images), images)
+    expected = layers.shapes(release.model, release.image_shape)
     if jax.tree.map(jnp.shape, expected) != jax.tree.map(jnp.shape, release.variables):
         named = f"{config.architecture} of {config.num_classes} classes"
         raise ValueError(f"its weights are not those of a {named}")
