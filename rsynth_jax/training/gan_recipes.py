@@ -28,6 +28,7 @@ class CriticValues(NamedTuple):
     game: str = "relativistic"  # minimax, heuristic, least-squares, hinge or relativistic.
     gamma: float = 1.0  # weight of the gradient penalties R1 and R2 at the start.
     last_gamma: float = 0.1  # the same at the end, reached along half a cosine.
+    penalty_stride: int = 1  # the penalties are taken on one pair of images of so many.
     critic_steps: int = 1  # updates of the critic for each of the generator.
 
 

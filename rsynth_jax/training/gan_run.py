@@ -59,6 +59,7 @@ def validate(recipe: GanRecipe) -> None:
         num_steps=recipe.num_steps,
         batch_size=recipe.batch_size,
         critic_steps=critic.critic_steps,
+        penalty_stride=critic.penalty_stride,
         critic_width=critic.critic_width,
     )
     checks.positive(learning_rate=adam.learning_rate, last_learning_rate=adam.last_learning_rate)
@@ -192,7 +193,14 @@ def _trainer(recipe: GanRecipe, described: GeneratorConfig, critic: Critic) -> T
     generator_step = _generator_step(recipe, setup, optimizer)
     penalty = games.both(games.r1(gamma), games.r2(gamma))
     step = gan.make_gan_step(
-        setup, generator_step, game, optimizer, penalty, adam.ema_decay, values.critic_steps
+        setup,
+        generator_step,
+        game,
+        optimizer,
+        penalty,
+        adam.ema_decay,
+        values.critic_steps,
+        values.penalty_stride,
     )
     side = described.image_size
 

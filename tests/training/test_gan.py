@@ -102,6 +102,13 @@ def test_several_updates_of_the_critic_take_parts_of_the_batch_in_turn_and_the_g
     assert state.step == 1
 
 
+def test_the_penalty_is_the_mean_over_one_pair_of_so_many():
+    step, state = players("heuristic", penalty=lambda score, real, fake, step: score(real), penalty_stride=2)
+    state, _ = step(state, KEY, BYTES, LABELS)
+    slope = CRITIC_SLOPES["heuristic"](REAL, THETA, WEIGHT).mean() + REAL[::2].mean()
+    assert_allclose(state.critic, WEIGHT - CRITIC_RATE * slope, rtol=1e-5)
+
+
 def test_the_average_of_the_generator_is_numpy_s():
     step, state = players("heuristic", ema_decay=0.6)
     average = THETA
