@@ -27,6 +27,8 @@ Variables = dict[str, Any]  # of a network: {"params": ..., "batch_stats": ...}
 Params = Any  # a pytree of arrays that an optimizer trains
 Latent = Any  # a pytree of arrays: what a generator's prior draws
 Code = Any  # a pytree of arrays: what a generator decodes
+Condition = Any  # a pytree of arrays: what a generator is given beside a latent, such as the class
+Representation = Float[Array, "..."]  # what a layer of a classifier makes of an image
 View = Any  # a pytree of arrays: a critic's input, a fixed function of an image
 Point = Any  # a pytree of arrays to climb in: an image is one, a code another
 Scores = Float[Array, " s"]  # of a critic: one a head; higher is more real
@@ -86,12 +88,12 @@ class Generator(NamedTuple):
 
     Attributes:
       prior: draws a latent.
-      code: the code of a latent and a class.
+      code: the code of a latent and a condition, which is the class unless its network says otherwise.
       decode: the image of a code, of values in about [0, 1]; the key draws its noise.
     """
 
     prior: Callable[[Key], Latent]
-    code: Callable[[Latent, Label], Code]
+    code: Callable[[Latent, Condition], Code]
     decode: Callable[[Code, Key], Image]
 
 

@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from rsynth_jax import checks
 from rsynth_jax.training.games import GAMES
 from rsynth_jax.training.gan import Batch, GeneratorStep, Setup
-from rsynth_jax.types import Images, Labels, Params, Scalar, View
+from rsynth_jax.types import Condition, Images, Params, Scalar, View
 
 SMALLEST = 1e-37  # of a gradient's length, so that its logarithm is finite
 _FOLDED = 1 << 16  # fold_in by a small number is what `split` returns, which a step uses itself
@@ -117,9 +118,12 @@ def evolve(steps: dict[str, GeneratorStep], fitness: Judge, survivors: int = 1) 
             values[f"diversity_{name}"] = jnp.mean(found.diversity[i :: len(steps)])
         return _member(children, order), values
 
-    def generate(state: Any, keys: jax.Array, labels: Labels) -> Images:
-        parts = zip(*(jnp.array_split(array, survivors) for array in (keys, labels)), strict=True)
-        return jnp.concatenate([first.generate(_member(state, i), *part) for i, part in enumerate(parts)])
+    def generate(state: Any, keys: jax.Array, conditions: Condition) -> Images:
+        parts = []
+        for i, rows in enumerate(np.array_split(np.arange(len(keys)), survivors)):
+            own = jax.tree.map(lambda leaf: leaf[rows[0] : rows[-1] + 1], (keys, conditions))  # noqa: B023
+            parts.append(first.generate(_member(state, i), *own))
+        return jnp.concatenate(parts)
 
     return GeneratorStep(
         init=lambda params: _stacked([first.init(params)] * survivors),
@@ -138,7 +142,7 @@ def _family(
     children = []
     for step in steps.values():
         child, metrics = step.step(parent, own)
-        images = step.generate(child, latents, batch.labels)
+        images = step.generate(child, latents, batch.conditions)
         judged = fitness(images, batch._replace(keys=augmentation))
         children.append((child, metrics["generator_loss"], judged))
     return children

@@ -49,6 +49,11 @@ GAMES = {
 }
 
 
+def scaled(game: Game, weight: float) -> Game:
+    """The game whose generator descends `weight` times its part."""
+    return game._replace(generator=lambda real, fake: weight * game.generator(real, fake))
+
+
 def squared_slope(score: Callable[[View], Scalar], view: View) -> Scalar:
     """|gradient of the score at the view|^2, summed over all arrays of the view."""
     return optax.tree.norm(jax.grad(score)(view), squared=True)

@@ -19,10 +19,23 @@ from rsynth_jax.images import decode, random_flip
 from rsynth_jax.training.augmentation import Augment, identity
 from rsynth_jax.training.games import Game, Penalty, no_penalty
 from rsynth_jax.training.state import warmed_up
-from rsynth_jax.types import Critic, Generator, Image, Images, Key, Labels, Params, Scalar, View
+from rsynth_jax.types import (
+    Condition,
+    Critic,
+    Generator,
+    Image,
+    Images,
+    Key,
+    Label,
+    Labels,
+    Params,
+    Scalar,
+    View,
+)
 
 MakeGenerator = Callable[[Params], Generator]
-Extra = Callable[[Params, Key, Images, Labels], Scalar]  # a loss of the generator's params and real images
+# of (params, key, generated image, real image, its condition) -> weighted losses by name
+Extra = Callable[[Params, Key, Image, Image, Condition], dict[str, Scalar]]
 
 
 class Batch(NamedTuple):
@@ -33,6 +46,7 @@ class Batch(NamedTuple):
       images: real ones, (n, h, w, c) in [0, 1].
       views: the critic's views of them, augmented.
       labels: their classes, (n,); generated image i is of the class of real image i.
+      conditions: the conditions of the generated images, see `Setup`; each leaf (n, ...).
       critic: the critic's parameters.
     """
 
@@ -40,6 +54,7 @@ class Batch(NamedTuple):
     images: Images
     views: View
     labels: Labels
+    conditions: Condition
     critic: Params
 
 
@@ -56,13 +71,13 @@ class GeneratorStep(NamedTuple):
     Attributes:
       init: params -> state.
       params: state -> the params of the best generator it holds.
-      generate: (state, keys (n,), labels (n,)) -> images (n, h, w, c), for the critic to learn from.
+      generate: (state, keys (n,), conditions) -> images (n, h, w, c), for the critic to learn from.
       step: (state, batch) -> (state, metrics), metrics a dict of scalars, "generator_loss" among them.
     """
 
     init: Callable[[Params], Any]
     params: Callable[[Any], Params]
-    generate: Callable[[Any, jax.Array, Labels], Images]
+    generate: Callable[[Any, jax.Array, Condition], Images]
     step: Callable[[Any, Batch], tuple[Any, dict[str, Scalar]]]
 
 
@@ -85,6 +100,11 @@ class GanMetrics(NamedTuple):
     generator: dict[str, Scalar]
 
 
+def class_alone(image: Image, label: Label) -> Condition:
+    """The class."""
+    return label
+
+
 class Setup(NamedTuple):
     """The functions that the critic's and the generator's updates share.
 
@@ -93,62 +113,66 @@ class Setup(NamedTuple):
       critic: the critic.
       mirror: augmentation of real images alone: they become more images.
       augment: augmentation of real and generated images before the critic.
+      condition: (real image, mirrored, and its class) -> what the generator is given beside a latent.
     """
 
     generator: MakeGenerator
     critic: Critic
     mirror: Augment = random_flip
     augment: Augment = identity
+    condition: Callable[[Image, Label], Condition] = class_alone
 
 
-def no_extra(params: Params, key: Key, images: Images, labels: Labels) -> Scalar:
-    """0."""
-    return jnp.zeros(())
+def no_extra(params: Params, key: Key, fake: Image, real: Image, condition: Condition) -> dict[str, Scalar]:
+    """No losses."""
+    return {}
 
 
-def generate(make: MakeGenerator, params: Params, key: Key, label: jax.Array) -> Image:
+def generate(make: MakeGenerator, params: Params, key: Key, condition: Condition) -> Image:
     """Draw a latent and decode it with noise of its own."""
     latent_key, noise_key = jax.random.split(key)
     generator = make(params)
-    return generator.decode(generator.code(generator.prior(latent_key), label), noise_key)
+    return generator.decode(generator.code(generator.prior(latent_key), condition), noise_key)
 
 
 def make_generator_step(
     setup: Setup, game: Game, optimizer: optax.GradientTransformation, extra: Extra = no_extra
 ) -> GeneratorStep:
-    """Make one step down the mean over the batch of the game's loss, plus `extra`.
+    """Make one step down the mean over the batch of the game's loss, plus the losses of `extra`.
 
     Args:
       optimizer: of the generator.
-      extra: one more loss, of (params, key, images (n, h, w, c) in [0, 1], labels (n,)).
+      extra: more losses of a generated image, before it is augmented, and the real image of its condition,
+        mirrored. Each is added, and is a metric by its name.
     """
 
-    def fake_of(params: Params, key: Key, label: jax.Array) -> Image:
-        return generate(setup.generator, params, key, label)
+    def fake_of(params: Params, key: Key, condition: Condition) -> Image:
+        return generate(setup.generator, params, key, condition)
 
-    def pair_loss(params: Params, key: Key, view: View, label: jax.Array, critic: Params) -> Scalar:
-        fake_key, augment_key = jax.random.split(key)
-        fake = setup.augment(augment_key, fake_of(params, fake_key, label))
-        scores = (setup.critic.score(critic, each, label) for each in (view, setup.critic.view(fake)))
-        return game.generator(*scores)
+    def pair_loss(params: Params, critic: Params, pair: Batch) -> tuple[Scalar, dict[str, Scalar]]:
+        fake_key, augment_key, extra_key = jax.random.split(pair.keys, 3)
+        fake = fake_of(params, fake_key, pair.conditions)
+        seen = setup.critic.view(setup.augment(augment_key, fake))
+        scores = (setup.critic.score(critic, view, pair.labels) for view in (pair.views, seen))
+        losses = extra(params, extra_key, fake, pair.images, pair.conditions)
+        return sum(losses.values(), game.generator(*scores)), losses
 
-    def loss(params: Params, batch: Batch) -> Scalar:
-        inputs = (params, batch.keys, batch.views, batch.labels, batch.critic)
-        losses = jax.vmap(pair_loss, (None, 0, 0, 0, None))(*inputs)
-        key = jax.random.split(batch.keys[0], 3)[2]  # a pair has the first two
-        return jnp.mean(losses) + extra(params, key, batch.images, batch.labels)
+    def loss(params: Params, batch: Batch) -> tuple[Scalar, dict[str, Scalar]]:
+        pairs = batch._replace(critic=())
+        return jax.tree.map(jnp.mean, jax.vmap(pair_loss, (None, None, 0))(params, batch.critic, pairs))
 
     def step(state: GeneratorState, batch: Batch) -> tuple[GeneratorState, dict[str, Scalar]]:
-        value, grads = jax.value_and_grad(loss)(state.params, batch)
+        (value, losses), grads = jax.value_and_grad(loss, has_aux=True)(state.params, batch)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        return GeneratorState(optax.apply_updates(state.params, updates), opt_state), {
-            "generator_loss": value
-        }
+        state = GeneratorState(optax.apply_updates(state.params, updates), opt_state)
+        return state, {"generator_loss": value} | losses
 
     return GeneratorStep(
         init=lambda params: GeneratorState(params, optimizer.init(params)),
         params=lambda state: state.params,
-        generate=lambda state, keys, labels: jax.vmap(fake_of, (None, 0, 0))(state.params, keys, labels),
+        generate=lambda state, keys, conditions: jax.vmap(fake_of, (None, 0, 0))(
+            state.params, keys, conditions
+        ),
         step=step,
     )
 
@@ -177,10 +201,10 @@ def make_gan_step(
     def see(key: Key, image: Image) -> View:
         return setup.critic.view(setup.augment(key, image))
 
-    def real_of(key: Key, image: jax.Array) -> tuple[Image, View]:
+    def real_of(key: Key, image: jax.Array, label: Label) -> tuple[Image, View, Condition]:
         mirror_key, augment_key = jax.random.split(key)
         real = setup.mirror(mirror_key, decode(image))
-        return real, see(augment_key, real)
+        return real, see(augment_key, real), setup.condition(real, label)
 
     def pair_loss(params: Params, real: View, fake: View, label: jax.Array):
         scores = tuple(setup.critic.score(params, view, label) for view in (real, fake))
@@ -192,7 +216,7 @@ def make_gan_step(
     def critic_loss(params: Params, real: View, fake: View, labels: Labels, step: jax.Array):
         pairs = (real, fake, labels)
         losses, scores = jax.vmap(pair_loss, (None, 0, 0, 0))(params, *pairs)
-        some = jax.tree.map(lambda leaf: leaf[::penalty_stride], pairs)
+        some: Any = jax.tree.map(lambda leaf: leaf[::penalty_stride], pairs)
         penalties = jax.vmap(pair_penalty, (None, 0, 0, 0, None))(params, *some, step)
         return jnp.mean(losses) + jnp.mean(penalties), scores
 
@@ -200,24 +224,24 @@ def make_gan_step(
         real_keys, fake_keys, seen_keys = (
             jax.random.split(own, len(images)) for own in jax.random.split(key, 3)
         )
-        real, views = jax.vmap(real_of)(real_keys, images)
-        fake = generator_step.generate(state.generator, fake_keys, labels)
+        real, views, conditions = jax.vmap(real_of)(real_keys, images, labels)
+        fake = generator_step.generate(state.generator, fake_keys, conditions)
         inputs = (views, jax.vmap(see)(seen_keys, fake), labels, state.step)
         descent = jax.value_and_grad(critic_loss, has_aux=True)
         (loss, (real_scores, fake_scores)), grads = descent(state.critic, *inputs)
         updates, critic_opt = optimizer.update(grads, state.critic_opt, state.critic)
         critic = optax.apply_updates(state.critic, updates)
         metrics = GanMetrics(loss, jnp.mean(real_scores), jnp.mean(fake_scores), {})
-        return state._replace(critic=critic, critic_opt=critic_opt), metrics, (real, views)
+        state = state._replace(critic=critic, critic_opt=critic_opt)
+        return state, metrics, Batch(fake_keys, real, views, labels, conditions, critic)
 
     def gan_step(state: GanState, key: Key, images: jax.Array, labels: Labels) -> tuple[GanState, GanMetrics]:
         *critic_keys, generator_key = jax.random.split(key, critic_steps + 1)
         parts = (array.reshape(critic_steps, -1, *array.shape[1:]) for array in (images, labels))
         for own_key, own_images, own_labels in zip(critic_keys, *parts, strict=True):
-            state, metrics, (real, views) = update_critic(state, own_key, own_images, own_labels)
-        keys = jax.random.split(generator_key, len(real))
-        batch = Batch(keys, real, views, own_labels, state.critic)
-        generator, values = generator_step.step(state.generator, batch)
+            state, metrics, batch = update_critic(state, own_key, own_images, own_labels)
+        keys = jax.random.split(generator_key, len(batch.labels))
+        generator, values = generator_step.step(state.generator, batch._replace(keys=keys))
         params = jax.lax.optimization_barrier(generator_step.params(generator))
         ema = optax.incremental_update(params, state.ema, 1 - warmed_up(ema_decay, state.step))
         state = state._replace(step=state.step + 1, generator=generator, ema=ema)

@@ -60,7 +60,8 @@ def steps(setup: Setup = SETUP, names=NAMES, optimizer=ADAM) -> dict[str, gan.Ge
 def batch(num: int = 6, seed: int = 0) -> Batch:
     images = jax.random.uniform(jax.random.key(seed), (num, *SHAPE))
     keys = jax.random.split(jax.random.key(seed + 1), num)
-    return Batch(keys, images, images, jnp.zeros(num, jnp.int32), CRITIC)
+    labels = jnp.zeros(num, jnp.int32)
+    return Batch(keys, images, images, labels, labels, CRITIC)
 
 
 def member(population, index: int):
@@ -242,4 +243,4 @@ def test_the_recipes_have_the_mutations_and_the_critic_steps_of_the_paper(name):
     gan_run.validate(recipe)
     assert recipe.evolution.mutations == NAMES and recipe.evolution.survivors == 1
     assert recipe.critic.game == "minimax" and recipe.critic.critic_steps == 3
-    assert recipe.critic.classifier is None and recipe.batch_size == 32
+    assert recipe.classifier is None and recipe.batch_size == 32

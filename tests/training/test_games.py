@@ -114,3 +114,10 @@ def test_gamma_may_be_a_schedule_of_the_step():
 
 def test_no_penalty_is_0():
     assert games.no_penalty(linear([jnp.ones(2)]), [jnp.ones(2)], [jnp.ones(2)], STEP) == 0
+
+
+def test_a_scaled_game_weighs_the_generator_s_part_alone():
+    game, scores = games.GAMES["relativistic"], (jnp.array([0.3]), jnp.array([-1.0]))
+    scaled = games.scaled(game, 3.0)
+    assert scaled.generator(*scores) == 3 * game.generator(*scores)
+    assert scaled.critic is game.critic

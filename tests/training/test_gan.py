@@ -119,34 +119,50 @@ def test_the_average_of_the_generator_is_numpy_s():
         assert_allclose(state.ema, average, rtol=1e-5)
 
 
-def test_an_extra_loss_of_real_images_is_added_to_the_generator_s():
-    def extra(params, key, images, labels):
-        return 3 * params * images.mean() + labels.sum().astype(jnp.float32)
+def test_extra_losses_of_a_generated_image_and_its_real_one_are_added_and_named():
+    def extra(params, key, fake, real, condition):
+        one = 3 * jnp.mean((fake - real) ** 2)
+        return {"image_loss": one, "class_loss": params * condition.astype(jnp.float32)}
 
     labels = np.arange(4, dtype=np.int32)
     (with_extra, before), (without, _) = players("heuristic", extra=extra), players("heuristic")
     (state, metrics), (plain, plain_metrics) = (
         step(before, KEY, BYTES, labels) for step in (with_extra, without)
     )
-    assert_allclose(state.generator.params, plain.generator.params - RATE * 3 * REAL.mean(), rtol=1e-5)
+    slope = 6 * (THETA - REAL.mean()) + 1.5
+    assert_allclose(state.generator.params, plain.generator.params - RATE * slope, rtol=1e-5)
+    image, classes = 3 * np.mean((THETA - REAL) ** 2), 1.5 * THETA
+    assert_allclose(metrics.generator["image_loss"], image, rtol=1e-5)
+    assert_allclose(metrics.generator["class_loss"], classes, rtol=1e-5)
     added = metrics.generator["generator_loss"] - plain_metrics.generator["generator_loss"]
-    assert_allclose(added, 3 * THETA * REAL.mean() + 6, rtol=1e-5)
+    assert_allclose(added, image + classes, rtol=1e-5)
     assert state.critic == plain.critic
 
 
-def test_the_extra_loss_has_a_key_that_no_image_has():
-    seen = []
+def test_extra_losses_see_the_images_that_the_critic_sees_before_they_are_augmented():
+    """Images are noise of their key: the same ones reach the critic, halved, and the losses, whole."""
 
-    def extra(params, key, images, labels):
-        seen.append(jax.random.key_data(key).tolist())
-        return 0 * params
+    def noise(theta) -> Generator:
+        draw = lambda code, key: theta + jax.random.normal(key, (1, 1, 1))  # noqa: E731
+        return Generator(jax.random.normal, lambda latent, condition: latent, draw)
 
-    generator_step = gan.make_generator_step(SETUP, GAMES["hinge"], optax.sgd(RATE), extra)
-    keys, images = jax.random.split(KEY, 4), jnp.array(REAL, jnp.float32).reshape(4, 1, 1, 1)
-    batch = gan.Batch(keys, images, images, jnp.array(LABELS), jnp.float32(WEIGHT))
-    generator_step.step(generator_step.init(jnp.float32(THETA)), batch)
-    pairs = jax.random.key_data(jax.vmap(jax.random.split)(keys)).reshape(-1, 2).tolist()
-    assert len(seen) == 1 and seen[0] not in pairs + jax.random.key_data(keys).tolist()
+    def extra(params, key, fake, real, condition):
+        return {"fake": fake.sum(), "real": real.sum(), "condition": condition.sum()}
+
+    setup = SETUP._replace(
+        generator=noise,
+        mirror=lambda key, image: image / 2,
+        augment=lambda key, image: image / 2,
+        condition=lambda image, label: 10 * image,
+    )
+    step, state = players("hinge", setup, extra)
+    state, metrics = step(state, KEY, BYTES, LABELS)
+    score = state.critic * metrics.generator["fake"] / 2
+    losses = sum(metrics.generator[name] for name in ("fake", "real", "condition"))
+    assert_allclose(metrics.generator["generator_loss"], losses - score, rtol=1e-5)
+    assert_allclose(metrics.generator["real"], REAL.mean() / 2, rtol=1e-5)
+    assert_allclose(metrics.generator["condition"], 10 * REAL.mean() / 2, rtol=1e-5)
+    assert abs(metrics.generator["fake"] - THETA) > 0.01
 
 
 def test_real_and_generated_images_are_augmented_and_real_ones_alone_are_mirrored():
