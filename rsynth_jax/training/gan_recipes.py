@@ -24,7 +24,6 @@ class CriticValues(NamedTuple):
     critic_width: int = (
         128  # most channels of the pixel critic, at 4 and 8 pixels; each doubling halves them.
     )
-    classifier: str | None = None  # robust classifier: the critic sees its maps beside the pixels.
     game: str = "relativistic"  # minimax, heuristic, least-squares, hinge or relativistic.
     gamma: float = 1.0  # weight of the gradient penalties R1 and R2 at the start.
     last_gamma: float = 0.1  # the same at the end, reached along half a cosine.
@@ -66,6 +65,7 @@ class GanRecipe(NamedTuple):
     num_steps: int = 8_000  # updates of the generator.
     batch_size: int = 32  # real images of an update, and as many generated ones.
     seed: int = 0  # of the weights, the order, the augmentation and the latents.
+    classifier: str | None = None  # robust classifier: the critic sees its maps beside the pixels.
     style: StyleValues = StyleValues()  # the generator.
     critic: CriticValues = CriticValues()  # the critic and the game.
     evolution: EvolutionValues = EvolutionValues()  # the evolution.

@@ -9,24 +9,21 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import optax
 
-from rsynth_jax import checks, models, seeds, sharding
+from rsynth_jax import checks, models, sharding
 from rsynth_jax.models import critics, style
 from rsynth_jax.models.style import GeneratorConfig
 from rsynth_jax.sharding import Devices
 from rsynth_jax.storage.generators import GeneratorRelease
 from rsynth_jax.storage.releases import Release
-from rsynth_jax.training import augmentation, evolution, games, gan
+from rsynth_jax.training import adversarial, evolution, games, gan
 from rsynth_jax.training.gan import GanState, GeneratorStep, Setup
-from rsynth_jax.training.gan_recipes import AugmentValues, GanRecipe
+from rsynth_jax.training.gan_recipes import GanRecipe
 from rsynth_jax.training.recipes import flat
 from rsynth_jax.training.state import Trainer
 from rsynth_jax.types import Bytes, Critic, Key
 
-MEASURED = 1024  # training images on which the classifier's maps are standardized
 _mean_styles = jax.jit(style.mean_styles, static_argnums=0)
 _init = jax.jit(style.init, static_argnums=0)
 
@@ -43,32 +40,13 @@ class GanRun(NamedTuple):
     @property
     def step_key(self) -> Key:
         """The key of the steps."""
-        return _keys(self.recipe).steps
-
-
-class _Keys(NamedTuple):
-    generator: Key
-    critic: Key
-    steps: Key
+        return adversarial.keys(self.recipe).steps
 
 
 def validate(recipe: GanRecipe) -> None:
     """Check every value. Raises ValueError for the first one that makes no sense."""
-    adam, critic = recipe.adam, recipe.critic
-    checks.positive(
-        num_steps=recipe.num_steps,
-        batch_size=recipe.batch_size,
-        critic_steps=critic.critic_steps,
-        penalty_stride=critic.penalty_stride,
-        critic_width=critic.critic_width,
-    )
-    checks.positive(learning_rate=adam.learning_rate, last_learning_rate=adam.last_learning_rate)
-    checks.not_negative(gamma=critic.gamma, last_gamma=critic.last_gamma, **recipe.augment._asdict())
-    checks.below_one(beta1=adam.beta1, beta2=adam.beta2, ema_decay=adam.ema_decay)
-    augment = recipe.augment
-    checks.up_to_one(mixing=recipe.style.mixing, translation=augment.translation, cutout=augment.cutout)
-    checks.seed(seed=recipe.seed)
-    checks.named("game", critic.game, games.GAMES)
+    adversarial.check_values(recipe)
+    checks.up_to_one(mixing=recipe.style.mixing)
     style.check(config(recipe, num_classes=1))
     _check_evolution(recipe)
 
@@ -112,19 +90,12 @@ def prepare(
       ValueError: the images do not fill a batch, or the recipe's or the classifier's have another size.
     """
     described = config(recipe, len(class_names))
-    shape = (described.image_size, described.image_size, 3)
-    if images.shape[1:] != shape:
-        height, width, channels = images.shape[1:]
-        wanted = (
-            f"the recipe's are {shape[0]} x {shape[1]} x 3: give --image-size {shape[0]} or other --widths"
-        )
-        raise ValueError(f"the images are {height} x {width} x {channels}, {wanted}")
-    if num_images < recipe.images_per_step:
-        raise ValueError(f"{num_images} training images do not fill a batch of {recipe.images_per_step}")
-    widths = critics.pixel_widths(described.image_size, recipe.critic.critic_width)
+    side = described.image_size
+    adversarial.check_images(recipe, images, num_images, side)
+    widths = critics.pixel_widths(side, recipe.critic.critic_width)
     critic = critics.pixel_critic(len(class_names), widths)
     if classifier is not None:
-        _check_classifier(classifier, shape)
+        adversarial.check_classifier(classifier, side)
         critic = critics.beside(critic, _robust_critic(classifier, images, len(class_names)))
     return GanRun(
         recipe=recipe,
@@ -137,7 +108,7 @@ def prepare(
 
 def start(run: GanRun) -> GanState:
     """Return the state before the first step, on the devices."""
-    params = _init(run.config, _keys(run.recipe).generator)
+    params = _init(run.config, adversarial.keys(run.recipe).generator)
     return run.trainer.place(run.devices, run.trainer.init(params))
 
 
@@ -153,62 +124,21 @@ def release(run: GanRun, state: GanState, **facts: Any) -> GeneratorRelease:
     )
 
 
-def half_cosine(first: float, last: float, num_steps: int) -> optax.Schedule:
-    """Make the schedule from the first value to the last along half a cosine, over so many steps."""
-    fall = optax.cosine_decay_schedule(first - last, num_steps)
-    return lambda step: last + fall(step)
-
-
-def _keys(recipe: GanRecipe) -> _Keys:
-    return _Keys(*jax.random.split(seeds.key(recipe.seed), 3))
-
-
-def _check_classifier(classifier: Release, shape: tuple[int, int, int]) -> None:
-    if classifier.image_shape != shape:
-        own, wanted = (" x ".join(map(str, sizes)) for sizes in (classifier.image_shape, shape))
-        raise ValueError(
-            f"the classifier's images are {own}, the generator's {wanted}: give another classifier"
-        )
-
-
 def _robust_critic(classifier: Release, images: Bytes, num_classes: int) -> Critic:
-    """The critic, its maps standardized on training images that are evenly spaced over all."""
-    images = images[np.arange(min(len(images), MEASURED)) * len(images) // min(len(images), MEASURED)]
     bound = models.bind(classifier.model, classifier.variables)
-    seen = jax.jit(lambda images: critics.moments(bound, images))(np.float32(images) / 255)
+    seen = jax.jit(lambda images: critics.moments(bound, images))(adversarial.measured(images))
     return critics.robust_critic(bound, seen, num_classes)
 
 
 def _trainer(recipe: GanRecipe, described: GeneratorConfig, critic: Critic) -> Trainer[GanState]:
-    adam, values = recipe.adam, recipe.critic
-    game = games.GAMES[values.game]
-    gamma = half_cosine(values.gamma, values.last_gamma, recipe.num_steps)
-    rate = half_cosine(adam.learning_rate, adam.last_learning_rate, recipe.num_steps)
-    optimizer = optax.adam(rate, adam.beta1, adam.beta2)
     setup = gan.Setup(
         lambda params: style.mixing(style.bind(described, params), described.num_layers, recipe.style.mixing),
         critic,
-        augment=_augment(recipe.augment),
-    )
-    generator_step = _generator_step(recipe, setup, optimizer)
-    penalty = games.both(games.r1(gamma), games.r2(gamma))
-    step = gan.make_gan_step(
-        setup,
-        generator_step,
-        game,
-        optimizer,
-        penalty,
-        adam.ema_decay,
-        values.critic_steps,
-        values.penalty_stride,
+        augment=adversarial.augment(recipe.augment),
     )
     side = described.image_size
-
-    def init(params: Any) -> GanState:
-        critic_params = jax.jit(critic.init)(_keys(recipe).critic, jnp.zeros((side, side, 3)))
-        return gan.init_state(generator_step, optimizer, params, critic_params)
-
-    return Trainer(init=init, step=jax.jit(step, donate_argnums=0))
+    steps = _generator_step(recipe, setup, adversarial.optimizer(recipe))
+    return adversarial.make_trainer(recipe, setup, steps, (side, side, 3))
 
 
 def _generator_step(
@@ -223,11 +153,3 @@ def _generator_step(
     if not values.mutations:
         return steps[recipe.critic.game]
     return evolution.evolve(steps, evolution.make_fitness(setup, values.diversity), values.survivors)
-
-
-def _augment(values: AugmentValues) -> augmentation.Augment:
-    return augmentation.chain(
-        augmentation.color(values.brightness, values.saturation, values.contrast),
-        augmentation.translation(values.translation),
-        augmentation.cutout(values.cutout),
-    )

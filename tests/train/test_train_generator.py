@@ -268,7 +268,7 @@ def check_refused(options: Options, message: str) -> None:
         ({"widths": (4, 4)}, "images are 8 x 8 x 3, the recipe's are 16 x 16 x 3: give --image-size 16"),
         ({"batch_size": 32}, "20 training images do not fill a batch of 32"),
         ({"critic_steps": 3}, "20 training images do not fill a batch of 24"),
-        ({"classifier": "cat-dog-64"}, "classifier's images are 64 x 64 x 3, the generator's 8 x 8 x 3"),
+        ({"classifier": "cat-dog-64"}, "classifier's images are 64 x 64 x 3, the recipe's 8 x 8 x 3"),
     ],
     ids=str,
 )
@@ -379,7 +379,7 @@ def test_the_flags_are_over_the_recipe_that_they_name():
     )
     assert options.settings == replace(RECIPES["cifar10-style-32"], widths=(8, 8), gamma=3.0)
     assert program.parse_flags(Options, []) == Options() and Options().settings == RECIPES["faces-style-64"]
-    assert program.parse_flags(Options, ["--classifier", "None"]).settings.critic.classifier is None
+    assert program.parse_flags(Options, ["--classifier", "None"]).settings.classifier is None
 
 
 def test_a_mistake_ends_the_command_with_status_2_and_one_line(tmp_path, monkeypatch, capsys):

@@ -12,7 +12,7 @@ from tiny import refused
 
 from rsynth_jax.models import style
 from rsynth_jax.storage import releases
-from rsynth_jax.training import gan_run
+from rsynth_jax.training import adversarial, gan_run
 from rsynth_jax.training.gan_recipes import RECIPES, GanRecipe
 from rsynth_jax.training.recipes import flat, replace
 
@@ -113,7 +113,7 @@ def test_too_few_images_for_a_step_are_refused(critic_steps, batch):
 def test_a_classifier_of_another_size_is_refused(classifier):
     other = classifier._replace(image_shape=(32, 32, 3))
     with refused(
-        match="classifier's images are 32 x 32 x 3, the generator's 16 x 16 x 3: give another classifier"
+        match="classifier's images are 32 x 32 x 3, the recipe's 16 x 16 x 3: give another classifier"
     ):
         prepared(classifier=other)
 
@@ -153,5 +153,5 @@ def test_a_release_is_the_average_its_mean_styles_and_the_recipe(begun):
 def test_gamma_and_the_learning_rate_go_along_half_a_cosine():
     with jax.numpy_dtype_promotion("standard"):  # optax itself mixes dtypes
         for first, last in ((1.0, 0.2), (0.3, 0.3)):
-            values = [gan_run.half_cosine(first, last, 100)(step) for step in (0, 50, 100, 200)]
+            values = [adversarial.half_cosine(first, last, 100)(step) for step in (0, 50, 100, 200)]
             assert_allclose(values, [first, (first + last) / 2, last, last], rtol=1e-6)
