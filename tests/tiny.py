@@ -21,8 +21,8 @@ from PIL import Image as Pillow
 
 from rsynth_jax import models
 from rsynth_jax.attacks.threats import Steps, Threat
-from rsynth_jax.models import layers, resnet, style
-from rsynth_jax.storage import generators, releases
+from rsynth_jax.models import inversion, layers, resnet, style
+from rsynth_jax.storage import generators, inverters, releases
 from rsynth_jax.synthesis.class_gaussians import ClassGaussians
 from rsynth_jax.synthesis.norms import L2
 from rsynth_jax.types import Classifier, Outputs
@@ -142,6 +142,30 @@ def generator(path: Path, class_names: tuple[str, ...] = NAMES) -> generators.Ge
     recipe = {"steps": 0}
     generators.save(path, generators.GeneratorRelease(config, variables, means, class_names, recipe))
     return generators.load(path)
+
+
+def inverter(
+    path: Path, classifier: releases.Release, layer: str = inversion.FEATURES, latent_size: int = 0
+) -> inverters.InverterRelease:
+    """An untrained inverter of a classifier of 16 pixels, also written to `path`."""
+    represent = inversion.represent(models.bind(classifier.model, classifier.variables), layer)
+    shape = jax.eval_shape(represent, jnp.zeros(SHAPE)).shape
+    config = inversion.InverterConfig(layer, shape, SHAPE[0], (8, 8), latent_size)
+    rng = np.random.default_rng(0)
+    shapes = jax.eval_shape(lambda: inversion.init(config, jax.random.key(0)))
+    inverters.save(
+        path,
+        inverters.InverterRelease(
+            config=config,
+            variables=jax.tree.map(lambda leaf: np.float32(rng.normal(size=leaf.shape)), shapes),
+            moments=inversion.Moments(*np.float32(rng.random((2, shape[-1])) + 0.5)),
+            classifier=str(path.parent / "c.safetensors"),
+            classifier_sha256=releases.digest(classifier),
+            class_names=classifier.class_names,
+            recipe={"steps": 0},
+        ),
+    )
+    return inverters.load(path)
 
 
 def options(kind: type, **flags: Any) -> Any:

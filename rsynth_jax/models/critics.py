@@ -113,6 +113,16 @@ def moments(classifier: Classifier, images: Images) -> Moments:
     return Moments(means, deviations)
 
 
+def standardized(classifier: Classifier, seen: Moments) -> Callable[[Image], tuple[Map, ...]]:
+    """Return the function from an image to the classifier's maps, standardized by their moments."""
+
+    def maps(image: Image) -> tuple[Map, ...]:
+        triples = zip(classifier.maps(image), seen.mean, seen.deviation, strict=True)
+        return tuple((x - mean) / (deviation + 1e-6) for x, mean, deviation in triples)
+
+    return maps
+
+
 def robust_critic(classifier: Classifier, seen: Moments, num_classes: int, width: int = 64) -> Critic:
     """Make a critic with a head on each map of a frozen classifier, standardized by its moments.
 
@@ -122,12 +132,7 @@ def robust_critic(classifier: Classifier, seen: Moments, num_classes: int, width
       num_classes: of the generator's data, which may be others than the classifier's.
       width: channels of a head.
     """
-
-    def view(image: Image) -> tuple[Map, ...]:
-        triples = zip(classifier.maps(image), seen.mean, seen.deviation, strict=True)
-        return tuple((x - mean) / (deviation + 1e-6) for x, mean, deviation in triples)
-
-    return _critic(MapHeads(width, num_classes), view)
+    return _critic(MapHeads(width, num_classes), standardized(classifier, seen))
 
 
 def beside(first: Critic, second: Critic) -> Critic:

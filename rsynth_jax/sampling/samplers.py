@@ -451,6 +451,35 @@ def invert(
     return best._replace(tried=tried, chosen=chosen, predicted_given=predicted, labels=labels)
 
 
+def invert_from(
+    release: Release,
+    images: Bytes,
+    starts: Bytes,
+    *,
+    smoothness_weight: float = 1.0,
+    radius: float = 30.0,
+    num_steps: int = 60,
+    step_size: float = 0.4,
+    **run: Unpack[Run],
+) -> Inversion:
+    """Find images with the penultimate features of the given ones, each from a start of its own.
+
+    With starts that a learned inverter makes in one pass (`inverters.invert_by`) the ascent begins near.
+
+    Args:
+      starts: uint8 (n, h, w, c), one for each image.
+      step_size: of the first step; it falls to 0 like a cosine.
+    """
+    checks.images(images)
+    if starts.shape != images.shape:
+        raise ValueError(f"starts of shape {starts.shape} do not fit images of shape {images.shape}")
+    given = _outputs(release, images, run)
+    rows = Rows(len(starts), lambda rows: np.float32(starts[rows]) / np.float32(255))
+    path = _Path(radius, num_steps, step_size)
+    found = _invert(release, rows, given.features, smoothness_weight, path, run)
+    return found._replace(predicted_given=given.predicted)
+
+
 def interpolate(
     release: Release,
     images: Bytes,

@@ -39,6 +39,11 @@ class Kind(NamedTuple):
         return f"{self.name}.safetensors"
 
     @property
+    def one(self) -> str:
+        """The name with its article."""
+        return f"{'an' if self.name[0] in 'aeiou' else 'a'} {self.name}"
+
+    @property
     def format(self) -> str:
         """How its file names itself."""
         return f"rsynth_jax {self.name} 1"
@@ -46,7 +51,8 @@ class Kind(NamedTuple):
 
 CLASSIFIER = Kind("classifier", ZOO)
 GENERATOR = Kind("generator", ZOO / "generators")
-_KINDS = (CLASSIFIER, GENERATOR)
+INVERTER = Kind("inverter", ZOO / "inverters")
+_KINDS = (CLASSIFIER, GENERATOR, INVERTER)
 
 
 class Content(NamedTuple):
@@ -65,7 +71,7 @@ def locate(name: str | Path, kind: Kind) -> Path:
             return candidate
     for other in _KINDS:
         if os.path.isfile(other.folder / f"{name}.safetensors") or os.path.isfile(path / other.file):
-            raise ValueError(f"{str(name)!r} is a {other.name}: give a {kind.name}")
+            raise ValueError(f"{str(name)!r} is {other.one}: give {kind.one}")
     known = messages.listed(sorted(file.stem for file in kind.folder.glob("*.safetensors")))
     wanted = f"a file, a run, or {known}" if known else "a .safetensors file, or a training run"
     raise ValueError(f"no {kind.name} {str(name)[:40]!r}: give {wanted}")
@@ -105,7 +111,7 @@ def read(path: Path, kind: Kind, names: Collection[str]) -> Content:
     found = file.metadata.get("format")
     for other in _KINDS:
         if found == other.format != kind.format:
-            raise ValueError(f"{path} is a {other.name}: give a {kind.name}")
+            raise ValueError(f"{path} is {other.one}: give {kind.one}")
     if found != kind.format:
         raise ValueError(f"{path} was not written by rsynth_jax: its format is {str(found)[:40]!r}")
     _check_content(path, file, names)

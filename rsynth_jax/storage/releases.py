@@ -16,12 +16,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import ml_dtypes
+import numpy as np
+from flax import traverse_util
 
 from rsynth_jax import checks, models
 from rsynth_jax.attacks.threats import Steps, Threat
 from rsynth_jax.models import layers
 from rsynth_jax.models.networks import Network
-from rsynth_jax.storage import files, release_files
+from rsynth_jax.storage import digests, files, release_files
 from rsynth_jax.storage.release_files import CLASSIFIER, parsed
 from rsynth_jax.synthesis.class_gaussians import ClassGaussians, grey
 from rsynth_jax.synthesis.norms import L2, NORMS
@@ -148,6 +150,16 @@ def save(path: Path, release: Release, dtype: Any = ml_dtypes.bfloat16) -> None:
 def locate(name: str | Path) -> Path:
     """Find the file of a bundled classifier, of a path or of a training run, or raise ValueError."""
     return release_files.locate(name, CLASSIFIER)
+
+
+def digest(release: Release) -> str:
+    """Hash the weights and the class names: the SHA-256 by which another release names this classifier.
+
+    The weights are rounded to bfloat16, as a file has them.
+    """
+    flat = traverse_util.flatten_dict(dict(release.variables), sep="/")
+    arrays = {name: np.asarray(leaf).astype(ml_dtypes.bfloat16) for name, leaf in flat.items()}
+    return digests.of_content(arrays, {"class_names": json.dumps(release.class_names)})
 
 
 def dtype_of(path: Path) -> Any:
