@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rsynth_jax import checks
-from rsynth_jax.cli import classifiers, plots, training_run
+from rsynth_jax.cli import classifiers, training_run
 from rsynth_jax.cli import run as console
 from rsynth_jax.cli.options import LabelledDataFlags, SystemFlags
 from rsynth_jax.cli.training_run import Place, RecipeName, Resume, RunFolder, TrainSplit
@@ -48,31 +48,14 @@ class Options:
 
 def train_generator(options: Options) -> int:
     """Train, draw samples and release after every `sample_every` steps, and report."""
-    from rsynth_jax.cli.gan_log import gan_log
+    from rsynth_jax.cli import gan_log
     from rsynth_jax.storage import generators
     from rsynth_jax.training.gan_run import release, start
-    from rsynth_jax.training.run import fit
 
     dataset, run, facts = prepared(options)
-    out, recipe = options.out, run.recipe
-    with training_run.begun(options, start(run), **facts) as state:
-        interrupted = console.Interrupted()
-        first = int(state.step)
-        batches = loader.batches_between(
-            dataset, recipe.images_per_step, recipe.seed, first, recipe.num_steps
-        )
-        with gan_log(out, run, first) as log:
-            batches = interrupted.until(batches)
-
-            def callback(state: Any, step: int, metrics: Any, batch: Any) -> None:
-                log.step(step, metrics)
-                if step % options.sample_every == 0 or step == recipe.num_steps:
-                    log.snapshot(state, release(run, state, data=options.data))
-
-            state = fit(run.trainer, state, batches, key=run.step_key, devices=run.devices, callback=callback)
-            log.save(state)
-        closing = f"{out / generators.RELEASE}: {run.config.image_size} pixels after {recipe.num_steps} steps"
-        return training_run.finish(out, state, interrupted, closing, plots.write_gan_curves)
+    make = functools.partial(release, run, data=options.data)
+    product = gan_log.Product(generators.RELEASE, make, generators.save, gan_log.drawn)
+    return gan_log.train(options, run, start(run), dataset, facts, product)
 
 
 def prepared(options: Options) -> tuple[sources.Dataset, Any, dict[str, Any]]:

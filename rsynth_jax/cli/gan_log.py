@@ -1,32 +1,39 @@
-"""The log of a generator's training: JSON lines, a progress bar, samples, and a stop before weights diverge.
+"""An adversarial training run: its loop, its log, its snapshots, and a stop before weights diverge.
 
-with gan_log(out, run, step=0) as log:
-    log.step(step, metrics)                    # after every step; logs some
-    log.snapshot(state, release)               # samples of the averaged weights, their release, a checkpoint
-    log.save(state)                            # a checkpoint
+    return train(options, run, start(run), dataset, facts, Product("generator.safetensors", ...))
+
+After every step `GanLog.step` logs some; a snapshot is a sheet of the averaged weights, their release and a
+checkpoint.
 """
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import jax
 import numpy as np
 from rich.progress import Progress
 
-from rsynth_jax.cli import sheets, training_run
+from rsynth_jax.cli import plots, sheets, training_run
+from rsynth_jax.cli import run as console
 from rsynth_jax.cli.run import Clock, progress_bar
+from rsynth_jax.cli.sheets import Page
 from rsynth_jax.cli.train_log import continued
+from rsynth_jax.data import loader
+from rsynth_jax.data.sources import Dataset
 from rsynth_jax.images import encode
 from rsynth_jax.models import style
 from rsynth_jax.models.style import GeneratorConfig
-from rsynth_jax.storage import generators
+from rsynth_jax.sampling import inverters
 from rsynth_jax.storage.generators import GeneratorRelease
+from rsynth_jax.storage.inverters import InverterRelease
+from rsynth_jax.storage.releases import Release
 from rsynth_jax.training import gan
-from rsynth_jax.training.gan_run import GanRun
-from rsynth_jax.types import Params
+from rsynth_jax.training.gan import GanState
+from rsynth_jax.training.run import fit
+from rsynth_jax.types import Bytes, Params
 
 LOG_EVERY = 20  # steps
 COLUMNS = 8  # of a sheet of samples
@@ -36,14 +43,63 @@ REMEDY = "lower --learning-rate or raise --gamma"  # of weights that diverge
 _NOW = "critic {loss:.2f}  generator {generator_loss:.2f}  real {real_score:.2f}  fake {fake_score:.2f}"
 
 
-class GanLog:
-    """The JSON lines, the progress bar and the samples of a generator's training."""
+class Product(NamedTuple):
+    """What a run makes.
 
-    def __init__(self, out: Path, file: IO[bytes], bar: Progress, run: GanRun, step: int):
+    Attributes:
+      file: name of its release inside the run.
+      release: state -> the release.
+      save: (path, release) -> None.
+      page: (state, release) -> rows of images and their names, of the averaged weights.
+    """
+
+    file: str
+    release: Callable[[GanState], Any]
+    save: Callable[[Path, Any], None]
+    page: Callable[[GanState, Any], tuple[Bytes, list[str]]]
+
+
+def train(
+    options: Any, run: Any, new: GanState, dataset: Dataset, facts: Mapping[str, Any], product: Product
+) -> int:
+    """Train, write a snapshot after every `options.sample_every` steps, and report; return the exit status.
+
+    Args:
+      options: of the program, as `training_run` has them.
+      run: a `GanRun`, or another with its recipe, trainer, step_key, devices and config.
+      new: the state before the first step.
+      facts: of the run's record.
+    """
+    out, recipe = options.out, run.recipe
+    with training_run.begun(options, new, **facts) as state:
+        interrupted = console.Interrupted()
+        first = int(state.step)
+        batches = loader.batches_between(
+            dataset, recipe.images_per_step, recipe.seed, first, recipe.num_steps
+        )
+        with gan_log(out, run, product, first) as log:
+
+            def callback(state: Any, step: int, metrics: Any, batch: Any) -> None:
+                log.step(step, metrics)
+                if step % options.sample_every == 0 or step == recipe.num_steps:
+                    log.snapshot(state)
+
+            batches = interrupted.until(batches)
+            state = fit(run.trainer, state, batches, key=run.step_key, devices=run.devices, callback=callback)
+            log.save(state)
+        closing = f"{out / product.file}: {run.config.image_size} pixels after {recipe.num_steps} steps"
+        return training_run.finish(out, state, interrupted, closing, plots.write_gan_curves)
+
+
+class GanLog:
+    """The JSON lines, the progress bar and the snapshots of a run."""
+
+    def __init__(self, out: Path, file: IO[bytes], bar: Progress, run: Any, product: Product, step: int):
         self._out = out
         self._file = file
         self._bar = bar
         self._run = run
+        self._product = product
         self._clock = Clock()
         self._logged = step
         self._task = bar.add_task("training", total=run.recipe.num_steps, completed=step, now="")
@@ -63,24 +119,20 @@ class GanLog:
         rate = f"  {record['images_per_second']:.0f} images/s"
         self._bar.update(self._task, completed=step, now=_NOW.format(**values) + rate)
 
-    def snapshot(self, state: gan.GanState, release: GeneratorRelease) -> None:
-        """Write the release and a sheet of its samples, each twice: the newest and this step's; and `save`.
+    def snapshot(self, state: GanState) -> None:
+        """Write the release and the sheet, each twice: the newest and this step's; and `save`.
 
         Raises ValueError for a state that holds NaN or infinity.
         """
         training_run.check_finite(int(state.step), state, REMEDY)
         clock = Clock()
-        num = len(release.class_names)
-        rows = np.repeat(np.arange(num), max(1, ROWS // num))[:MOST_ROWS]
-        labels = np.repeat(rows, COLUMNS).astype(np.int32)
-        images = np.asarray(_samples(self._run.config, state.ema, labels))
-        cells = images.reshape(len(rows), COLUMNS, *images.shape[1:])
+        release = self._product.release(state)
+        cells, names = self._product.page(state, release)
         shown = int(state.step) * self._run.recipe.images_per_step
-        page = sheets.Page(cells, [release.class_names[row] for row in rows], f"{shown} images shown")
-        sheet = sheets.draw(page)
+        sheet = sheets.draw(Page(cells, names, f"{shown} images shown"))
         snapshot = self._out / "snapshots" / f"{int(state.step):06d}"
-        for path in (self._out / generators.RELEASE, snapshot.with_suffix(".safetensors")):
-            generators.save(path, release)
+        for path in (self._out / self._product.file, snapshot.with_suffix(".safetensors")):
+            self._product.save(path, release)
         for path in (self._out / "samples.png", snapshot.with_suffix(".png")):
             sheets.write_picture(path, sheet)
         self._clock.pause(clock.lap())
@@ -94,10 +146,40 @@ class GanLog:
 
 
 @contextlib.contextmanager
-def gan_log(out: Path, run: GanRun, step: int) -> Iterator[GanLog]:
+def gan_log(out: Path, run: Any, product: Product, step: int) -> Iterator[GanLog]:
     """Append to the log of a run that has done `step` steps, without what it has past them; show progress."""
     with continued(out / "log.jsonl", step) as file, progress_bar("{task.fields[now]}") as bar:
-        yield GanLog(out, file, bar, run, step)
+        yield GanLog(out, file, bar, run, product, step)
+
+
+def drawn(state: GanState, release: GeneratorRelease) -> tuple[Bytes, list[str]]:
+    """Draw rows of samples of each class by a generator's averaged weights."""
+    num = len(release.class_names)
+    rows = np.repeat(np.arange(num), max(1, ROWS // num))[:MOST_ROWS]
+    labels = np.repeat(rows, COLUMNS).astype(np.int32)
+    images = np.asarray(_samples(release.config, state.ema, labels))
+    cells = images.reshape(len(rows), COLUMNS, *images.shape[1:])
+    return cells, [release.class_names[row] for row in rows]
+
+
+def inverted(
+    classifier: Release, images: Bytes, state: GanState, release: InverterRelease
+) -> tuple[Bytes, list[str]]:
+    """Draw rows of images (rows, columns, h, w, c), each above its inversions by the averaged weights.
+
+    The name of a row of inversions is the mean distance of their features. Two rows of draws of N(0, I)
+    follow where the inverter is variational.
+    """
+    flat = images.reshape(-1, *images.shape[2:])
+    found = inverters.invert_by(classifier, release, flat, batch_size=len(flat))
+    cells = np.stack([images, found.images.reshape(images.shape)], axis=1).reshape(-1, *images.shape[1:])
+    distances = found.distance.reshape(images.shape[:2]).mean(axis=1)
+    names = [name for distance in distances for name in ("given", f"distance {distance:.2f}")]
+    if release.config.latent_size:
+        drawn = inverters.decode_prior(release, 2 * images.shape[1])
+        cells = np.concatenate([cells, drawn.reshape(2, *images.shape[1:])])
+        names += ["drawn", "drawn"]
+    return cells, names
 
 
 @functools.partial(jax.jit, static_argnums=0)

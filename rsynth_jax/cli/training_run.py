@@ -36,6 +36,7 @@ from rsynth_jax.training.recipes import flat, replace
 RECORD = "run.json"  # its name inside a run
 LOG = "log.jsonl"  # its name inside a run
 LOCK = ".lock"  # its name inside a run; gone when the run ends
+RANDOM = "random"  # the comparator that is no classifier, but one without training
 CHANGEABLE = {"epochs", "judge", "test_split", "sample_every", "data_dir"}  # by --resume; epochs upwards
 _GROUPS = {"settings", "reading"}  # recorded value by value
 _UNRECORDED = {"out", "resume", "system"}
@@ -100,8 +101,9 @@ def made_of(options: Any) -> dict[str, Any]:
     values = {name: getattr(options, name) for name in _names(options)} | dataclasses.asdict(options.reading)
     values |= flat(options.settings)
     paths = {name: _absolute(values[name]) for name in ("data", "data_dir") if values[name]}
-    if values.get("classifier") is not None:
-        paths["classifier"] = _classifier(values["classifier"])
+    for name in ("classifier", "comparator"):
+        if values.get(name) not in (None, RANDOM):
+            paths[name] = _classifier(values[name])
     return values | paths
 
 
