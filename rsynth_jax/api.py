@@ -7,11 +7,13 @@
     found = rs.project(rs.load("cat-dog-64"), rs.load_generator(path), photos)
     robust = rs.import_classifier("imagenet_l2_3_0.pt", epsilon=3.0)
     others = rs.draw(rs.load_generator("runs/faces"), "cat", num=16, seed=0, truncation=0.7)
+    again = rs.invert_by(rs.load("cat-dog-64"), rs.load_inverter("runs/inverter"), photos)
 
 Images are uint8 (n, h, w, c). The tasks are those of `rsynth_jax.sampling.samplers`, and in the codes of a
 generator those of `rsynth_jax.sampling.codes`, which return more than the images: starts, codes, logits and
 features before and after, distances. `draw`, `mix` and `loop`, by a learned generator, are those of
-`rsynth_jax.sampling.generators`.
+`rsynth_jax.sampling.generators`; `invert_by`, `reencode` and `decode_prior`, by a learned inverter, those of
+`rsynth_jax.sampling.inverters`.
 """
 
 import functools
@@ -33,10 +35,11 @@ from rsynth_jax.models import embedding
 from rsynth_jax.models.networks import from_function as from_function
 from rsynth_jax.models.networks import from_linen as from_linen
 from rsynth_jax.models.networks import from_nnx as from_nnx
-from rsynth_jax.sampling import codes, generators, measures, samplers
+from rsynth_jax.sampling import codes, generators, inverters, measures, samplers
 from rsynth_jax.sampling.samplers import Stroke as Stroke
 from rsynth_jax.storage import extractors, files, published
 from rsynth_jax.storage import generators as generator_files
+from rsynth_jax.storage import inverters as inverter_files
 from rsynth_jax.storage.releases import Release as Release
 from rsynth_jax.storage.releases import classifier as classifier
 from rsynth_jax.storage.releases import config_of
@@ -70,6 +73,7 @@ paint = _images(samplers.paint)
 sketch = _images(samplers.sketch)
 refine = _images(samplers.refine)
 invert = _images(samplers.invert)
+invert_from = _images(samplers.invert_from)
 interpolate = _images(samplers.interpolate)
 visualize = _images(samplers.visualize)
 project = _images(codes.project)
@@ -81,6 +85,11 @@ load_generator = generator_files.load
 draw = _images(generators.draw)
 loop = _images(generators.loop)
 mix = generators.mix
+
+load_inverter = inverter_files.load
+invert_by = _images(inverters.invert_by)
+reencode = _images(inverters.reencode)
+decode_prior = inverters.decode_prior
 
 
 def import_classifier(

@@ -2,17 +2,20 @@
 
 rsynth-invert photo.png --to other.png --frames 10 --out morph.gif
 rsynth-invert photo.png --classifier cat-dog-64 --generator runs/faces
+rsynth-invert photo.png --inverter runs/inverter
 """
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import arg
 
 from rsynth_jax import checks
-from rsynth_jax.cli import classifiers, options, projection
+from rsynth_jax.cli import classifiers, one_pass, options, projection
+from rsynth_jax.cli.parse import parse_variant
 from rsynth_jax.cli.report import Result, Title, report
 from rsynth_jax.cli.results import interpolated, inverted
 from rsynth_jax.cli.run import Monitor, run
@@ -30,8 +33,9 @@ class Options:
     of the Gaussian of --class, never from the image, and keeps the nearest of --starts. With --to it goes
     from each image to another: frame t has the features (1 - t) R(a) + t R(b), and starts from the same blend
     of the pixels, so the ends are the images themselves. Image i depends on (seed, i) alone. The step size
-    decreases to 0 like a cosine. With --generator NAME it projects the images into the codes of a generator:
-    rsynth-invert --generator NAME --help.
+    decreases to 0 like a cosine. With --generator NAME it projects the images into the codes of a generator,
+    and with --inverter NAME a learned inverter makes the image in one pass: rsynth-invert --generator NAME
+    --help, rsynth-invert --inverter NAME --help.
 
     The sheet has a row an image, of up to 16: as given, the start, the inversion; or the frames of the way to
     B, above the blends of the pixels.
@@ -61,9 +65,10 @@ class Options:
             raise ValueError(f"frames is {self.frames}: give 2 or more, as both ends are among them")
 
 
-def invert(flags: Options | projection.Options) -> int:
+def invert(flags: Options | projection.Options | one_pass.Options) -> int:
     """Invert, interpolate or project, and report."""
-
+    if isinstance(flags, one_pass.Options):
+        return one_pass.invert_by(flags)
     if isinstance(flags, projection.Options):
         return projection.project(flags)
     flags.output.check()
@@ -101,7 +106,12 @@ def _interpolate(flags: Options, release: "Release", given: sources.Pictures) ->
     return interpolated(release, given, others.names, found, steps, monitor.seconds)
 
 
-parse = projection.parse_flags
+def parse(options: type[Options], arguments: Sequence[str]) -> Any:
+    """Parse as the inversion, the projection or the inverter, by the flag that is given."""
+    variants = {"--generator": projection.Options, "--inverter": one_pass.Options}
+    return parse_variant(options, variants, arguments)
+
+
 main = functools.partial(run, Options, invert, parse)
 
 if __name__ == "__main__":

@@ -67,6 +67,17 @@ def test_a_generator_draws_mixes_and_loops(tmp_path):
     assert rs.mix(generator, "cat", num=2, taken=[0, 1]).mixed.shape == (2, 2, *tiny.SHAPE)
 
 
+def test_an_inverter_inverts_again_with_little_and_draws(tmp_path, release):
+    tiny.inverter(tmp_path / "i.safetensors", release, latent_size=2)
+    inverter = rs.load_inverter(tmp_path / "i.safetensors")
+    once = rs.invert_by(release, inverter, IMAGES)
+    assert once.dtype == np.uint8 and once.shape == IMAGES.shape
+    assert rs.invert_by(release, inverter, IMAGES, strongest=5).shape == IMAGES.shape
+    assert rs.reencode(release, inverter, IMAGES, rounds=2).shape == (3, 2, *tiny.SHAPE)
+    assert rs.invert_from(release, IMAGES, once, num_steps=2).shape == IMAGES.shape
+    assert rs.decode_prior(inverter, num=2).shape == (2, *tiny.SHAPE)
+
+
 TASKS_IN_CODE = {
     "project": lambda r, g: rs.project(r, g, IMAGES, num_steps=2),
     "generate": lambda r, g: rs.generate_in_code(r, g, "cat", num=3, num_steps=2),

@@ -27,7 +27,7 @@ from PIL import Image as Pillow
 from tensorflow_datasets.proto import tf_example_pb2
 
 from rsynth_jax import messages
-from rsynth_jax.cli import parse, projection, train_log
+from rsynth_jax.cli import one_pass, parse, projection, train_log
 from rsynth_jax.data import tfrecord
 
 SECONDS = 20  # of a case, at most
@@ -37,6 +37,7 @@ EDIT = {"A": "{a}/a.png", "--classifier": GONE, "--steps": "1", "--out": "{out}/
 PROGRAMS: dict[str, dict[str, str]] = {
     "train.train": {"--data": f"npz:{GONE}", "--out": "{out}/run", "--architecture": "tiny", "--judge": "4"},
     "train.train_generator": {"--data": f"npz:{GONE}", "--out": "{out}/run", "--recipe": "style"},
+    "train.train_inverter": {"--data": f"npz:{GONE}", "--out": "{out}/run"},
     "train.evaluate": {"--classifier": GONE, "--data": "npz:{a}/d.npz", "--json": "{out}/n.json"},
     "train.detect": {"--classifier": GONE, "--in": "{a}/a.npz", "--json": "{out}/n.json"},
     "train.import_classifier": {"FILE": "{a}/d.npz", "--out": "{out}/c.safetensors"},
@@ -59,6 +60,11 @@ PROGRAMS: dict[str, dict[str, str]] = {
     "synth.visualisation": {"--classifier": GONE, "--classes": "cat", "--out": "{out}/o.png"},
     "synth.generation by a generator": {"--generator": GONE, "--num": "1", "--out": "{out}/o.png"},
     "synth.inversion by a generator": {**EDIT, "--generator": "{a}/g.safetensors"},
+    "synth.inversion by an inverter": {**EDIT, "--inverter": "{a}/i.safetensors"},
+}
+VARIANTS = {
+    "synth.inversion by a generator": projection.Options,
+    "synth.inversion by an inverter": one_pass.Options,
 }
 # In every other case the classifier is there, and what is read after it is gone.
 LATER = {
@@ -187,7 +193,7 @@ def place(tmp_path_factory) -> Path:
     (folder / "loop").symlink_to(folder / "loop")
     pets(folder / "pets/1.0.0")
     with tiny.network():
-        tiny.release(folder / "c.safetensors", tiny.NAMES, "linear")
+        tiny.inverter(folder / "i.safetensors", tiny.release(folder / "c.safetensors", tiny.NAMES, "linear"))
         tiny.generator(folder / "g.safetensors")
         yield folder
 
@@ -253,8 +259,8 @@ def _hang(number: int, frame: object) -> None:
 
 def options_of(program: str) -> type:
     """The flags of a program."""
-    if program == "synth.inversion by a generator":
-        return projection.Options
+    if program in VARIANTS:
+        return VARIANTS[program]
     return importlib.import_module(program.split()[0]).Options
 
 
@@ -377,6 +383,7 @@ DAMAGED = {  # the words of a command that works, by the file that is damaged: {
     "d.npz": ("train.evaluate", {"--data": "npz:{x}", **EVALUATE}),
     "c.safetensors": ("train.evaluate", {"--data": "npz:{a}/d.npz", **EVALUATE, "--classifier": "{x}"}),
     "g.safetensors": ("synth.generation", {"--generator": "{x}", "--num": "1", "--out": "{out}/o.png"}),
+    "i.safetensors": ("synth.inversion", {"A": "{a}/a.png", "--inverter": "{x}", "--out": "{out}/o.png"}),
 }
 TFDS = {"--classifier": "{a}/c.safetensors", "--data": "tfds:pets", "--data-dir": "{x}", "--num": "3"}
 TFDS_FILES = ("dataset_info.json", "features.json", "label.labels.txt", "pets-test.tfrecord-00000-of-00001")

@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import tyro
@@ -54,6 +54,22 @@ def parse(options: type[Options], arguments: Sequence[str], default: Options | N
         if stop.code:
             fail(name, f"{_message(errors.getvalue())} (see {name} --help)")
         raise
+
+
+def parse_variant(options: type, variants: Mapping[str, type], arguments: Sequence[str]) -> Any:
+    """Parse as the options of the flag of `variants` that is given, and as `options` without one.
+
+    Raises ValueError for two of those flags, or a flag of `options` that does not go with the one given.
+    """
+    words = list(map(flag_of, arguments))
+    given = [flag for flag in variants if flag in words]
+    if not given:
+        return parse(options, arguments)
+    own = {flag for flag, _ in _flags(variants[given[0]])}
+    others = {*variants, *(flag for flag, _ in _flags(options))} - own
+    for flag in (word for word in words if word in others):
+        raise ValueError(f"{flag} does not go with {given[0]}: give one of them")
+    return parse(variants[given[0]], arguments)
 
 
 def fail(name: str, message: str) -> NoReturn:

@@ -4,15 +4,14 @@ rsynth-invert photo.png --classifier cat-dog-64 --generator runs/faces
 """
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from tyro.conf import arg
 
 from rsynth_jax import checks
-from rsynth_jax.cli import classifiers, options, parse
+from rsynth_jax.cli import classifiers, options
 from rsynth_jax.cli.report import ROWS, Result, image_arrays, report, rows
 from rsynth_jax.cli.run import Monitor
 from rsynth_jax.cli.sheets import Page
@@ -23,9 +22,7 @@ if TYPE_CHECKING:
     from rsynth_jax.storage.releases import Release
     from rsynth_jax.types import Bytes
 
-FLAG = "--generator"
 _GENERATOR = "A bundled generator's name, a .safetensors file, or a training run."
-_ELSEWHERE = ("--to", "--frames", "--starts", "--smooth", "--radius")
 _CAPTION = "{name}: {class}, perceptual {perceptual:.2f}, RMSE {rmse:.3f}"
 _CLOSING = "perceptual {perceptual_start:.3f} -> {perceptual:.3f}, RMSE {rmse_start:.3f} -> {rmse:.3f}"
 
@@ -63,20 +60,6 @@ class Options:
         checks.positive(steps=self.steps, step_size=self.step_size, batch_size=self.batch_size)
         checks.not_negative(perceptual_weight=self.perceptual_weight, truncation=self.truncation)
         checks.seed(seed=self.seed)
-
-
-def parse_flags(other: type, arguments: Sequence[str]) -> Any:
-    """Parse as `Options` where --generator is given, and as `other` where not.
-
-    Raises ValueError for a flag that goes with `other` alone.
-    """
-    words = list(map(parse.flag_of, arguments))
-    if FLAG not in words:
-        return parse.parse(other, arguments)
-    for flag in _ELSEWHERE:
-        if flag in words:
-            raise ValueError(f"{flag} does not go with {FLAG}: give one of them")
-    return parse.parse(Options, arguments)
 
 
 def project(flags: Options) -> int:

@@ -83,7 +83,7 @@ def test_a_mistake_is_refused_in_one_line_and_nothing_is_written(folder, tmp_pat
             del given[given.index(flag) : given.index(flag) + 2]
     given += [word.format(folder=folder) for word in more]
     with pytest.raises((ValueError, SystemExit)) as error:
-        projection.project(projection.parse_flags(inversion.Options, given))
+        projection.project(inversion.parse(inversion.Options, given))
     lines = (str(error.value) + capsys.readouterr().err).splitlines()
     assert sum(said in line for line in lines) == 1
     assert list(tmp_path.iterdir()) == []
