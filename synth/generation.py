@@ -13,7 +13,7 @@ from tyro.conf import arg
 
 from rsynth_jax import checks
 from rsynth_jax.cli import classifiers, options
-from rsynth_jax.cli.generator_pages import COLUMNS, GeneratorFlags, generated, parse_flags
+from rsynth_jax.cli.generator_pages import COLUMNS, GeneratorFlags, decoded, generated, parse_flags
 from rsynth_jax.cli.report import CHANGE, Result, Title, climb_numbers, image_arrays, report
 from rsynth_jax.cli.run import Monitor, run
 from rsynth_jax.cli.sheets import Page
@@ -70,8 +70,11 @@ class Options:
 def generate(flags: Options) -> int:
     """Generate and report."""
     flags.output.check()
-    result = climbed(flags) if flags.learned.generator is None else generated(flags)
-    return report(flags.output.out, result, **flags.output.paths)
+    learned = flags.learned
+    make = (
+        generated if learned.generator is not None else decoded if learned.inverter is not None else climbed
+    )
+    return report(flags.output.out, make(flags), **flags.output.paths)
 
 
 def climbed(flags: Options) -> Result:

@@ -59,6 +59,7 @@ PROGRAMS: dict[str, dict[str, str]] = {
     "synth.inversion": EDIT,
     "synth.visualisation": {"--classifier": GONE, "--classes": "cat", "--out": "{out}/o.png"},
     "synth.generation by a generator": {"--generator": GONE, "--num": "1", "--out": "{out}/o.png"},
+    "synth.generation by an inverter": {"--inverter": GONE, "--num": "1", "--out": "{out}/o.png"},
     "synth.inversion by a generator": {**EDIT, "--generator": "{a}/g.safetensors"},
     "synth.inversion by an inverter": {**EDIT, "--inverter": "{a}/i.safetensors"},
 }
@@ -71,6 +72,7 @@ LATER = {
     "--classifier": "{a}/c.safetensors",
     "--features": "{a}/c.safetensors",
     "--generator": "{a}/g.safetensors",
+    "--inverter": "{a}/i.safetensors",
 }
 LATER |= {"A": f"{{a}}/{GONE}.png", "--in": f"{GONE}.npz", "--classes": GONE, "--class": GONE}
 LATER |= {"--data": f"npz:{{a}}/{GONE}", "FILE": GONE}

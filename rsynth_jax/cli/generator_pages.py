@@ -36,6 +36,9 @@ class GeneratorFlags:
     generator: Annotated[str | None, arg(metavar="NAME")] = None
     """Draw from a style-based generator, in one pass an image: a bundled generator's name, a .safetensors
     file, or a training run of rsynth-train-generator."""
+    inverter: Annotated[str | None, arg(metavar="NAME")] = None
+    """Decode draws of N(0, I) by a variational inverter, in one pass an image of no given class: a bundled
+    inverter's name, a .safetensors file, or a training run of rsynth-train-inverter."""
     truncation: Annotated[float | None, arg(metavar="PSI")] = None
     """Factor of a style's distance from the mean style of its class: 0 or more, by default 1; lower is more
     typical and less varied."""
@@ -48,8 +51,11 @@ class GeneratorFlags:
     """Each image under several noises, without noise, with that of some layers, and the deviation."""
 
     def __post_init__(self) -> None:
-        if self.generator is None and self.given:
-            raise ValueError(f"--{self.given[0]} is a flag of a generator: give --generator NAME too")
+        if self.generator is not None and self.inverter is not None:
+            raise ValueError("--generator and --inverter are different networks: give one of them")
+        others = [name for name in self.given if name != "inverter"]
+        if self.generator is None and others:
+            raise ValueError(f"--{others[0]} is a flag of a generator: give --generator NAME")
         pages = [f"--{name}" for name in self.given if name in _PAGES]
         if len(pages) > 1:
             raise ValueError(f"{' and '.join(pages)} are different sheets: give one of them")
@@ -63,11 +69,12 @@ class GeneratorFlags:
 
 
 def parse_flags(options: type[Options], arguments: Sequence[str]) -> Options:
-    """Parse; raise ValueError for a flag of the ascent that is given beside --generator."""
+    """Parse; raise ValueError for a flag of the ascent that is given beside --generator or --inverter."""
     words = list(map(flag_of, arguments))
     found = next((word for word in words if word.removeprefix("--") in _ASCENT), None)
-    if "--generator" in words and found:
-        raise ValueError(f"{found} is a flag of the classifier's ascent: give it or --generator, not both")
+    for network in ("--generator", "--inverter"):
+        if network in words and found:
+            raise ValueError(f"{found} is a flag of the classifier's ascent: give it or {network}, not both")
     return parse(options, arguments)
 
 
@@ -119,6 +126,30 @@ def generated(flags: Any) -> Result:
         {"images": made.images, "labels": made.labels, "class_names": names} | made.arrays,
         dict(zip(words, made.images, strict=True)),
         made.frames,
+    )
+
+
+def decoded(flags: Any) -> Result:
+    """Decode draws of N(0, I), as the flags ask, and describe the images; the flags are as for `generated`.
+
+    Raises ValueError if there is no such inverter, or it is not variational, or a class is asked for.
+    """
+    from rsynth_jax.sampling import inverters
+    from rsynth_jax.storage import inverters as files
+
+    if flags.classes != ("all",) or flags.output.animated:
+        raise ValueError("an inverter draws images of no given class, in one pass: no --class, no animation")
+    name, size = str(flags.learned.inverter), flags.ascent.batch_size
+    release = files.load(name)
+    with Monitor(flags.num, 1, name="drawing") as monitor:
+        run = {} if size == "auto" else {"batch_size": size}
+        images = inverters.decode_prior(release, flags.num, seed=flags.seed, **run)
+    return Result(
+        Page(images[None, :COLUMNS], ["drawn"], f"{name[-40:]}, seed {flags.seed}"),
+        {"inverter": name, "seed": flags.seed, "num": flags.num, "seconds": monitor.seconds},
+        f"{flags.num} images of no given class in {monitor.seconds:.1f} s",
+        {"images": images},
+        {f"{i:04d}": image for i, image in enumerate(images)},
     )
 
 

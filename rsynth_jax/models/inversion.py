@@ -226,7 +226,7 @@ def bind(config: InverterConfig, variables: Variables, seen: Moments) -> Generat
 
     def code(latent: Latent, condition: tuple[Label, Representation]) -> Code:
         mean, deviation = encode(condition[1])
-        return mean + deviation * latent
+        return mean + deviation * latent if config.latent_size else mean  # equal passes are compiled once
 
     return Generator(
         lambda key: jax.random.normal(key, config.code_shape), code, lambda code, key: decode(code)

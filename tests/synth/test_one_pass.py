@@ -11,9 +11,10 @@ from PIL import Image as Pillow
 from tiny import refused
 
 from rsynth_jax.cli import one_pass
+from rsynth_jax.cli.generator_pages import parse_flags
 from rsynth_jax.sampling import inverters as passes
 from rsynth_jax.storage import inverters, releases
-from synth import inversion
+from synth import generation, inversion
 
 IMAGES = tiny.noise(2)
 pytestmark = pytest.mark.usefixtures("networks")
@@ -109,6 +110,26 @@ def test_a_mistake_is_refused_in_one_line_and_nothing_is_written(run, tmp_path, 
     lines = (str(error.value) + capsys.readouterr().err).splitlines()
     assert sum(said in line for line in lines) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_draws_of_a_variational_inverter(folder, tmp_path):
+    variational = tiny.inverter(
+        tmp_path / "v.safetensors", releases.load(folder / "c.safetensors"), latent_size=2
+    )
+    words = f"--num 3 --seed 5 --out {tmp_path / 'd.png'} --npz {tmp_path / 'd.npz'} --inverter".split()
+
+    def run(name: str, *more: str) -> int:
+        return generation.generate(parse_flags(generation.Options, [*words, name, *more]))
+
+    assert run(str(tmp_path / "v.safetensors")) == 0
+    with np.load(tmp_path / "d.npz", allow_pickle=False) as file:
+        assert_array_equal(file["images"], passes.decode_prior(variational, 3, seed=5))
+    with refused(match="^this inverter is not variational"):
+        run(str(folder / "i.safetensors"))
+    with refused(match="^an inverter draws images of no given class"):
+        run(str(tmp_path / "v.safetensors"), "--class", "cat")
+    with refused(match="^--steps is a flag of the classifier's ascent: give it or --inverter"):
+        run(str(tmp_path / "v.safetensors"), "--steps", "3")
 
 
 def test_another_kind_is_refused_as_the_inverter(folder):
