@@ -41,7 +41,7 @@ def write_curves(path: Path, log: Path) -> None:
 
 
 def write_gan_curves(path: Path, log: Path) -> None:
-    """Draw the JSON lines of a generator's training: `GAN_CURVES`, and those of its mutations, if any.
+    """Draw the JSON lines of a generator's training: `GAN_CURVES`, other losses and mutations, if any.
 
     A point of a mutation's curve is the mean of the last `WINDOW` lines, so the shares are of a window.
     """
@@ -56,7 +56,9 @@ def write_gan_curves(path: Path, log: Path) -> None:
         values = [record[name] for record in records]
         for i, record in enumerate(records):
             record[name] = float(np.mean(values[max(0, i + 1 - WINDOW) : i + 1]))
-    _write_panels(path, records, GAN_CURVES | evolved)
+    terms = tuple(name for name in logged if name.endswith("_loss") and name != "generator_loss")
+    others = {"other losses of the generator": terms} if terms else {}
+    _write_panels(path, records, GAN_CURVES | others | evolved)
 
 
 def write_histograms(path: Path, values: Mapping[str, np.ndarray], xlabel: str) -> None:

@@ -140,8 +140,9 @@ class Inverter(nn.Module):
         self.heads = Dense(2 * config.latent_size) if config.latent_size else None
         self.opening = Conv(first, 1) if len(config.shape) == 3 else Dense(FIRST**2 * first)
         self.layers = [[Conv(width) for _ in range(LAYERS)] for width in config.used]
-        self.colors = [Conv(3, 1) for _ in config.used]
-        self.detail = Conv(12, deviation=0.0)  # or the first images have a grid of 2 pixels
+        # the first images are grey: random colors, and a grid of 2 pixels, take long to unlearn
+        self.colors = [Conv(3, 1, deviation=0.0) for _ in config.used]
+        self.detail = Conv(12, deviation=0.0)
 
     def __call__(self, standardized):
         """Return the images (n, h, w, 3) of the mean codes; makes every parameter."""

@@ -96,6 +96,8 @@ def test_a_run_has_its_release_its_sheet_and_the_terms_of_the_loss(straight, pla
     terms = {"feature_loss", "image_loss", "kl_loss"}
     assert all(set(record) > {"generator_loss", "fake_score", *terms} for record in records)
     assert np.isfinite([value for record in records for value in record.values()]).all()
+    with Pillow.open(straight / "curves.png") as curves:
+        assert curves.size == (1500, 400)  # loss, score, the other losses
     with Pillow.open(straight / "samples.png") as sheet:
         assert sheet.height > 6 * 80  # rows: two of each class, two drawn
 
