@@ -72,7 +72,7 @@ def train_inverter(options: Options) -> int:
 def prepared(options: Options) -> tuple[list[sources.Dataset], "Release", Any, dict[str, Any]]:
     """Check everything, and return the splits, the classifier, the run and the facts of its record."""
     from rsynth_jax.storage import inverters
-    from rsynth_jax.training.inverter_run import prepare, validate, with_random_weights
+    from rsynth_jax.training.inverter_run import prepare, validate
 
     checks.positive(sample_every=options.sample_every)
     validate(options.settings)
@@ -80,8 +80,7 @@ def prepared(options: Options) -> tuple[list[sources.Dataset], "Release", Any, d
     names = {name: training_run.made_of(options)[name] for name in ("classifier", "comparator")}
     settings = replace(options.settings, **names)
     classifier = classifiers.load(names["classifier"])
-    others = {None: lambda: None, RANDOM: lambda: with_random_weights(classifier, settings.seed)}
-    compared = others.get(names["comparator"], lambda: classifiers.load(names["comparator"]))()
+    compared = comparator(names["comparator"], classifier, settings.seed)
     splits = (options.train_split, options.test_split)
     dataset, test = map(loader.cached, options.reading.load_labelled(options.data, *splits))
     images, labels = loader.in_memory(dataset, loader.MEMORY)
@@ -89,6 +88,15 @@ def prepared(options: Options) -> tuple[list[sources.Dataset], "Release", Any, d
     facts = training_run.facts_of(options, dataset)
     run = prepare(settings, images, facts["class_names"], len(dataset), classifier, compared)
     return [dataset, test], classifier, run, facts
+
+
+def comparator(name: str | None, classifier: "Release", seed: int) -> "Release | None":
+    """Load the comparator of this name; random is the classifier's network with drawn weights."""
+    from rsynth_jax.training.inverter_run import with_random_weights
+
+    if name == RANDOM:
+        return with_random_weights(classifier, seed)
+    return None if name is None else classifiers.load(name)
 
 
 def shown(test: sources.Dataset) -> "Bytes":

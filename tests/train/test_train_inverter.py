@@ -169,11 +169,13 @@ def test_every_recipe_makes_sense_and_is_over_its_flags(name):
     assert program.parse_flags(Options, ["--variational"]).settings.inverter.variational
 
 
-def test_random_weights_compare_with_the_network_s_own_shapes(place):
+def test_the_comparator_is_the_named_one_or_has_weights_of_the_seed(place):
     own = releases.load(place / "c.safetensors")
-    other = inverter_run.with_random_weights(own, seed=1)
-    shapes = [jax.tree.map(jnp.shape, each.variables) for each in (own, other)]
-    assert shapes[0] == shapes[1] and releases.digest(own) != releases.digest(other)
+    assert program.comparator(None, own, 0) is None
+    found = [program.comparator(name, own, 1) for name in (str(place / "c.safetensors"), "random", "random")]
+    digests = [releases.digest(each) for each in (own, *found)]
+    assert digests[0] == digests[1] != digests[2] == digests[3]
+    assert jax.tree.map(jnp.shape, own.variables) == jax.tree.map(jnp.shape, found[1].variables)
 
 
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])
