@@ -64,7 +64,7 @@ class Options:
         checks.given(checks.positive, rounds=self.rounds)
         checks.seed(seed=self.seed)
         for word in self.strongest:
-            if word != ALL and not (word.isascii() and word.isdigit() and 0 < int(word[:9]) == int(word)):
+            if word != ALL and not (word.isascii() and word.isdigit() and len(word) < 10 and int(word)):
                 raise ValueError(f"cannot read --strongest {word[:40]!r}: give numbers above 0, or all")
         given = [f"--{name}" for name in _PAGES if getattr(self, name)]
         if len(given) > 1:
@@ -127,8 +127,14 @@ def _each(
     for num in numbers.values():
         found.append(inverters.invert_by(release, inverter, images, strongest=num, batch_size=size))
         seconds.append(clock.lap())
-    made, distances, predicted, given = zip(*found, strict=True)
-    return _Columns(list(numbers), made, distances, predicted, given[0], seconds)
+    return _Columns(
+        list(numbers),
+        [each.images for each in found],
+        [each.distance for each in found],
+        [each.predicted for each in found],
+        found[0].predicted_given,
+        seconds,
+    )
 
 
 def _repeated(
@@ -138,9 +144,10 @@ def _repeated(
 
     clock = Clock()
     found = inverters.reencode(release, inverter, images, flags.rounds or 1, batch_size=size)
-    made, distances, predicted = (list(np.moveaxis(each, 1, 0)) for each in found[:3])
+    columns = (list(np.moveaxis(each, 1, 0)) for each in (found.images, found.distance, found.predicted))
+    made, distances, predicted = columns
+    seconds = [clock.lap() / len(made)] * len(made)
     names = [f"round {number + 1}" for number in range(len(made))]
-    seconds = [clock.lap() / len(names)] * len(names)
     return _Columns(names, made, distances, predicted, found.predicted_given, seconds)
 
 

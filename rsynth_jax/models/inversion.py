@@ -125,8 +125,8 @@ def represent(classifier: Classifier, layer: str) -> Callable[[Image], Represent
 
 def divergence(posterior: Posterior) -> Scalar:
     """KL(N(mean, deviation^2) || N(0, I)) over the number of values: their mean."""
-    mean, deviation = posterior
-    return jnp.mean(mean**2 + deviation**2 - 1 - 2 * jnp.log(deviation)) / 2
+    power = posterior.mean**2 + posterior.deviation**2
+    return jnp.mean(power - 1 - 2 * jnp.log(posterior.deviation)) / 2
 
 
 class Inverter(nn.Module):
@@ -226,8 +226,10 @@ def bind(config: InverterConfig, variables: Variables, seen: Moments) -> Generat
     encode, decode = encoder(config, variables, seen), decoder(config, variables)
 
     def code(latent: Latent, condition: tuple[Label, Representation]) -> Code:
-        mean, deviation = encode(condition[1])
-        return mean + deviation * latent if config.latent_size else mean  # equal passes are compiled once
+        found = encode(condition[1])
+        if not config.latent_size:
+            return found.mean  # without the latent, so that a compiler sees equal passes
+        return found.mean + found.deviation * latent
 
     return Generator(
         lambda key: jax.random.normal(key, config.code_shape), code, lambda code, key: decode(code)

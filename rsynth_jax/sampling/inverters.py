@@ -102,8 +102,11 @@ def reencode(
     for _ in range(rounds):
         made = _one_pass(release, inverter, made, None, batch_size)
         found.append(_reconstruction(release, images, made, batch_size))
-    columns = (np.stack(column, axis=1) for column in zip(*(each[:3] for each in found), strict=True))
-    return Rounds(*columns, predicted_given=found[0].predicted_given)
+    columns = {
+        name: np.stack([getattr(each, name) for each in found], axis=1)
+        for name in ("images", "distance", "predicted")
+    }
+    return Rounds(**columns, predicted_given=found[0].predicted_given)
 
 
 def decode_prior(
