@@ -16,7 +16,7 @@ from rsynth_jax import checks
 from rsynth_jax.cli import classifiers, plots, training_run
 from rsynth_jax.cli import run as console
 from rsynth_jax.cli.options import LabelledDataFlags, SystemFlags
-from rsynth_jax.cli.training_run import Place, RecipeName, Resume, RunFolder, TrainSplit
+from rsynth_jax.cli.training_run import KeepFlags, Place, RecipeName, Resume, RunFolder, TrainSplit
 from rsynth_jax.data import loader, sources
 from rsynth_jax.training.gan_recipes import RECIPES, GanRecipe
 from rsynth_jax.training.recipes import replace
@@ -43,12 +43,14 @@ class Options:
     settings: GanRecipe = RECIPES["faces-style-64"]
     """The recipe's values."""
     reading: LabelledDataFlags = LabelledDataFlags()
+    keeping: KeepFlags = KeepFlags()
     system: SystemFlags = SystemFlags()
 
 
 def train_generator(options: Options) -> int:
     """Train, draw samples and release after every `sample_every` steps, and report."""
     from rsynth_jax.cli.gan_log import gan_log
+    from rsynth_jax.cli.run_log import guarded
     from rsynth_jax.storage import generators
     from rsynth_jax.training.gan_run import release, start
     from rsynth_jax.training.run import fit
@@ -61,15 +63,17 @@ def train_generator(options: Options) -> int:
         batches = loader.batches_between(
             dataset, recipe.images_per_step, recipe.seed, first, recipe.num_steps
         )
-        with gan_log(out, run, first) as log:
+        with gan_log(options, run, first) as log:
+            trainer = guarded(options.keeping, run.trainer)
             batches = interrupted.until(batches)
 
-            def callback(state: Any, step: int, metrics: Any, batch: Any) -> None:
-                log.step(step, metrics)
+            def callback(state: Any, step: int, checked: Any, batch: Any) -> None:
+                log.step(step, checked)
                 if step % options.sample_every == 0 or step == recipe.num_steps:
                     log.snapshot(state, release(run, state, data=options.data))
+                log.save_if_due(state)
 
-            state = fit(run.trainer, state, batches, key=run.step_key, devices=run.devices, callback=callback)
+            state = fit(trainer, state, batches, key=run.step_key, devices=run.devices, callback=callback)
             log.save(state)
         closing = f"{out / generators.RELEASE}: {run.config.image_size} pixels after {recipe.num_steps} steps"
         return training_run.finish(out, state, interrupted, closing, plots.write_gan_curves)

@@ -1,7 +1,7 @@
-"""The log of a generator's training: JSON lines, a progress bar, samples, and a stop before weights diverge.
+"""The log of a generator's training: its steps, and snapshots of samples, a release and a checkpoint.
 
-with gan_log(out, run, step=0) as log:
-    log.step(step, metrics)                    # after every step; logs some
+with gan_log(options, run, step=0) as log:
+    log.step(step, checked)                    # after every step; logs some
     log.snapshot(state, release)               # samples of the averaged weights, their release, a checkpoint
     log.save(state)                            # a checkpoint
 """
@@ -10,21 +10,20 @@ import contextlib
 import functools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import jax
 import numpy as np
-from rich.progress import Progress
 
-from rsynth_jax.cli import sheets, training_run
-from rsynth_jax.cli.run import Clock, progress_bar
-from rsynth_jax.cli.train_log import continued
+from rsynth_jax.cli import sheets
+from rsynth_jax.cli.run_log import RunLog, run_log
 from rsynth_jax.images import encode
 from rsynth_jax.models import style
 from rsynth_jax.models.style import GeneratorConfig
 from rsynth_jax.storage import generators
 from rsynth_jax.storage.generators import GeneratorRelease
 from rsynth_jax.training import gan
+from rsynth_jax.training.finite import Checked
 from rsynth_jax.training.gan_run import GanRun
 from rsynth_jax.types import Params
 
@@ -37,67 +36,64 @@ _NOW = "critic {loss:.2f}  generator {generator_loss:.2f}  real {real_score:.2f}
 
 
 class GanLog:
-    """The JSON lines, the progress bar and the samples of a generator's training."""
+    """The steps and the snapshots of a generator's training."""
 
-    def __init__(self, out: Path, file: IO[bytes], bar: Progress, run: GanRun, step: int):
+    def __init__(self, out: Path, log: RunLog, run: GanRun):
         self._out = out
-        self._file = file
-        self._bar = bar
+        self._log = log
         self._run = run
-        self._clock = Clock()
-        self._logged = step
-        self._task = bar.add_task("training", total=run.recipe.num_steps, completed=step, now="")
+        self.save = log.save
 
-    def step(self, step: int, metrics: Any) -> None:
-        """Log every `LOG_EVERY`-th step and the last. Raises ValueError for a loss that is not finite."""
+    def step(self, step: int, checked: Checked) -> None:
+        """Log every `LOG_EVERY`-th step and the last. Raises ValueError for a step so far that diverged."""
+        self._log.note(step, checked)
         if step % LOG_EVERY and step != self._run.recipe.num_steps:
             return
-        columns = metrics._asdict()
+        self._log.settle()
+        columns = checked.metrics._asdict()
         columns |= columns.pop("generator")
         values = {name: float(value) for name, value in columns.items()}
-        training_run.check_finite(step, values, REMEDY)
-        images = (step - self._logged) * self._run.recipe.images_per_step
-        self._logged = step
-        record = {"step": step, **values, "images_per_second": images / self._clock.lap()}
-        training_run.append(self._file, record)
-        rate = f"  {record['images_per_second']:.0f} images/s"
-        self._bar.update(self._task, completed=step, now=_NOW.format(**values) + rate)
+        speed = self._run.recipe.images_per_step * self._log.steps_per_second(step)
+        record = {"step": step, **values, "images_per_second": speed}
+        self._log.record(record, f"{_NOW.format(**values)}  {speed:.0f} images/s")
 
     def snapshot(self, state: gan.GanState, release: GeneratorRelease) -> None:
         """Write the release and a sheet of its samples, each twice: the newest and this step's; and `save`.
 
-        Raises ValueError for a state that holds NaN or infinity.
+        Raises ValueError for a step so far that diverged.
         """
-        training_run.check_finite(int(state.step), state, REMEDY)
-        clock = Clock()
+        self._log.settle()
+        step = int(state.step)
+        with self._log.paused():
+            sheet = sheets.draw(self._page(state, release))
+            snapshot = self._out / "snapshots" / f"{step:06d}"
+            for path in (self._out / generators.RELEASE, snapshot.with_suffix(".safetensors")):
+                generators.save(path, release)
+            for path in (self._out / "samples.png", snapshot.with_suffix(".png")):
+                sheets.write_picture(path, sheet)
+            self._log.picture(step, "samples", lambda: sheet)
+        self.save(state)
+
+    def save_if_due(self, state: gan.GanState) -> None:
+        """Write a checkpoint if --save-every has passed since the last one."""
+        if self._log.is_due:
+            self.save(state)
+
+    def _page(self, state: gan.GanState, release: GeneratorRelease) -> sheets.Page:
         num = len(release.class_names)
         rows = np.repeat(np.arange(num), max(1, ROWS // num))[:MOST_ROWS]
         labels = np.repeat(rows, COLUMNS).astype(np.int32)
         images = np.asarray(_samples(self._run.config, state.ema, labels))
         cells = images.reshape(len(rows), COLUMNS, *images.shape[1:])
         shown = int(state.step) * self._run.recipe.images_per_step
-        page = sheets.Page(cells, [release.class_names[row] for row in rows], f"{shown} images shown")
-        sheet = sheets.draw(page)
-        snapshot = self._out / "snapshots" / f"{int(state.step):06d}"
-        for path in (self._out / generators.RELEASE, snapshot.with_suffix(".safetensors")):
-            generators.save(path, release)
-        for path in (self._out / "samples.png", snapshot.with_suffix(".png")):
-            sheets.write_picture(path, sheet)
-        self._clock.pause(clock.lap())
-        self.save(state)
-
-    def save(self, state: gan.GanState) -> None:
-        """Write a checkpoint. Raises ValueError for a state that holds NaN or infinity."""
-        clock = Clock()
-        training_run.save(self._out, state, self._run.trainer.weights(state), REMEDY)
-        self._clock.pause(clock.lap())
+        return sheets.Page(cells, [release.class_names[row] for row in rows], f"{shown} images shown")
 
 
 @contextlib.contextmanager
-def gan_log(out: Path, run: GanRun, step: int) -> Iterator[GanLog]:
-    """Append to the log of a run that has done `step` steps, without what it has past them; show progress."""
-    with continued(out / "log.jsonl", step) as file, progress_bar("{task.fields[now]}") as bar:
-        yield GanLog(out, file, bar, run, step)
+def gan_log(options: Any, run: GanRun, step: int) -> Iterator[GanLog]:
+    """Log a run that has done `step` steps, as `run_log`."""
+    with run_log(options, run.recipe.num_steps, step, REMEDY) as log:
+        yield GanLog(options.out, log, run)
 
 
 @functools.partial(jax.jit, static_argnums=0)
