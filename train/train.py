@@ -46,13 +46,15 @@ class Options:
     settings: Recipe = RECIPES["cifar10-cpu"]
     """The recipe's values."""
     reading: LabelledDataFlags = LabelledDataFlags()
+    keeping: training_run.KeepFlags = training_run.KeepFlags()
     system: SystemFlags = SystemFlags()
 
 
 def train(options: Options) -> int:
     """Train, evaluate and release after every epoch, and report."""
-    from rsynth_jax.cli.train_log import REMEDY, train_log
-    from rsynth_jax.storage import releases
+    from rsynth_jax.cli.run_log import guarded
+    from rsynth_jax.cli.train_log import train_log
+    from rsynth_jax.storage import releases, train_states
     from rsynth_jax.training.run import fit, prepare, release, start
 
     check(options)
@@ -64,23 +66,23 @@ def train(options: Options) -> int:
     loader.check_classes(dataset, labels, least=2)
     facts = training_run.facts_of(options, dataset)
     run = prepare(options.settings, images, labels, facts["class_names"], len(dataset))
-    state = start(run, None if options.resume or options.start is None else releases.load(options.start))
+    begins_from = None if train_states.has_states(out) else options.start
+    state = start(run, None if begins_from is None else releases.load(begins_from))
 
-    def checkpoint(state: Any) -> None:
-        training_run.save(out, state, run.trainer.weights(state), REMEDY)
-
-    def save(state: Any) -> None:
-        releases.save(out / releases.RELEASE, release(run, state, data=options.data))
-        checkpoint(state)
+    def publish(state: Any) -> releases.Release:
+        made = release(run, state, data=options.data)
+        releases.save(out / releases.RELEASE, made)
+        return made
 
     with training_run.begun(options, state, epochs=run.num_epochs, **facts) as state:
         interrupted = console.Interrupted()
         first = int(state.step)
         batches = loader.batches_from(dataset, run.recipe.batch_size, run.recipe.seed, run.num_epochs, first)
-        with train_log(out / training_run.LOG, run, test, first, save) as log:
+        with train_log(options, run, test, first, publish) as log:
+            trainer = guarded(options.keeping, run.trainer)
             batches = interrupted.until(batches)
-            state = fit(run.trainer, state, batches, key=run.keys[1], devices=run.devices, callback=log)
-        checkpoint(state)
+            state = fit(trainer, state, batches, key=run.keys[1], devices=run.devices, callback=log)
+            log.save(state)
         closing = f"{out / releases.RELEASE}: {run.config.architecture} after {run.num_epochs} epochs"
         return training_run.finish(out, state, interrupted, closing, plots.write_curves)
 

@@ -16,7 +16,7 @@ from rsynth_jax import checks
 from rsynth_jax.cli import classifiers, training_run
 from rsynth_jax.cli import run as console
 from rsynth_jax.cli.options import LabelledDataFlags, SystemFlags
-from rsynth_jax.cli.training_run import Place, RecipeName, Resume, RunFolder, TrainSplit
+from rsynth_jax.cli.training_run import KeepFlags, Place, RecipeName, Resume, RunFolder, TrainSplit
 from rsynth_jax.data import loader, sources
 from rsynth_jax.training.gan_recipes import RECIPES, GanRecipe
 from rsynth_jax.training.recipes import replace
@@ -43,6 +43,7 @@ class Options:
     settings: GanRecipe = RECIPES["faces-style-64"]
     """The recipe's values."""
     reading: LabelledDataFlags = LabelledDataFlags()
+    keeping: KeepFlags = KeepFlags()
     system: SystemFlags = SystemFlags()
 
 

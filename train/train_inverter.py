@@ -18,7 +18,16 @@ from rsynth_jax import checks
 from rsynth_jax.cli import classifiers, training_run
 from rsynth_jax.cli import run as console
 from rsynth_jax.cli.options import LabelledDataFlags, SystemFlags
-from rsynth_jax.cli.training_run import RANDOM, Place, RecipeName, Resume, RunFolder, TestSplit, TrainSplit
+from rsynth_jax.cli.training_run import (
+    RANDOM,
+    KeepFlags,
+    Place,
+    RecipeName,
+    Resume,
+    RunFolder,
+    TestSplit,
+    TrainSplit,
+)
 from rsynth_jax.data import loader, sources
 from rsynth_jax.training.inverter_recipes import RECIPES, InverterRecipe
 from rsynth_jax.training.recipes import replace
@@ -53,6 +62,7 @@ class Options:
     settings: InverterRecipe = RECIPES["faces-deepsim-64"]
     """The recipe's values."""
     reading: LabelledDataFlags = LabelledDataFlags()
+    keeping: KeepFlags = KeepFlags()
     system: SystemFlags = SystemFlags()
 
 

@@ -10,17 +10,15 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from rich.progress import Progress
 
 from rsynth_jax.cli import plots, sheets, training_run
 from rsynth_jax.cli import run as console
-from rsynth_jax.cli.run import Clock, progress_bar
+from rsynth_jax.cli.run_log import RunLog, guarded, run_log
 from rsynth_jax.cli.sheets import Page
-from rsynth_jax.cli.train_log import continued
 from rsynth_jax.data import loader
 from rsynth_jax.data.sources import Dataset
 from rsynth_jax.images import encode
@@ -31,6 +29,7 @@ from rsynth_jax.storage.generators import GeneratorRelease
 from rsynth_jax.storage.inverters import InverterRelease
 from rsynth_jax.storage.releases import Release
 from rsynth_jax.training import gan
+from rsynth_jax.training.finite import Checked
 from rsynth_jax.training.gan import GanState
 from rsynth_jax.training.run import fit
 from rsynth_jax.types import Bytes, Params
@@ -77,79 +76,75 @@ def train(
         batches = loader.batches_between(
             dataset, recipe.images_per_step, recipe.seed, first, recipe.num_steps
         )
-        with gan_log(out, run, product, first) as log:
+        with gan_log(options, run, product, first) as log:
+            trainer = guarded(options.keeping, run.trainer)
+            batches = interrupted.until(batches)
 
-            def callback(state: Any, step: int, metrics: Any, batch: Any) -> None:
-                log.step(step, metrics)
+            def callback(state: Any, step: int, checked: Checked, batch: Any) -> None:
+                log.step(step, checked)
                 if step % options.sample_every == 0 or step == recipe.num_steps:
                     log.snapshot(state)
+                log.save_if_due(state)
 
-            batches = interrupted.until(batches)
-            state = fit(run.trainer, state, batches, key=run.step_key, devices=run.devices, callback=callback)
+            state = fit(trainer, state, batches, key=run.step_key, devices=run.devices, callback=callback)
             log.save(state)
         closing = f"{out / product.file}: {run.config.image_size} pixels after {recipe.num_steps} steps"
         return training_run.finish(out, state, interrupted, closing, plots.write_gan_curves)
 
 
 class GanLog:
-    """The JSON lines, the progress bar and the snapshots of a run."""
+    """The steps and the snapshots of a run."""
 
-    def __init__(self, out: Path, file: IO[bytes], bar: Progress, run: Any, product: Product, step: int):
+    def __init__(self, out: Path, log: RunLog, run: Any, product: Product):
         self._out = out
-        self._file = file
-        self._bar = bar
+        self._log = log
         self._run = run
         self._product = product
-        self._clock = Clock()
-        self._logged = step
-        self._task = bar.add_task("training", total=run.recipe.num_steps, completed=step, now="")
+        self.save = log.save
 
-    def step(self, step: int, metrics: Any) -> None:
-        """Log every `LOG_EVERY`-th step and the last. Raises ValueError for a loss that is not finite."""
+    def step(self, step: int, checked: Checked) -> None:
+        """Log every `LOG_EVERY`-th step and the last. Raises ValueError for a step so far that diverged."""
+        self._log.note(step, checked)
         if step % LOG_EVERY and step != self._run.recipe.num_steps:
             return
-        columns = metrics._asdict()
+        self._log.settle()
+        columns = checked.metrics._asdict()
         columns |= columns.pop("generator")
         values = {name: float(value) for name, value in columns.items()}
-        training_run.check_finite(step, values, REMEDY)
-        images = (step - self._logged) * self._run.recipe.images_per_step
-        self._logged = step
-        record = {"step": step, **values, "images_per_second": images / self._clock.lap()}
-        training_run.append(self._file, record)
-        rate = f"  {record['images_per_second']:.0f} images/s"
-        self._bar.update(self._task, completed=step, now=_NOW.format(**values) + rate)
+        speed = self._run.recipe.images_per_step * self._log.steps_per_second(step)
+        record = {"step": step, **values, "images_per_second": speed}
+        self._log.record(record, f"{_NOW.format(**values)}  {speed:.0f} images/s")
 
     def snapshot(self, state: GanState) -> None:
         """Write the release and the sheet, each twice: the newest and this step's; and `save`.
 
-        Raises ValueError for a state that holds NaN or infinity.
+        Raises ValueError for a step so far that diverged.
         """
-        training_run.check_finite(int(state.step), state, REMEDY)
-        clock = Clock()
-        release = self._product.release(state)
-        cells, names = self._product.page(state, release)
-        shown = int(state.step) * self._run.recipe.images_per_step
-        sheet = sheets.draw(Page(cells, names, f"{shown} images shown"))
-        snapshot = self._out / "snapshots" / f"{int(state.step):06d}"
-        for path in (self._out / self._product.file, snapshot.with_suffix(".safetensors")):
-            self._product.save(path, release)
-        for path in (self._out / "samples.png", snapshot.with_suffix(".png")):
-            sheets.write_picture(path, sheet)
-        self._clock.pause(clock.lap())
+        self._log.settle()
+        step = int(state.step)
+        with self._log.paused():
+            release = self._product.release(state)
+            cells, names = self._product.page(state, release)
+            sheet = sheets.draw(Page(cells, names, f"{step * self._run.recipe.images_per_step} images shown"))
+            snapshot = self._out / "snapshots" / f"{step:06d}"
+            for path in (self._out / self._product.file, snapshot.with_suffix(".safetensors")):
+                self._product.save(path, release)
+            for path in (self._out / "samples.png", snapshot.with_suffix(".png")):
+                sheets.write_picture(path, sheet)
+            self._log.picture(step, "samples", lambda: sheet)
         self.save(state)
 
-    def save(self, state: gan.GanState) -> None:
-        """Write a checkpoint. Raises ValueError for a state that holds NaN or infinity."""
-        clock = Clock()
-        training_run.save(self._out, state, self._run.trainer.weights(state), REMEDY)
-        self._clock.pause(clock.lap())
+    def save_if_due(self, state: GanState) -> None:
+        """Write a checkpoint if --save-every has passed since the last one."""
+        if self._log.is_due:
+            self.save(state)
 
 
 @contextlib.contextmanager
-def gan_log(out: Path, run: Any, product: Product, step: int) -> Iterator[GanLog]:
-    """Append to the log of a run that has done `step` steps, without what it has past them; show progress."""
-    with continued(out / "log.jsonl", step) as file, progress_bar("{task.fields[now]}") as bar:
-        yield GanLog(out, file, bar, run, product, step)
+def gan_log(options: Any, run: Any, product: Product, step: int) -> Iterator[GanLog]:
+    """Log a run that has done `step` steps, as `run_log`."""
+    with run_log(options, run.recipe.num_steps, step, REMEDY) as log:
+        yield GanLog(options.out, log, run, product)
 
 
 def drawn(state: GanState, release: GeneratorRelease) -> tuple[Bytes, list[str]]:

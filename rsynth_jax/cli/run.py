@@ -118,7 +118,7 @@ class Monitor:
 
     def __exit__(self, *_: object) -> None:
         self.seconds = time.perf_counter() - self._began
-        if self._bar.live.is_started:
+        if self._bar.tasks[self._task].started:
             self._bar.stop()
 
     def __call__(self, step: int, images: "Bytes") -> None:
@@ -141,20 +141,23 @@ class Monitor:
 
 
 def progress_bar(*columns: str) -> "Progress":
-    """Make a progress bar on standard error: steps done, time taken, time left, then the given columns."""
+    """Make a progress bar on standard error: steps done, time taken, time left, then the given columns.
+
+    Where that is no terminal, the same in plain lines, one every `progress.INTERVAL` seconds.
+    """
     from rich import progress
     from rich.console import Console
 
-    return progress.Progress(
-        progress.TextColumn("{task.description}"),
-        progress.BarColumn(bar_width=20),
-        progress.MofNCompleteColumn(),
-        progress.TimeElapsedColumn(),
-        progress.TextColumn("ETA"),
-        progress.TimeRemainingColumn(),
-        *map(progress.TextColumn, columns),
-        console=Console(stderr=True),
-    )
+    from rsynth_jax.cli.progress import PlainProgress
+
+    name = progress.TextColumn("{task.description}")
+    numbers = [progress.MofNCompleteColumn(), progress.TimeElapsedColumn()]
+    numbers += [progress.TextColumn("ETA"), progress.TimeRemainingColumn()]
+    numbers += map(progress.TextColumn, columns)
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        return PlainProgress(name, *numbers)
+    return progress.Progress(name, progress.BarColumn(bar_width=20), *numbers, console=console)
 
 
 @contextlib.contextmanager

@@ -1,37 +1,40 @@
-"""The log of a training run: JSON lines, a progress bar, and a stop before weights diverge.
+"""The log of a classifier's training: its steps, and after each epoch an evaluation, a release, a checkpoint.
 
-with train_log(path, run, test, step=0, save=save) as log:
-    state = fit(run.trainer, state, batches, key=key, devices=run.devices, callback=log)
+with train_log(options, run, test, step=0, publish=publish) as log:
+    state = fit(trainer, state, batches, key=key, devices=run.devices, callback=log)
+    log.save(state)
 """
 
 import contextlib
 import functools
-import json
-import math
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import jax
-import numpy as np
-from rich.progress import Progress
+from PIL import Image
 
 from rsynth_jax import models
 from rsynth_jax.attacks import autoattack, evaluation
 from rsynth_jax.attacks.autoattack import Attack
 from rsynth_jax.attacks.threats import Steps, Threat
-from rsynth_jax.cli import training_run
-from rsynth_jax.cli.run import Clock, progress_bar
+from rsynth_jax.cli import sheets
+from rsynth_jax.cli.run_log import RunLog, run_log
+from rsynth_jax.cli.sheets import Page
 from rsynth_jax.data.loader import Arrays
-from rsynth_jax.storage import files
+from rsynth_jax.sampling import samplers
+from rsynth_jax.storage.releases import Release
 from rsynth_jax.training import build
 from rsynth_jax.training.classifier import accuracy
+from rsynth_jax.training.finite import Checked
 from rsynth_jax.training.run import Run
 from rsynth_jax.training.state import ClassifierState
 
-Save = Callable[[Any], None]  # called with the state
+Publish = Callable[[Any], Release]  # writes the release of a state, and returns it
 LOG_EVERY = 20  # steps
 PGD_STEPS = 10  # of the attack on the test images
+SAMPLES = 4  # images of each class on a sheet
+SAMPLED = 10  # classes on a sheet: the first ones
+SAMPLE_STEPS = 20  # of the ascents to them
 REMEDY = "lower --learning-rate"  # of weights that diverge
 _NOW = (
     "loss {loss:.3f}  clean {clean_accuracy:.1%}  adversarial {adversarial_accuracy:.1%}  "
@@ -42,98 +45,81 @@ _EPOCH = "epoch {epoch}/{epochs}: clean {test_clean:.1%}, PGD {test_adversarial:
 
 
 class TrainLog:
-    """The JSON lines and the progress bar of a training run."""
+    """The steps and the epochs of a classifier's training."""
 
-    def __init__(self, file: IO[bytes], bar: Progress, run: Run, test: Arrays, step: int, save: Save):
-        self._file = file
-        self._bar = bar
+    def __init__(self, log: RunLog, run: Run, test: Arrays, publish: Publish):
+        self._log = log
         self._run = run
         self._model = models.create(run.config)
         self._test = test
-        self._save = save
+        self._publish = publish
         self._rate: Callable[[int], Any] = build.schedule(run.recipe, run.steps_per_epoch)
-        self._clock = Clock()
-        total = run.num_epochs * run.steps_per_epoch
-        self._task = bar.add_task("training", total=total, completed=step, now="")
+        self.save = log.save
 
-    def __call__(self, state: ClassifierState, step: int, metrics: Any, batch: tuple[Any, Any]) -> None:
+    def __call__(self, state: ClassifierState, step: int, checked: Checked, batch: tuple[Any, Any]) -> None:
         """Log a step, and at the end of an epoch evaluate and save: the callback of `fit`."""
-        self.step(state, step, metrics, batch)
+        self._log.note(step, checked)
+        self.step(state, step, checked.metrics, batch)
         if step % self._run.steps_per_epoch == 0:
-            self.epoch(state, step, metrics)
-            self._save(state)
+            self.epoch(state, step)
+        if step % self._run.steps_per_epoch == 0 or self._log.is_due:
+            self.save(state)
 
     def step(self, state: ClassifierState, step: int, metrics: Any, batch: tuple[Any, Any]) -> None:
-        """Log every `LOG_EVERY`-th step. Raises ValueError for a loss that is not finite."""
+        """Log every `LOG_EVERY`-th step. Raises ValueError for a step so far that diverged."""
         if step % LOG_EVERY:
             return
+        self._log.settle()
         images, labels = batch
         logits = evaluation.logits_program(self._model)(state.variables, images)
-        values = {name: float(value) for name, value in metrics._asdict().items()}
-        training_run.check_finite(step, values["loss"], REMEDY)
         record = {
             "step": step,
             "epoch": step / self._run.steps_per_epoch,
             "clean_accuracy": float(accuracy(logits, labels)),
-            **values,
+            **{name: float(value) for name, value in metrics._asdict().items()},
             "learning_rate": float(self._rate(step)),
-            "images_per_second": LOG_EVERY * self._run.recipe.batch_size / self._clock.lap(),
+            "images_per_second": self._run.recipe.batch_size * self._log.steps_per_second(step),
         }
-        self._write(record)
         dual = _DUAL.format(**record) if "auc" in record else ""
-        self._bar.update(self._task, completed=step, now=_NOW.format(dual=dual, **record))
+        self._log.record(record, _NOW.format(dual=dual, **record))
 
-    def epoch(self, state: ClassifierState, step: int, metrics: Any) -> None:
-        """Log the averaged weights' accuracies on test images. Raises ValueError if they are not finite."""
-        training_run.check_finite(step, (metrics.loss, self._run.trainer.weights(state)), REMEDY)
-        clock = Clock()
-        threat = build.threat(self._run.recipe)
-        where = (self._model, state.ema, self._test.images, self._test.labels)
-        found = evaluation.evaluate(*where, threat, [_pgd(threat)], key=jax.random.key(0))
-        record = {
-            "step": step,
-            "epoch": step // self._run.steps_per_epoch,
-            "test_num": len(found.clean),
-            "test_clean": float(found.clean.mean()),
-            "test_adversarial": float(found.robust.mean()),
-        }
-        self._write(record)
-        self._bar.console.print(_EPOCH.format(epochs=self._run.num_epochs, **record))
-        self._clock.pause(clock.lap())
-
-    def _write(self, record: dict[str, Any]) -> None:
-        values = {name: value if np.isfinite(value) else None for name, value in record.items()}
-        training_run.append(self._file, values)  # null: the AUC before the first fakes are finished
+    def epoch(self, state: ClassifierState, step: int) -> None:
+        """Log the averaged weights' accuracies on test images, and publish. Raises ValueError as `step`."""
+        self._log.settle()
+        with self._log.paused():
+            threat = build.threat(self._run.recipe)
+            where = (self._model, state.ema, self._test.images, self._test.labels)
+            found = evaluation.evaluate(*where, threat, [_pgd(threat)], key=jax.random.key(0))
+            record = {
+                "step": step,
+                "epoch": step // self._run.steps_per_epoch,
+                "test_num": len(found.clean),
+                "test_clean": float(found.clean.mean()),
+                "test_adversarial": float(found.robust.mean()),
+            }
+            self._log.record(record)
+            self._log.print(_EPOCH.format(epochs=self._run.num_epochs, **record))
+            release = self._publish(state)
+            self._log.picture(step, "samples", lambda: _sheet(release, step))
 
 
 @contextlib.contextmanager
-def train_log(path: Path, run: Run, test: Arrays, step: int, save: Save) -> Iterator[TrainLog]:
-    """Append to the log of a run that has done `step` steps, without what it has past them; show progress.
+def train_log(options: Any, run: Run, test: Arrays, step: int, publish: Publish) -> Iterator[TrainLog]:
+    """Log a run that has done `step` steps, as `run_log`.
 
     Args:
-      save: called with the state at the end of each epoch.
+      publish: called with the state at the end of each epoch.
     """
-    with continued(path, step) as file, progress_bar("{task.fields[now]}") as bar:
-        yield TrainLog(file, bar, run, test, step, save)
+    with run_log(options, run.num_epochs * run.steps_per_epoch, step, REMEDY) as log:
+        yield TrainLog(log, run, test, publish)
 
 
-@contextlib.contextmanager
-def continued(path: Path, step: int) -> Iterator[IO[bytes]]:
-    """Open JSON lines to append to, unbuffered, without those past `step` and the last one if it was cut."""
-    content = path.read_bytes() if path.exists() else b""
-    kept = b"".join(line + b"\n" for line in content.splitlines() if _step_of(line) <= step)
-    if kept != content:
-        files.write(path, kept)
-    with open(path, "ab", buffering=0) as file:
-        yield file
-
-
-def _step_of(line: bytes) -> float:
-    """The step of a line; infinity for one that was cut."""
-    try:
-        return json.loads(line)["step"]
-    except (ValueError, TypeError, KeyError):
-        return math.inf
+def _sheet(release: Release, step: int) -> Image.Image:
+    """Samples of each class, which climb from the class Gaussians."""
+    names = release.class_names[:SAMPLED]
+    images = samplers.generate(release, names, SAMPLES, num_steps=SAMPLE_STEPS).images
+    cells = images.reshape(len(names), SAMPLES, *images.shape[1:])
+    return sheets.draw(Page(cells, names, f"samples after {step} steps"))
 
 
 @functools.cache

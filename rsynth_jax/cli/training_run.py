@@ -3,27 +3,24 @@
     flags = parse_flags(Options, ["--resume", "--out", "RUN", "--epochs", "40"], RECIPES)
     check(flags, "classifier.safetensors")
     with begun(flags, start, **facts_of(flags, dataset)) as state:   # no other trainer has the folder
-        save(flags.out, state, state, "lower --learning-rate")
+        ...
 
 The options of a training program are a dataclass with a default for every flag. Among its fields are
-`recipe`, `data`, `out`, `resume`, `settings` (the recipe: a NamedTuple of values and groups of values) and
-`reading` (`options.DataFlags`). Every field but `out`, `resume` and `system` is recorded. This module imports
-nothing heavy.
+`recipe`, `data`, `out`, `resume`, `settings` (the recipe: a NamedTuple of values and groups of values),
+`reading` (`options.DataFlags`) and `keeping` (`KeepFlags`). Every field but `out`, `resume` and `system` is
+recorded. This module imports nothing heavy.
 """
 
 import contextlib
 import dataclasses
 import functools
 import json
-import logging
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Annotated, Any, TypeVar
 
-import numpy as np
 from tyro.conf import arg
 
 from rsynth_jax import checks
@@ -38,7 +35,8 @@ LOG = "log.jsonl"  # its name inside a run
 LOCK = ".lock"  # its name inside a run; gone when the run ends
 RANDOM = "random"  # the comparator that is no classifier, but one without training
 CHANGEABLE = {"epochs", "judge", "test_split", "sample_every", "data_dir"}  # by --resume; epochs upwards
-_GROUPS = {"settings", "reading"}  # recorded value by value
+CHANGEABLE |= {"save_every", "on_nan", "logdir", "wandb"}
+_GROUPS = {"settings", "reading", "keeping"}  # recorded value by value
 _UNRECORDED = {"out", "resume", "system"}
 
 _PLACES = (
@@ -47,9 +45,10 @@ _PLACES = (
 )
 _TRAIN_SPLIT = "Split to train on; train[:90%] is a part, all is a folder or file without splits."
 _RESUME = (
-    "Continue the run in --out from its newest whole checkpoint, with the values of its run.json. Only "
-    "--epochs (upwards), --judge, --test-split, --sample-every, --data-dir and the number of devices may be "
-    "others; where the data moved, write their new place into run.json."
+    "Continue the run in --out from its newest whole checkpoint, or from the start where it has none yet, "
+    "with the values of its run.json. Only --epochs (upwards), --judge, --test-split, --sample-every, "
+    "--data-dir, --save-every, --on-nan, --logdir, --wandb and the number of devices may be others; where "
+    "the data moved, write their new place into run.json."
 )
 RecipeName = Annotated[str, arg(metavar="NAME", help="Name of the recipe.")]
 Place = Annotated[str, arg(metavar="KIND:PLACE", help=_PLACES)]
@@ -57,8 +56,44 @@ TrainSplit = Annotated[str, arg(help=_TRAIN_SPLIT)]
 TestSplit = Annotated[str, arg(help="Split to evaluate on after each epoch.")]
 RunFolder = Annotated[Path, arg(help="The run's folder.")]
 Resume = Annotated[bool, arg(help=_RESUME)]
+_UNITS = {"s": 1, "m": 60, "h": 3600}  # of a time, in seconds
 Options = TypeVar("Options")
 WriteCurves = Callable[[Path, Path], None]  # such as `plots.write_curves`
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KeepFlags:
+    """How a run is kept and watched."""
+
+    save_every: Annotated[str | None, arg(metavar="TIME")] = None
+    """Also write a checkpoint when so much time has passed since the last: 90s, 10m, 2h."""
+    on_nan: Annotated[str, arg(metavar="NAME")] = "stop"
+    """After a step whose loss is above 1e6, NaN or infinite, or that leaves a weight so: stop, or skip, which
+    drops the step and counts it."""
+    logdir: Annotated[str | None, arg(metavar="DIR")] = None
+    """Also write the numbers, and a sheet of samples at each epoch or snapshot, for TensorBoard."""
+    wandb: Annotated[str | None, arg(metavar="PROJECT")] = None
+    """Also send them to a project of Weights & Biases."""
+
+    @property
+    def seconds(self) -> float | None:
+        """The time of --save-every. Raises ValueError if it is none."""
+        if self.save_every is None:
+            return None
+        number, unit = self.save_every[:-1], self.save_every[-1:]
+        with contextlib.suppress(ValueError, KeyError):
+            seconds = float(number) * _UNITS[unit]
+            if 0 < seconds < checks.LARGEST:
+                return seconds
+        raise ValueError(f"save_every is {self.save_every:.40}: give a time above 0, such as 90s, 10m or 2h")
+
+    def check(self) -> None:
+        """Raise ValueError for a value that makes no sense, and for summaries that cannot be written."""
+        from rsynth_jax.cli import run_log, writers
+
+        _ = self.seconds
+        checks.named("on_nan", self.on_nan, run_log.GUARDS)
+        writers.check(self.logdir, self.wandb)
 
 
 def parse_flags(
@@ -98,9 +133,9 @@ def made_of(options: Any) -> dict[str, Any]:
 
     Raises ValueError if there is no such classifier.
     """
-    values = {name: getattr(options, name) for name in _names(options)} | dataclasses.asdict(options.reading)
-    values |= flat(options.settings)
-    paths = {name: _absolute(values[name]) for name in ("data", "data_dir") if values[name]}
+    values = {name: getattr(options, name) for name in _names(options)} | flat(options.settings)
+    values |= dataclasses.asdict(options.reading) | dataclasses.asdict(options.keeping)
+    paths = {name: _absolute(values[name]) for name in ("data", "data_dir", "logdir") if values[name]}
     for name in ("classifier", "comparator"):
         if values.get(name) not in (None, RANDOM):
             paths[name] = _classifier(values[name])
@@ -146,11 +181,12 @@ def check(options: Any, output: str) -> None:
     out = options.out
     if options.resume:
         _check_same(out, made_of(options))
+    options.keeping.check()
     files.check_writable(out / output)
-    held = (out / train_states.FOLDER).exists()
+    held = train_states.has_states(out)
     if held and not options.resume:
         raise ValueError(f"{out} already holds a run: give --resume or another --out")
-    if options.resume and not held:
+    if options.resume and not held and not read_record(out):
         raise ValueError(f"nothing to resume in {out}: it has no checkpoints")
     if (lock := _lock(out)) is not None:
         os.close(lock)
@@ -169,7 +205,7 @@ def restored(options: Any, new: Any) -> Any:
     """Return the newest whole state of the run to resume, like the new one, else the new one itself."""
     from rsynth_jax.storage import train_states
 
-    if not options.resume:
+    if not train_states.has_states(options.out):
         return new
     return train_states.restore_state(options.out, new, functools.partial(print, file=sys.stderr))
 
@@ -182,43 +218,12 @@ def append(log: IO[bytes], record: Mapping[str, Any]) -> None:
             raise OSError("the disk is full")
 
 
-def check_finite(step: int, values: Any, remedy: str) -> None:
-    """Raise ValueError if a number of a tree is NaN or infinite after `step` steps."""
-    import jax
-
-    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(values)):
-        raise ValueError(f"the loss or a weight is not finite at step {step}: {remedy}")
-
-
-def save(out: Path, state: Any, weights: Any, remedy: str) -> None:
-    """Write a checkpoint. Raises ValueError if a weight is not finite, or the disk is full.
-
-    The checkpoints before it stay, and no part of it.
-    """
-    from rsynth_jax.storage import train_states
-
-    check_finite(int(state.step), weights, remedy)
-    path = out / train_states.FOLDER / str(int(state.step))
-    hooks = sys.excepthook, sys.unraisablehook
-    sys.excepthook = sys.unraisablehook = lambda *_: None  # Orbax's threads print how each of them failed
-    try:
-        train_states.save_state(out, state)
-    except Exception as error:  # of many kinds, and the threads go on to fail
-        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-        for part in path.parent.glob(f"{path.name}.orbax-checkpoint-tmp*"):
-            shutil.rmtree(part, ignore_errors=True)
-        known = [reason for reason in map(os.strerror, files.DISK) if reason in str(error)]
-        raise ValueError(
-            f"cannot write {path}: {(known or [error])[0]}; the checkpoints before it are whole"
-        ) from error
-    sys.excepthook, sys.unraisablehook = hooks
-
-
 def finish(out: Path, state: Any, interrupted: Interrupted, closing: str, write_curves: WriteCurves) -> int:
     """Draw the log, print the closing line or how to continue; return the exit status."""
     write_curves(out / "curves.png", out / LOG)
     if interrupted.signal is None:
-        print(closing)
+        skipped = (out / LOG).read_bytes().count(b'"skipped": true')
+        print(f"{closing}, {skipped} of its steps skipped" if skipped else closing)
         return 0
     print(f"stopped after step {int(state.step)}; continue with --resume --out {out}")
     return 128 + interrupted.signal

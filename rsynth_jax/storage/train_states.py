@@ -1,20 +1,29 @@
 """Checkpoints of a training run: the newest two states, each written whole or not at all, by Orbax.
 
-    save_state(run, state)
+    with Saver(run) as save:
+        save(state)                              # returns when the state is copied; files follow
     state = restore_state(run, like=trainer.init(variables))
 
 A state is a NamedTuple of arrays, trees and other NamedTuples that has a `.step`. Orbax is imported when a
 function needs it, for it takes 0.3 s or more.
 """
 
+import contextlib
+import functools
 import itertools
+import logging
+import os
+import shutil
+import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import jax
 
+from rsynth_jax import messages
 from rsynth_jax.storage import digests, files
 
 if TYPE_CHECKING:
@@ -35,21 +44,87 @@ class State(Protocol):
 StateT = TypeVar("StateT", bound=State)
 
 
-@files.one_line_errors()
-def save_state(run: Path, state: State) -> None:
-    """Write the state, on any devices, of the run in a folder under its step, unless that step is written.
+class Saver:
+    """Write states of one run, on any devices, each in a folder under its step, in the background.
 
-    The SHA-256 of its files are written last. A step that a stop leaves without them counts as whole.
+    A call copies the state, so that its buffers may be donated at once, and waits for the state before it,
+    not for its own. The SHA-256 of a step's files are written last; a step that a stop leaves without them
+    counts as whole. A step that is written stays. The end of the block waits for all.
+
+    A call and the end of the block raise ValueError if a state cannot be written. The steps before it stay,
+    and no part of it.
     """
-    from orbax.checkpoint import args
 
-    step = int(state.step)
-    with _manager(run) as checkpoints:
-        written = step in checkpoints.all_steps()
-        if not written:
-            checkpoints.save(step, args=args.StandardSave(state._asdict()))
-    if not written:
-        digests.write_sums(Path(run) / FOLDER / str(step))
+    def __init__(self, run: Path):
+        self._run = Path(run)
+        self._background = ThreadPoolExecutor(1)
+        self._written: Future[None] | None = None
+        self._hooks = sys.excepthook, sys.unraisablehook
+
+    def __enter__(self) -> Self:
+        sys.excepthook = sys.unraisablehook = lambda *_: None  # Orbax's threads print how each of them failed
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._wait()
+        finally:
+            self._background.shutdown()
+            with contextlib.suppress(Exception):  # which was raised before
+                self._checkpoints.close()
+        sys.excepthook, sys.unraisablehook = self._hooks
+
+    def __call__(self, state: State) -> None:
+        """Begin to write a state."""
+        from orbax.checkpoint import args
+
+        self._wait()
+        step = int(state.step)
+        with self._errors(step):
+            if step in self._checkpoints.all_steps():
+                return
+            self._checkpoints.save(step, args=args.StandardSave(state._asdict()))
+        self._written = self._background.submit(self._finish, step)
+
+    @functools.cached_property
+    def _checkpoints(self) -> "CheckpointManager":
+        return _manager(self._run, enable_async_checkpointing=True, cleanup_tmp_directories=True)
+
+    def _wait(self) -> None:
+        written, self._written = self._written, None
+        if written is not None:
+            written.result()
+
+    def _finish(self, step: int) -> None:
+        with self._errors(step):
+            self._checkpoints.wait_until_finished()
+            digests.write_sums(self._run / FOLDER / str(step))
+
+    @contextlib.contextmanager
+    def _errors(self, step: int) -> Iterator[None]:
+        """Raise every error of the block as a ValueError, without what is written of this step."""
+        try:
+            yield
+        except Exception as error:  # of many kinds, and the threads go on to fail
+            logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+            self._hooks = sys.excepthook, sys.unraisablehook
+            path = self._run / FOLDER / str(step)
+            for part in path.parent.glob(f"{step}.orbax-checkpoint-tmp*"):
+                shutil.rmtree(part, ignore_errors=True)
+            reason = next((known for known in map(os.strerror, files.DISK) if known in str(error)), error)
+            failure = f"cannot write {path}: {reason}; the checkpoints before it are whole"
+            raise ValueError(messages.one_line(failure)) from error
+
+
+def save_state(run: Path, state: State) -> None:
+    """Write a state, and wait for it. Raises ValueError as a `Saver` does."""
+    with Saver(run) as save:
+        save(state)
+
+
+def has_states(run: Path) -> bool:
+    """Whether a run has a checkpoint, whole or not."""
+    return any(path.name.isdigit() for path in (Path(run) / FOLDER).glob("*"))
 
 
 @files.one_line_errors()
@@ -67,7 +142,7 @@ def restore_state(run: Path, like: StateT, warn: Callable[[str], object] = warni
     folder = Path(run) / FOLDER
     if not folder.is_dir():  # Orbax would make it
         raise ValueError(f"nothing to resume in {run}: it has no checkpoints")
-    with _manager(run) as checkpoints:
+    with _manager(run, enable_async_checkpointing=False) as checkpoints:
         steps = sorted(checkpoints.all_steps(), reverse=True)
         found = ((i, _read(checkpoints, step, like, folder)) for i, step in enumerate(steps))
         num_broken, state = next((pair for pair in found if pair[1] is not None), (0, None))
@@ -119,10 +194,10 @@ def _free(path: Path) -> Path:
     return next(other for other in itertools.chain([path], others) if not other.exists())
 
 
-def _manager(run: Path) -> "CheckpointManager":
+def _manager(run: Path, **settings: Any) -> "CheckpointManager":
     import orbax.checkpoint as ocp
 
-    options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
+    options = ocp.CheckpointManagerOptions(max_to_keep=2, **settings)
     handler = ocp.StandardCheckpointHandler()  # given, so that `item_metadata` can describe an unread state
     return ocp.CheckpointManager((Path(run) / FOLDER).absolute(), item_handlers=handler, options=options)
 

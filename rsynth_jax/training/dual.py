@@ -180,4 +180,5 @@ def make_trainer(
         place=lambda devices, state: devices.replicate(state)._replace(fakes=devices.split(state.fakes)),
         outcome=lambda state: {"fake_steps": int(state.num_steps)},
         weights=lambda state: (state.train, state.fakes),
+        advance=lambda state: state._replace(train=state.train._replace(step=state.step + 1)),
     )

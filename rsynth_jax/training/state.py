@@ -54,6 +54,7 @@ class Trainer(NamedTuple, Generic[S]):
       place: (devices, state) -> the state on the devices: everywhere, or split as a batch is.
       outcome: state -> what a release records about the training besides its recipe, as plain values.
       weights: state -> the part of it that is finite in every training that goes well.
+      advance: state -> the same after one step more.
     """
 
     init: Callable[[Variables], S]
@@ -61,6 +62,7 @@ class Trainer(NamedTuple, Generic[S]):
     place: Callable[[Devices, S], S] = lambda devices, state: devices.replicate(state)
     outcome: Callable[[S], dict[str, Any]] = lambda state: {}
     weights: Callable[[S], Any] = lambda state: state
+    advance: Callable[[S], S] = lambda state: state._replace(step=state.step + 1)
 
 
 def init_state(optimizer: optax.GradientTransformation, variables: Variables) -> TrainState:

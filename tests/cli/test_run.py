@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import jax
 import numpy as np
 import pytest
 
-from rsynth_jax.cli import run
+from rsynth_jax.cli import progress, run
 from rsynth_jax.cli.options import SystemFlags
 from rsynth_jax.storage import files
 
@@ -322,3 +323,36 @@ def test_a_monitor_keeps_no_frames_unless_asked_to(capsys):
     with run.Monitor(num=1, num_steps=2) as watched:
         watched(*frame(0, 1))
     assert watched.frames == {}
+
+
+def test_without_a_terminal_progress_is_plain_lines_at_an_interval_and_at_the_end(monkeypatch):
+    reader, writer = os.pipe()
+    monkeypatch.setattr(progress, "INTERVAL", 0.02)
+    with open(reader) as lines, open(writer, "w") as errors, monkeypatch.context() as patch:
+        patch.setattr("sys.stderr", errors)
+        with run.progress_bar("{task.fields[now]}") as bar:
+            waiting = bar.add_task("waiting", start=False)
+            task = bar.add_task("training", total=4000, completed=10, now="loss 0.700")
+            first = lines.readline()
+            bar.update(task, completed=20, now="loss 0.693")
+            bar.console.print("epoch 1")
+            second = lines.readline() + lines.readline()
+            assert bar.tasks[waiting].start_time is None
+        with run.tracks() as track:
+            assert list(track("reading")(range(3))) == [0, 1, 2]
+        errors.close()
+        rest = second + lines.read()
+    assert re.fullmatch(r"training 10/4000 0:00:00 ETA -:--:-- loss 0.700\n", first)
+    assert re.search(r"^training 20/4000 0:00:0\d ETA [-\d:]+ loss 0.693\n", rest, re.MULTILINE)
+    assert re.search(r"^epoch 1\n", first + rest, re.MULTILINE) and "waiting" not in rest
+    assert rest.endswith("\nreading 3/3 0:00:00 ETA 0:00:00\n")
+    assert all(line.isprintable() for line in (first + rest).splitlines())
+
+
+def test_in_a_terminal_progress_is_a_bar(monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes any file for a terminal
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stderr", output := io.StringIO())
+        with run.progress_bar() as bar:
+            bar.update(bar.add_task("climbing", total=2), completed=2)
+    assert "\x1b[" in output.getvalue() and "2/2" in output.getvalue()

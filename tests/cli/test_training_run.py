@@ -1,5 +1,6 @@
 """The folder of a run: one trainer at a time, no weights that diverged, and a full disk."""
 
+import json
 import os
 import signal
 import subprocess
@@ -7,7 +8,9 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint
 import pytest
 import tiny
 from tiny import refused
@@ -101,9 +104,9 @@ def run(tmp_path_factory):
     settings = {"architecture": "tiny", "method": "natural", "epochs": 3, "batch_size": 16, "num_steps": 1}
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def trained(out: Path) -> int:
-        options = train.Options(data=data, judge=4, out=out, settings=replace(Recipe(), **settings))
-        return train.train(options)
+    def trained(out: Path, **more) -> int:
+        settings_of = replace(Recipe(), **settings)
+        return train.train(train.Options(data=data, judge=4, out=out, settings=settings_of, **more))
 
     with tiny.network():
         yield trained
@@ -113,20 +116,45 @@ def run(tmp_path_factory):
 
 @pytest.fixture
 def at(monkeypatch):
-    """Calls a function with the state after step `step`, whose result takes its place."""
+    """Calls a function after step `step`."""
     from rsynth_jax.training import run as runs
 
     def patch(step, function):
+        fit = runs.fit
+
+        def fitted(trainer, *arguments, **more):
+            def called(state, *batch):
+                state, metrics = trainer.step(state, *batch)
+                if int(state.step) == step:
+                    function()
+                return state, metrics
+
+            return fit(trainer._replace(step=called), *arguments, **more)
+
+        monkeypatch.setattr(runs, "fit", fitted)
+
+    return patch
+
+
+@pytest.fixture
+def diverge(monkeypatch):
+    """Makes a weight NaN in step `step`."""
+    from rsynth_jax.training import run as runs
+
+    def patch(step):
         prepare = runs.prepare
 
         def prepared(*arguments):
             made = prepare(*arguments)
 
-            def changed(state, *batch):
+            def diverged(state, *batch):
                 state, metrics = made.trainer.step(state, *batch)
-                return (function(state) if int(state.step) == step else state), metrics
+                params = state.variables["params"]
+                bias = jnp.where(state.step == step, jnp.nan, params["Dense_0"]["bias"])
+                params = params | {"Dense_0": params["Dense_0"] | {"bias": bias}}
+                return state._replace(variables=state.variables | {"params": params}), metrics
 
-            return made._replace(trainer=made.trainer._replace(step=changed))
+            return made._replace(trainer=made.trainer._replace(step=diverged))
 
         monkeypatch.setattr(runs, "prepare", prepared)
 
@@ -137,29 +165,49 @@ def checkpoints(out: Path) -> set[str]:
     return {path.name for path in (out / train_states.FOLDER).glob("*")}
 
 
-def test_weights_that_diverge_before_ctrl_c_are_not_saved(tmp_path, run, at):
-    def diverged(state):
-        os.kill(os.getpid(), signal.SIGINT)
-        bias = state.variables["params"]["Dense_0"]["bias"]
-        params = state.variables["params"]
-        params = params | {"Dense_0": params["Dense_0"] | {"bias": bias / 0}}
-        return state._replace(variables=state.variables | {"params": params})
-
-    at(3, diverged)
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_weights_that_diverge_end_the_run_at_their_step_and_are_not_saved(
+    tmp_path, run, at, diverge, interrupted
+):
+    diverge(3)  # which is neither logged nor the end of an epoch
+    if interrupted:
+        at(3, lambda: os.kill(os.getpid(), signal.SIGINT))
     with refused(match="^the loss or a weight is not finite at step 3: lower --learning-rate$"):
         run(tmp_path / "run")
     assert checkpoints(tmp_path / "run") == {"2"}
 
 
-@pytest.mark.parametrize("what", ["classifier.safetensors", "checkpoints"])
+def test_a_step_that_diverges_is_dropped_and_counted_by_on_nan_skip(tmp_path, capsys, run, diverge):
+    diverge(3)
+    keeping = training_run.KeepFlags(on_nan="skip", save_every="0.001s")
+    assert run(tmp_path / "run", keeping=keeping) == 0
+    lines = [json.loads(line) for line in (tmp_path / "run" / training_run.LOG).read_text().splitlines()]
+    assert [line["step"] for line in lines if line.get("skipped")] == [3]
+    assert capsys.readouterr().out.endswith("tiny after 3 epochs, 1 of its steps skipped\n")
+    assert checkpoints(tmp_path / "run") == {"5", "6"}  # one after each step, by the time
+
+
+@pytest.mark.parametrize("time", ["", "m", "10", "10 d", "-1s", "0s", "nanm", "infh", "1e30h", "m10"])
+def test_a_time_that_makes_no_sense_is_refused(tmp_path, time):
+    options = train.Options(out=tmp_path / "run", keeping=training_run.KeepFlags(save_every=time))
+    with refused(match="save_every is .*: give a time above 0, such as 90s, 10m or 2h"):
+        training_run.check(options, "x")
+    assert training_run.KeepFlags(save_every="1.5h").seconds == 5400
+
+
+@pytest.mark.parametrize("what", ["classifier.safetensors", "checkpoints/4"])
 def test_a_full_disk_ends_the_run_with_one_line_and_the_last_checkpoint(tmp_path, monkeypatch, run, at, what):
-    def full(*_):
+    replace_file = files._replace
+
+    def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    def fill(state):
-        where = (train_states, "save_state") if what == "checkpoints" else (files, "_replace")
-        monkeypatch.setattr(*where, full)
-        return state
+    def fill():
+        if what == "checkpoints/4":
+            monkeypatch.setattr(orbax.checkpoint.CheckpointManager, "save", full)
+        else:
+            other = lambda file, *more: full() if file.name == what else replace_file(file, *more)  # noqa: E731
+            monkeypatch.setattr(files, "_replace", other)
 
     at(3, fill)
     with refused(match=f"^cannot write .*{what}.*: .*No space left on device"):
@@ -182,12 +230,12 @@ sys.path[:0] = [{tests!r}]
 import tiny
 from rsynth_jax.storage import train_states
 from train import train
-save = train_states.save_state
-def full(run, state):
-    if int(state.step) == 4:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (200, resource.RLIM_INFINITY))
-    save(run, state)
-train_states.save_state = full
+class Full(train_states.Saver):
+    def __call__(self, state):
+        if int(state.step) == 4:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (200, resource.RLIM_INFINITY))
+        super().__call__(state)
+train_states.Saver = Full
 with tiny.network():
     train.main()
 """
