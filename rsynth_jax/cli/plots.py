@@ -59,6 +59,13 @@ def write_gan_curves(path: Path, log: Path) -> None:
     _write_panels(path, records, GAN_CURVES | evolved)
 
 
+def write_segmenter_curves(path: Path, log: Path) -> None:
+    """Draw the JSON lines of a segmenter's training: the loss, and the IoU of each class on test images."""
+    records = _records(log)
+    tested = sorted(name for name in _logged(records) if name.startswith("test_iou"))
+    _write_panels(path, records, {"loss": ("loss",), "IoU of the test images": tuple(tested)})
+
+
 def write_histograms(path: Path, values: Mapping[str, np.ndarray], xlabel: str) -> None:
     """Draw the distributions of sets of numbers, a row a set, each over the first set's outline."""
     figure, axes = _subplots(len(values), 1, figsize=(8, 1 + 0.8 * len(values)))

@@ -37,6 +37,7 @@ RECORD = "run.json"  # its name inside a run
 LOG = "log.jsonl"  # its name inside a run
 LOCK = ".lock"  # its name inside a run; gone when the run ends
 CHANGEABLE = {"epochs", "judge", "test_split", "sample_every", "data_dir"}  # by --resume; epochs upwards
+_PATHS = ("data", "data_dir", "masks", "test_data", "test_masks")  # recorded as they are from any folder
 _GROUPS = {"settings", "reading"}  # recorded value by value
 _UNRECORDED = {"out", "resume", "system"}
 
@@ -99,7 +100,7 @@ def made_of(options: Any) -> dict[str, Any]:
     """
     values = {name: getattr(options, name) for name in _names(options)} | dataclasses.asdict(options.reading)
     values |= flat(options.settings)
-    paths = {name: _absolute(values[name]) for name in ("data", "data_dir") if values[name]}
+    paths = {name: _absolute(values[name]) for name in _PATHS if values.get(name)}
     if values.get("classifier") is not None:
         paths["classifier"] = _classifier(values["classifier"])
     return values | paths

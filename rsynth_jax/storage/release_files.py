@@ -46,7 +46,8 @@ class Kind(NamedTuple):
 
 CLASSIFIER = Kind("classifier", ZOO)
 GENERATOR = Kind("generator", ZOO / "generators")
-_KINDS = (CLASSIFIER, GENERATOR)
+SEGMENTER = Kind("segmenter", ZOO / "segmenters")
+_KINDS = (CLASSIFIER, GENERATOR, SEGMENTER)
 
 
 class Content(NamedTuple):
