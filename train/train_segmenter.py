@@ -24,8 +24,8 @@ from rsynth_jax.data import loader, masks
 from rsynth_jax.training.segmentation import RECIPES, SegmenterRecipe
 
 _MASKS = (
-    "Folder of masks: NAME.png, indexed or grey, for each image, and the names of the classes in classes.txt, "
-    "there or in one of the two folders above."
+    "Folder of masks: NAME.png, indexed or grey, for each image; the names of the classes in classes.txt, a "
+    "line each, there or in one of the two folders above."
 )
 
 
@@ -54,7 +54,7 @@ class Options:
 
 def train_segmenter(options: Options) -> int:
     """Train, measure and release after every `sample_every` steps, and report."""
-    from rsynth_jax.cli.segmenter_log import describe, segmenter_log
+    from rsynth_jax.cli.segmenter_log import segmenter_log
     from rsynth_jax.storage import segmenters
     from rsynth_jax.training.run import fit
     from rsynth_jax.training.segmentation import prepare, release, start, validate
@@ -80,11 +80,13 @@ def train_segmenter(options: Options) -> int:
                 if step % options.sample_every == 0 or step == recipe.num_steps:
                     released = release(run, state, test.images, test.masks, data=options.data)
                     log.snapshot(state, released)
-                    closing = f"{out / segmenters.RELEASE}: {describe(released)}"
+                    closing = f"{out / segmenters.RELEASE}: {segmenters.describe(released)}"
 
-            state = fit(run.trainer, state, batches, key=run.keys.steps, devices=run.devices, callback=callback)
+            state = fit(
+                run.trainer, state, batches, key=run.keys.steps, devices=run.devices, callback=callback
+            )
             log.save(state)
-        closing = closing or f"{out / segmenters.RELEASE}: {describe(segmenters.load(out))}"
+        closing = closing or f"{out / segmenters.RELEASE}: {segmenters.describe(segmenters.load(out))}"
         return training_run.finish(out, state, interrupted, closing, plots.write_segmenter_curves)
 
 

@@ -67,8 +67,10 @@ class SegmenterLog:
         values = dict(zip(release.class_names, release.iou, strict=True))
         mean = float(np.mean(release.iou))
         record = {"step": step, "test_num": len(self._test.images), "test_iou": mean}
-        training_run.append(self._file, record | {f"test_iou_{name}": value for name, value in values.items()})
-        self._bar.console.print(f"step {step}: {describe(release)}")
+        training_run.append(
+            self._file, record | {f"test_iou_{name}": value for name, value in values.items()}
+        )
+        self._bar.console.print(f"step {step}: {segmenters.describe(release)}")
         segmenters.save(self._out / segmenters.RELEASE, release)
         sheets.write_picture(self._out / SHEET, sheets.draw(self._page(release, step)))
         self._clock.pause(clock.lap())
@@ -85,7 +87,9 @@ class SegmenterLog:
         found = segmentation.segment(release.config, release.variables, images)
         colors = class_colors(len(release.class_names))
         cells = np.stack([images, colors[masks], colors[found]])
-        title = f"the first {len(images)} test images after {step} steps; colors: {legend(release.class_names)}"
+        title = (
+            f"the first {len(images)} test images after {step} steps; colors: {legend(release.class_names)}"
+        )
         return sheets.Page(cells, ["image", "human mask", "segmenter"], title)
 
 
@@ -94,12 +98,6 @@ def segmenter_log(out: Path, run: SegmenterRun, test: Masked, step: int) -> Iter
     """Append to the log of a run that has done `step` steps, without what it has past them; show progress."""
     with continued(out / training_run.LOG, step) as file, progress_bar("{task.fields[now]}") as bar:
         yield SegmenterLog(out, file, bar, run, test, step)
-
-
-def describe(release: SegmenterRelease) -> str:
-    """Write a segmenter's IoU: the mean, and of each class."""
-    each = ", ".join(f"{name} {value:.2f}" for name, value in zip(release.class_names, release.iou, strict=True))
-    return f"IoU {np.mean(release.iou):.3f} on test images ({each})"
 
 
 _COLORS = {"grey": (128, 128, 128), "beige": (222, 203, 164), "blue": (31, 119, 180), "red": (214, 39, 40)}

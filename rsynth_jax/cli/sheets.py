@@ -59,6 +59,26 @@ def draw(page: Page) -> Image.Image:
     return sheet
 
 
+def stack(*pictures: Image.Image) -> Image.Image:
+    """Put pictures below each other, on paper."""
+    sheet = Image.new(
+        "RGB", (max(each.width for each in pictures), sum(each.height for each in pictures)), PAPER
+    )
+    top = 0
+    for each in pictures:
+        sheet.paste(each, (0, top))
+        top += each.height
+    return sheet
+
+
+def outlined(images: "Bytes", inside: np.ndarray, color: tuple[int, int, int] = (255, 230, 0)) -> "Bytes":
+    """Draw the border of a region (n, h, w) into images (n, h, w, 3), and darken what is outside."""
+    padded = np.pad(inside, ((0, 0), (1, 1), (1, 1)))
+    core = padded[:, :-2, 1:-1] & padded[:, 2:, 1:-1] & padded[:, 1:-1, :-2] & padded[:, 1:-1, 2:]
+    shown = np.where(inside[..., None], images, images // 2)
+    return np.where((inside & ~core)[..., None], np.array(color, np.uint8), shown).astype(np.uint8)
+
+
 def enlarge(images: "Bytes") -> "Bytes":
     """Repeat pixels so that the longer side is at least `SIDE`, and gray channels so that there are three."""
     factor = max(1, -(-SIDE // max(images.shape[1:3])))

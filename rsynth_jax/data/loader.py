@@ -82,7 +82,9 @@ def batches(dataset: Dataset, batch_size: int, seed: int, epoch: int, start: int
     """
     if dataset.decoded is not None and dataset.labels is not None:
         steps = len(dataset) // batch_size
-        for chosen in rows_between(len(dataset), batch_size, seed, epoch * steps + start, (epoch + 1) * steps):
+        for chosen in rows_between(
+            len(dataset), batch_size, seed, epoch * steps + start, (epoch + 1) * steps
+        ):
             yield Arrays(dataset.decoded[chosen], dataset.labels[chosen])
         return
     import grain

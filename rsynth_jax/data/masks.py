@@ -91,8 +91,12 @@ def _read_mask(file: Path, size: tuple[int, int], num_classes: int, side: int | 
     mask = image_files.read_indices(file)
     if mask.shape != size:
         (own, wide), (height, width) = mask.shape, size
-        raise ValueError(f"{file} is {own} x {wide}: its image is {height} x {width}, give masks of that size")
+        raise ValueError(
+            f"{file} is {own} x {wide}: its image is {height} x {width}, give masks of that size"
+        )
     if mask.max(initial=0) >= num_classes:
         found = f"class {mask.max()} of a pixel"
-        raise ValueError(f"{file}: {found}, beyond the {num_classes} classes of {CLASSES} (0 to {num_classes - 1})")
+        raise ValueError(
+            f"{file}: {found}, beyond the {num_classes} classes of {CLASSES} (0 to {num_classes - 1})"
+        )
     return image_files.square_indices(mask, side)

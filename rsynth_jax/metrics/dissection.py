@@ -48,7 +48,7 @@ def quantile_levels(maps: Float[np.ndarray, "n h w u"], shares: np.ndarray) -> F
     return np.quantile(flat, 1 - np.asarray(shares), axis=0).astype(np.float32)
 
 
-def enlarged(x: Map, size: tuple[int, int]) -> Map:
+def enlarged(x: Map, size: tuple[int, ...]) -> Map:
     """Enlarge a map to this height and width, bilinearly; of its own size it stays as it is."""
     return jax.image.resize(x, (*size, x.shape[-1]), "bilinear")
 
@@ -109,8 +109,14 @@ def at_share(counts: Counts, row: int) -> Agreement:
 
 
 def at_best_ratio(counts: Counts) -> Agreement:
-    """Read the agreement of each unit and class at the level of the largest information ratio."""
-    return _at(counts, information_ratio(counts).argmax(axis=0))
+    """Read the agreement of each unit and class at the level of the largest information ratio.
+
+    Of the levels at which they meet more often than by chance, for a unit that is on where the class is not
+    has information too; of a pair without any, the level of the largest lift.
+    """
+    lift = np.asarray(counts.both) * counts.pixels - np.asarray(counts.on)[..., None] * counts.present
+    ranked = np.where(lift > 0, information_ratio(counts), lift / np.square(counts.pixels) - 1)
+    return _at(counts, ranked.argmax(axis=0))
 
 
 def mask_iou(

@@ -79,7 +79,9 @@ def check_size(shape: tuple[int, ...]) -> None:
     """Raise ValueError unless the sides of an image can be halved as often as the network does."""
     if any(side % MULTIPLE for side in shape[:2]):
         height, width = shape[:2]
-        raise ValueError(f"images of {height} x {width}: a segmenter takes sides that are multiples of {MULTIPLE}")
+        raise ValueError(
+            f"images of {height} x {width}: a segmenter takes sides that are multiples of {MULTIPLE}"
+        )
 
 
 def create(config: SegmenterConfig) -> UNet:
@@ -89,7 +91,7 @@ def create(config: SegmenterConfig) -> UNet:
 
 
 def bind(config: SegmenterConfig, variables: Variables) -> Segmenter:
-    """Close over `variables`, with batch norm in evaluation mode: the logits of one image, (h, w, classes)."""
+    """Close over `variables`, with batch norm in evaluation mode: logits (h, w, classes) of one image."""
     model = create(config)
 
     def segment(image: Image) -> Map:

@@ -4,8 +4,8 @@
     generator = style.bind(config, variables, surgery=off)
     image, read_map = read(lambda surgery: decode(styles, key, surgery), "layer3")
 
-A `Surgery` is a pure function (name of a layer, its map of one image) -> the map that the next layer is given.
-The layers of a generator are layer0, layer1 ..., the blocks of a classifier block0, block1 ...
+A `Surgery` is a pure function (name of a layer, its map of one image) -> the map that the next layer is
+given. The layers of a generator are layer0, layer1 ..., the blocks of a classifier block0, block1 ...
 """
 
 import functools
@@ -71,6 +71,14 @@ def read(run: Run, layer: str) -> tuple[Any, Map]:
     return output, maps[layer]
 
 
+def on_batch_of_one(surgery: Surgery) -> Callable[[str, Array], Array]:
+    """Apply a surgery to the map of the one image of a batch, (1, h, w, c): how networks are bound.
+
+    Without `vmap`, so that a surgery may keep a map, as `read` does.
+    """
+    return lambda layer, x: surgery(layer, x[0])[None]
+
+
 def layer_shapes(run: Run) -> dict[str, tuple[int, ...]]:
     """Return the shape (h, w, units) of every layer by name, in order; nothing is computed."""
     shapes: dict[str, tuple[int, ...]] = {}
@@ -86,6 +94,8 @@ def layer_shapes(run: Run) -> dict[str, tuple[int, ...]]:
 def missing(layer: str, shapes: dict[str, tuple[int, ...]]) -> str:
     """Say that there is no such layer, and which there are."""
     if not shapes:
-        return f"no layer {layer[:20]!r}: this network shows none; give one of residual blocks"
+        return f"no layer {layer[:20]!r}: this network has none that is known; give one of residual blocks"
     *_, last = shapes
-    return f"no layer {layer[:20]!r}: give one of {next(iter(shapes))} to {last}"
+    return (
+        f"no layer {layer[:20]!r}: give a number from 0 to {len(shapes) - 1} ({next(iter(shapes))} to {last})"
+    )

@@ -50,6 +50,13 @@ class SegmenterRelease(NamedTuple):
         return segmenter.bind(self.config, self.variables)
 
 
+def describe(release: SegmenterRelease) -> str:
+    """Write the IoU on test images: the mean, and of each class."""
+    named = zip(release.class_names, release.iou, strict=True)
+    each = ", ".join(f"{name} {value:.2f}" for name, value in named)
+    return f"IoU {sum(release.iou) / len(release.iou):.3f} on test images ({each})"
+
+
 def save(path: Path, release: SegmenterRelease) -> None:
     """Write a release as one file, see `release_files.write`."""
     description = release._asdict() | {"config": release.config._asdict()}

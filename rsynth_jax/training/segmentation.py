@@ -22,7 +22,7 @@ from jaxtyping import Float, UInt8
 from rsynth_jax import checks, seeds, sharding
 from rsynth_jax.images import decode
 from rsynth_jax.metrics import dissection
-from rsynth_jax.models import embedding, layers, segmenter
+from rsynth_jax.models import embedding, segmenter
 from rsynth_jax.models.segmenter import SegmenterConfig
 from rsynth_jax.sharding import Devices
 from rsynth_jax.storage.segmenters import SegmenterRelease
@@ -110,9 +110,7 @@ def validate(recipe: SegmenterRecipe) -> None:
     checks.seed(seed=recipe.seed)
 
 
-def prepare(
-    recipe: SegmenterRecipe, images: Bytes, masks: Masks, class_names: Sequence[str]
-) -> SegmenterRun:
+def prepare(recipe: SegmenterRecipe, images: Bytes, masks: Masks, class_names: Sequence[str]) -> SegmenterRun:
     """Weigh the classes by their shares of the pixels, and build the trainer.
 
     Raises ValueError if the images do not fill a batch, or are of sides that the network does not take.
@@ -142,19 +140,21 @@ def start(run: SegmenterRun) -> TrainState:
 def class_weights(shares: np.ndarray) -> Float[np.ndarray, " k"]:
     """Return 1 / sqrt(share) of each class, of mean 1 over the pixels; 0 for a class without pixels."""
     weights = np.where(shares > 0, 1 / np.sqrt(np.maximum(shares, 1e-12)), 0)
-    return np.float32(weights / (weights @ shares))
+    return (weights / (weights @ shares)).astype(np.float32)
 
 
 def released(variables: Variables) -> Variables:
     """Round weights as the file of a release does, so that what is measured is what others load."""
-    return jax.tree.map(lambda leaf: np.asarray(leaf).astype(ml_dtypes.bfloat16).astype(np.float32), variables)
+    return jax.tree.map(
+        lambda leaf: np.asarray(leaf).astype(ml_dtypes.bfloat16).astype(np.float32), variables
+    )
 
 
 def segment(config: SegmenterConfig, variables: Variables, images: Bytes) -> Masks:
     """Return the class of every pixel of images uint8 (n, h, w, c)."""
     batches = embedding.in_batches(images, BATCH_SIZE)
     size = min(BATCH_SIZE, len(images))
-    return np.uint8(embedding.apply(_classes(config), variables, batches, size))
+    return embedding.apply(_classes(config), variables, batches, size).astype(np.uint8)
 
 
 def measure(config: SegmenterConfig, variables: Variables, images: Bytes, masks: Masks) -> np.ndarray:
@@ -163,7 +163,9 @@ def measure(config: SegmenterConfig, variables: Variables, images: Bytes, masks:
     return dissection.mask_iou(found, masks, config.num_classes)
 
 
-def release(run: SegmenterRun, state: TrainState, images: Bytes, masks: Masks, **facts: Any) -> SegmenterRelease:
+def release(
+    run: SegmenterRun, state: TrainState, images: Bytes, masks: Masks, **facts: Any
+) -> SegmenterRelease:
     """Return the averaged weights as a segmenter, measured on test images, its recipe with these facts."""
     variables = released(state.ema)
     iou = measure(run.config, variables, images, masks)
