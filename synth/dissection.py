@@ -111,7 +111,7 @@ def dissect(flags: Options) -> int:
     if flags.ablate or flags.insert:
         effects = {subject.class_names[label]: _effect(flags, view, label) for label in labels}
         pictures += dissections.effect_pictures(effects, subject.score)
-        lines += [line for effect in effects.values() for line in effect.lines]
+        lines += [effect.line for effect in effects.values()]
         numbers["effects"] = {name: effect.numbers for name, effect in effects.items()}
     out = flags.output.out
     sheets.write_picture(out, sheets.stack(*pictures))
@@ -151,9 +151,9 @@ def _effect(flags: Options, view: View, label: int) -> dissections.Effect:
             dissection.by_alpha(dissection.optimize(*place, steps=flags.optimize, seed=flags.seed))
         ]
     orders["random"] = dissection.random_orders(len(by_iou), flags.seed)
-    return dissections.effect_of(
-        view, label, flags.insert, orders, seed=flags.seed, batch_size=flags.batch_size
-    )
+    intervention = dissection.INSERTION if flags.insert else dissection.ABLATION
+    run = {"seed": flags.seed, "batch_size": flags.batch_size}
+    return dissections.effect_of(view, label, intervention, orders, **run)
 
 
 main = functools.partial(run, Options, dissect)

@@ -2,7 +2,7 @@
 
     view = View(subject, "layer3", survey, found, labels, units=20)
     page = units_page(view, "facades-style-64")
-    result = changed(view, label, insert)
+    effect = effect_of(view, label, ABLATION, {"chosen": [order]}, seed=0, batch_size=40)
 
 This module imports nothing heavy.
 """
@@ -18,7 +18,7 @@ from rsynth_jax.cli.sheets import Page
 from rsynth_jax.metrics.estimates import Estimate
 
 if TYPE_CHECKING:
-    from rsynth_jax.sampling.dissection import Changed, Found, Subject, Survey
+    from rsynth_jax.sampling.dissection import Changed, Found, Intervention, Subject, Survey
     from rsynth_jax.types import Bytes
 
 IOU, RATIO = 0.05, 0.01  # above which a unit is interpretable, Bau et al. 2019
@@ -86,13 +86,14 @@ def units_page(view: View, network: str) -> Page:
             best = view.found.best
             level = float(view.found.levels[best.row[unit, label], unit])
             inside = dissection.regions(view.survey.maps[rows, ..., unit], level, images.shape[1:3])
-            cells.append(sheets.outlined(images[rows], inside))
+            masks = _resized(view.survey.classes[rows], images.shape[1:3]) == label
+            shown = sheets.outlined(sheets.darkened(images[rows], inside), masks, sheets.CYAN)
+            cells.append(sheets.outlined(shown, inside))
             captions.append(f"{view.names[label]}: unit {unit}, IoU {best.iou[unit, label]:.2f}")
     height, width, units = view.survey.maps.shape[1:]
     about = f"{view.layer} of {network[-40:]}, {height} x {width}, {units} units"
-    return Page(
-        np.stack(cells), captions, f"{about}: the images that excite a unit most; bright: where it is on"
-    )
+    title = f"{about}: the images that excite a unit most; bright, in yellow: it is on; in cyan: the class"
+    return Page(np.stack(cells), captions, title)
 
 
 class Effect(NamedTuple):
@@ -100,94 +101,96 @@ class Effect(NamedTuple):
 
     Attributes:
       numbers: plain values.
-      lines: of the report.
+      line: of the report.
       curves: effects by the name of the set, and the number of units.
       rows: images before and after, by caption.
     """
 
     numbers: dict[str, Any]
-    lines: list[str]
+    line: str
     curves: dict[str, dict[int, Estimate]]
     rows: dict[str, "Bytes"]
 
 
 def effect_of(
-    view: View, label: int, insert: bool, orders: Mapping[str, Sequence[np.ndarray]], **run: Any
+    view: View,
+    label: int,
+    intervention: "Intervention",
+    orders: Mapping[str, Sequence[np.ndarray]],
+    **run: Any,
 ) -> Effect:
-    """Ablate sets of units everywhere, or insert them at a random place of each image, and measure.
+    """Change sets of units by an intervention, and measure what they do.
 
     Args:
-      orders: of all units, by the name of the set: the first is described and shown, the last is random.
+      orders: of all units, by the name of the set; the first is shown.
       run: seed, batch_size.
     """
     from rsynth_jax.sampling import dissection
 
     survey, name = view.survey, view.names[label]
-    num_units = survey.maps.shape[-1]
-    most = min(view.units, num_units)
+    most = min(view.units, survey.maps.shape[-1])
+    where = intervention.places(run["seed"], len(survey.maps), survey.maps.shape[1:])
+    sets = {"before": [[]]} | {kind: [order[:most] for order in own] for kind, own in orders.items()}
+    values = intervention.values(survey, label)
+    ends = {kind: _change(view, label, own, values, where, run["batch_size"]) for kind, own in sets.items()}
+    first = next(iter(orders))
+    gains = dissection.by_surroundings(
+        survey, where, ends[first].scores - ends["before"].scores, len(view.names)
+    )
+    curves = _curves(view, label, orders, most, run)
+    numbers = {
+        "units": most,
+        "order": {kind: own[0][:most].tolist() for kind, own in orders.items() if len(own) == 1},
+        "scores": {kind: float(end.scores.mean()) for kind, end in ends.items()},
+        "gains": {view.names[own]: {"gain": gain, "images": num} for own, (gain, num) in gains.items()},
+        "effects": {
+            kind: {str(num): each._asdict() for num, each in points.items()}
+            for kind, points in curves.items()
+        },
+    }
+    rows = np.argsort(-(survey.classes == label).mean(axis=(1, 2)), kind="stable")[:COLUMNS]
+    shown = {"before": ends["before"], f"{most} units {intervention.verb}": ends[first]}
+    pictures = {f"{name}: {what}": _boxed(end.images[rows], where[rows]) for what, end in shown.items()}
+    line = _line(f"{name}, {most} units {intervention.verb}", numbers)
+    return Effect(numbers, line, curves, pictures if view.subject.makes_images else {})
+
+
+def effect_pictures(effects: Mapping[str, Effect], score: str) -> list[Image.Image]:
+    """A sheet of the images before and after, where there are any, and the curves of each class."""
+    rows = {caption: images for effect in effects.values() for caption, images in effect.rows.items()}
+    title = "units of the largest IoU with a class changed in the images that have most of it"
+    curves = {name: effect.curves for name, effect in effects.items()}
+    pictures = [sheets.draw(Page(np.stack(list(rows.values())), list(rows), title))] if rows else []
+    return [*pictures, plots.effect_curves(curves, f"effect on the {score}")]
+
+
+def _curves(
+    view: View, label: int, orders: Mapping[str, Sequence[np.ndarray]], most: int, run: Mapping[str, Any]
+) -> dict[str, dict[int, Estimate]]:
+    from rsynth_jax.sampling import dissection
+
     numbers = dissection.numbers_of_units(most)
-    where = (view.subject, survey, view.layer, label)
-    curves = {
+    where = (view.subject, view.survey, view.layer, label)
+    return {
         f"{kind} units": dict(zip(numbers, dissection.effects(*where, own, numbers, **run), strict=True))
         for kind, own in orders.items()
     }
-    values = dissection.insertion(survey, label) if insert else np.zeros(num_units, np.float32)
-    spots = dissection.places(run["seed"], len(survey.maps), survey.maps.shape[1:])
-    spots = spots if insert else np.ones_like(spots)
-    sets = {"before": [[]]} | {kind: [order[:most] for order in own] for kind, own in orders.items()}
-    ends = {
-        kind: _mean_change(view, label, own, values, spots, run["batch_size"]) for kind, own in sets.items()
-    }
-    first = next(iter(orders))
-    scores = {kind: float(end.scores.mean()) for kind, end in ends.items()}
-    about: dict[str, Any] = {"scores": scores, "units": most, "order": orders[first][0][:most].tolist()}
-    if insert:
-        gained = ends[first].scores - ends["before"].scores
-        groups = dissection.by_surroundings(survey, spots, gained, len(view.names))
-        about["gain_by_surroundings"] = {
-            view.names[own]: {"gain": gain, "images": images} for own, (gain, images) in groups.items()
-        }
-    about["effects"] = {
-        kind: {str(number): each._asdict() for number, each in points.items()}
-        for kind, points in curves.items()
-    }
-    verb = "inserted" if insert else "ablated"
-    rows = np.argsort(-(survey.classes == label).mean(axis=(1, 2)), kind="stable")[:COLUMNS]
-    rows = np.arange(min(COLUMNS, len(spots))) if insert else rows
-    shown = {"before": ends["before"].images[rows], f"{name}, {most} units {verb}": ends[first].images[rows]}
-    if insert:
-        shown = {caption: _boxed(images, spots[rows]) for caption, images in shown.items()}
-    return Effect(about, [_line(name, verb, most, scores, about)], curves, shown)
 
 
-def effect_pictures(effects: dict[str, Effect], score: str) -> list[Image.Image]:
-    """A sheet of the images before and after, and the curves of each class."""
-    rows = {
-        f"{name}: {caption}" if caption == "before" else caption: images
-        for name, effect in effects.items()
-        for caption, images in effect.rows.items()
-    }
-    page = Page(
-        np.stack(list(rows.values())), list(rows), f"the first units of each class changed; score: {score}"
-    )
-    curves = {name: effect.curves for name, effect in effects.items()}
-    return [sheets.draw(page), plots.effect_curves(curves, "effect on the score")]
-
-
-def _line(name: str, verb: str, most: int, scores: dict[str, float], about: dict[str, Any]) -> str:
-    ends = ", ".join(f"{kind} {value:.3f}" for kind, value in scores.items())
-    last = {kind: list(points.values())[-1] for kind, points in about["effects"].items()}
+def _line(what: str, numbers: Mapping[str, Any]) -> str:
+    ends = ", ".join(f"{kind} {value:.3f}" for kind, value in numbers["scores"].items())
+    last = {kind: list(points.values())[-1] for kind, points in numbers["effects"].items()}
     effects = ", ".join(
-        f"{each['value']:+.3f} [{each['low']:+.3f}, {each['high']:+.3f}] of {kind}"
+        f"{kind} {each['value']:+.3f} [{each['low']:+.3f}, {each['high']:+.3f}]"
         for kind, each in last.items()
     )
-    line = f"{name}, {most} units {verb}: score {ends}; causal effect {effects}"
-    groups = about.get("gain_by_surroundings", {})
-    parts = [f"{own} {each['gain']:+.3f} ({each['images']})" for own, each in groups.items()]
-    return line + (f"; gain on {', '.join(parts)}" if parts else "")
+    gains = ", ".join(
+        f"{name} {each['gain']:+.3f} ({each['images']})" for name, each in numbers["gains"].items()
+    )
+    return f"{what}: score {ends}; causal effect {effects}; gain by what was there {gains}"
 
 
-def _mean_change(
+def _change(
     view: View, label: int, sets: Sequence[Any], values: np.ndarray, spots: np.ndarray, batch_size: int
 ) -> "Changed":
     """The mean scores over sets of units, and the images of the first set."""
@@ -205,6 +208,12 @@ def _boxed(images: "Bytes", spots: np.ndarray) -> "Bytes":
 
     large = sheets.enlarge(images)
     return sheets.outlined(large, dissection.pixels_of(spots, large.shape[1:3]))
+
+
+def _resized(masks: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Masks (n, h, w) at another size, each value the nearest one."""
+    down, right = (np.arange(side) * own // side for side, own in zip(size, masks.shape[1:], strict=True))
+    return masks[:, down[:, None], right]
 
 
 def _ordered(view: View, label: int) -> np.ndarray:

@@ -73,6 +73,7 @@ class Subject(NamedTuple):
       rows: the inputs, one row an image.
       class_names: of the judge.
       score: what the score is, in words.
+      makes_images: whether surgery changes images.
     """
 
     functions: Functions
@@ -80,6 +81,7 @@ class Subject(NamedTuple):
     rows: Rows
     class_names: tuple[str, ...]
     score: str
+    makes_images: bool
 
 
 class Given(NamedTuple):
@@ -116,7 +118,7 @@ def of_generator(
     _, codes = generators.codes_of(release, "all", each, seed, truncation)
     functions = _of_generator(release.config, judge.config)
     weights = (release.variables, judge.variables)
-    return Subject(functions, weights, codes, judge.class_names, "probability")
+    return Subject(functions, weights, codes, judge.class_names, "probability", makes_images=True)
 
 
 def of_classifier(release: Release, data: Masked) -> Subject:
@@ -128,9 +130,8 @@ def of_classifier(release: Release, data: Masked) -> Subject:
     predicted = embedding.predict(release.model, release.variables, images, BATCH_SIZE)
     rows = Rows(len(images), lambda rows: Given(images[rows], masks[rows], predicted[rows]))
     functions = _of_classifier(release.model, len(data.class_names))
-    return Subject(
-        functions, release.variables, rows, data.class_names, "log p of the class predicted before"
-    )
+    score = "log p of the class predicted before"
+    return Subject(functions, release.variables, rows, data.class_names, score, makes_images=False)
 
 
 def layers_of(subject: Subject) -> dict[str, tuple[int, ...]]:
@@ -241,6 +242,32 @@ def insertion(survey: Survey, label: int) -> Float[np.ndarray, " u"]:
 def by_alpha(alpha: Float[np.ndarray, " u"]) -> Int[np.ndarray, " u"]:
     """Order all units by their alpha, the largest first: the first ones are the optimized set."""
     return np.argsort(-alpha, kind="stable")
+
+
+class Intervention(NamedTuple):
+    """A way to change units.
+
+    Attributes:
+      verb: what is done to them.
+      values: (survey, label) -> k, one a unit.
+      places: (seed, num, shape of a map) -> where, (num, h, w, 1).
+    """
+
+    verb: str
+    values: Callable[[Survey, int], np.ndarray]
+    places: Callable[[int, int, tuple[int, ...]], np.ndarray]
+
+
+def _everywhere(seed: int, num: int, shape: tuple[int, ...]) -> np.ndarray:
+    return np.ones((num, *shape[:2], 1), np.float32)
+
+
+def _zeros(survey: Survey, label: int) -> np.ndarray:
+    return np.zeros(survey.maps.shape[-1], np.float32)
+
+
+ABLATION = Intervention("ablated", _zeros, _everywhere)
+INSERTION = Intervention("inserted", insertion, places)
 
 
 class Changed(NamedTuple):
