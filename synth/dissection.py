@@ -109,6 +109,9 @@ def dissect(flags: Options) -> int:
     lines = [judge, f"{layer}: {height} x {width}, {units} units, in {len(survey.maps)} images"]
     lines += dissections.describe(view, table)
     if flags.ablate or flags.insert:
+        absent = [name for name, row in table.items() if not row["pixels"]]
+        if absent:
+            raise ValueError(f"no image has any {absent[0]}: give a larger --num, or other --classes")
         effects = {subject.class_names[label]: _effect(flags, view, label) for label in labels}
         pictures += dissections.effect_pictures(effects, subject.score)
         lines += [effect.line for effect in effects.values()]

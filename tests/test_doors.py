@@ -18,8 +18,17 @@ import tiny
 from PIL import Image as Pillow
 
 from rsynth_jax import checks, messages
-from rsynth_jax.data import image_files, sources, tfrecord
-from rsynth_jax.storage import digests, extractors, files, generators, releases, state_dicts, train_states
+from rsynth_jax.data import image_files, masks, sources, tfrecord
+from rsynth_jax.storage import (
+    digests,
+    extractors,
+    files,
+    generators,
+    releases,
+    segmenters,
+    state_dicts,
+    train_states,
+)
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,6 +51,10 @@ READERS: dict[str, Callable[[str], Any]] = {
     "tfrecord": lambda path: records(path),
     "a classifier": releases.load,
     "a generator": generators.load,
+    "a segmenter": segmenters.load,
+    "a folder of masks": lambda path: masks.load(path, path),
+    "the classes of masks": lambda path: masks.read_classes(Path(path)),
+    "a mask of classes": image_files.read_indices,
     "an extractor": extractors.load,
     "inception": lambda path: extractors.load(f"inception:{path}"),
     "lpips": extractors.load_lpips,
@@ -107,6 +120,8 @@ PROGRAMS = {  # by the path that is closed to the user
     "closed.safetensors": "synth.inpainting a.png --classifier closed.safetensors --out /dev/null",
     "closed/c.safetensors": "synth.inpainting a.png --classifier closed/c.safetensors --out /dev/null",
     "generator": "synth.generation --generator closed.safetensors --out /dev/null",
+    "segmenter": "synth.dissection --generator faces --segmenter closed.safetensors --out /dev/null",
+    "masks": "train.train_segmenter --data closed --masks closed --out run",
     "data": "train.evaluate --data npz:closed.npz",
     "folder": "train.evaluate --data folder:closed",
     "tfds": "train.evaluate --data tfds:cifar10 --data-dir closed",

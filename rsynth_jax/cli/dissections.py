@@ -52,7 +52,8 @@ def agreements(view: View) -> dict[str, Any]:
     for label in view.labels:
         order = _ordered(view, label)[: view.units]
         levels = view.found.levels[best.row[order, label], order]
-        columns = {"unit": order, "iou": best.iou[order, label], "ratio": best.ratio[order, label]}
+        columns = {"unit": order, "iou": best.iou[order, label]}
+        columns |= {"iou_by_chance": best.chance[order, label], "ratio": best.ratio[order, label]}
         columns |= {"level": levels, "iou_at_tail": tail.iou[order, label]}
         rows = zip(*(column.tolist() for column in columns.values()), strict=True)
         table[view.names[label]] = {
@@ -67,9 +68,11 @@ def describe(view: View, table: dict[str, Any]) -> list[str]:
     """A line for each class of the table."""
     lines = []
     for name, row in table.items():
-        first = [f"{each['unit']} ({each['iou']:.2f}, {each['ratio']:.3f})" for each in row["units"][:LISTED]]
+        first = [f"{each['unit']} ({each['iou']:.2f})" for each in row["units"][:LISTED]]
+        chance = row["units"][0]["iou_by_chance"]
         of = f"{row['interpretable']} of {view.survey.maps.shape[-1]} units are detectors"
-        lines.append(f"{name} ({row['pixels']:.1%} of pixels): units (IoU, ratio) {', '.join(first)}; {of}")
+        units = f"units by IoU {', '.join(first)}, by chance {chance:.2f}"
+        lines.append(f"{name} ({row['pixels']:.1%} of pixels): {units}; {of}")
     return lines
 
 

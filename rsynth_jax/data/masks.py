@@ -71,6 +71,7 @@ def load(spec: str, masks: str | Path, image_size: int | None = None, num: int |
     return Masked(dataset, np.stack(images), np.stack(classes))
 
 
+@files.one_line_errors()
 def read_classes(folder: Path) -> tuple[str, ...]:
     """Read the names of the classes of a folder of masks. Raises ValueError if there are none."""
     places = [folder, *folder.resolve().parents[:2]]

@@ -96,10 +96,18 @@ def information_ratio(counts: Counts) -> Float[np.ndarray, "s u k"]:
 
 
 class Agreement(NamedTuple):
-    """Units and classes at one level a pair, (u, k) each: the level's row in the shares, IoU and ratio."""
+    """Units and classes at one level a pair, (u, k) each.
+
+    Attributes:
+      row: of the level, in the shares.
+      iou: intersection over union.
+      chance: the IoU of a unit that is on at as many pixels, whatever their class.
+      ratio: the information ratio.
+    """
 
     row: Int[np.ndarray, "u k"]
     iou: Float[np.ndarray, "u k"]
+    chance: Float[np.ndarray, "u k"]
     ratio: Float[np.ndarray, "u k"]
 
 
@@ -163,8 +171,10 @@ def artefact_scores(
 
 
 def _at(counts: Counts, row: np.ndarray) -> Agreement:
-    picked = (np.take_along_axis(each, row[None], 0)[0] for each in (iou(counts), information_ratio(counts)))
-    return Agreement(row, *picked)
+    on, present = np.asarray(counts.on)[..., None], counts.present
+    expected = counts._replace(both=on * present / counts.pixels)
+    tables = (iou(counts), iou(expected), information_ratio(counts))
+    return Agreement(row, *(np.take_along_axis(each, row[None], 0)[0] for each in tables))
 
 
 def _entropy(p: np.ndarray) -> np.ndarray:
