@@ -86,7 +86,8 @@ def train_segmenter(options: Options) -> int:
                 run.trainer, state, batches, key=run.keys.steps, devices=run.devices, callback=callback
             )
             log.save(state)
-        closing = closing or f"{out / segmenters.RELEASE}: {segmenters.describe(segmenters.load(out))}"
+        if interrupted.signal is None and not closing:  # a run that was complete
+            closing = f"{out / segmenters.RELEASE}: {segmenters.describe(segmenters.load(out))}"
         return training_run.finish(out, state, interrupted, closing, plots.write_segmenter_curves)
 
 

@@ -164,7 +164,7 @@ def effect_pictures(effects: Mapping[str, Effect], score: str) -> list[Image.Ima
     title = "units of the largest IoU with a class changed in the images that have most of it"
     curves = {name: effect.curves for name, effect in effects.items()}
     pictures = [sheets.draw(Page(np.stack(list(rows.values())), list(rows), title))] if rows else []
-    return [*pictures, plots.effect_curves(curves, f"effect on the {score}")]
+    return [*pictures, plots.effect_curves(curves, f"causal effect on {score}")]
 
 
 def _curves(

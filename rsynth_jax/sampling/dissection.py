@@ -130,8 +130,7 @@ def of_classifier(release: Release, data: Masked) -> Subject:
     predicted = embedding.predict(release.model, release.variables, images, BATCH_SIZE)
     rows = Rows(len(images), lambda rows: Given(images[rows], masks[rows], predicted[rows]))
     functions = _of_classifier(release.model, len(data.class_names))
-    score = "log p of the class predicted before"
-    return Subject(functions, release.variables, rows, data.class_names, score, makes_images=False)
+    return Subject(functions, release.variables, rows, data.class_names, "log p", makes_images=False)
 
 
 def layers_of(subject: Subject) -> dict[str, tuple[int, ...]]:

@@ -131,7 +131,7 @@ def check_refused(options: Options, message: str) -> None:
 
 def test_data_that_do_not_fit_are_refused_and_nothing_is_written(tmp_path, place):
     out = tmp_path / "run"
-    other = tiny.masked(tmp_path / "other", 2, ("wall", "roof"), side=8)
+    other = tiny.masked(tmp_path / "other", 8, ("wall", "roof"), side=8)
     check_refused(flags(place, out, test_masks=str(other / "masks")), "do not have the same classes")
     check_refused(flags(place, out, masks=str(tmp_path)), "no classes.txt in .* or the two folders above it")
     large = shutil.copytree(place, tmp_path / "large")
@@ -142,7 +142,8 @@ def test_data_that_do_not_fit_are_refused_and_nothing_is_written(tmp_path, place
     check_refused(flags(place, out, sample_every=0), "sample_every is 0")
 
 
-def test_training_finds_the_bright_class(tmp_path):
+@pytest.mark.slow
+def test_training_finds_the_bright_class():
     """40 steps on images whose mask is their brightness."""
     images = np.random.default_rng(0).integers(0, 2, (16, 4, 4), np.uint8).repeat(4, axis=1).repeat(4, axis=2)
     shown = np.repeat(images[..., None] * 200 + 20, 3, axis=-1)
