@@ -8,6 +8,7 @@ names of the classes are in classes.txt, one a line, in the folder of the masks 
 """
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,7 +75,7 @@ def load(spec: str, masks: str | Path, image_size: int | None = None, num: int |
 @files.one_line_errors()
 def read_classes(folder: Path) -> tuple[str, ...]:
     """Read the names of the classes of a folder of masks. Raises ValueError if there are none."""
-    places = [folder, *folder.resolve().parents[:2]]
+    places = [folder, *Path(os.path.abspath(folder)).parents[:2]]
     found = next((place / CLASSES for place in places if (place / CLASSES).is_file()), None)
     if found is None:
         raise ValueError(f"no {CLASSES} in {folder} or the two folders above it: write a class name a line")
