@@ -151,11 +151,9 @@ def effect_of(
             for kind, points in curves.items()
         },
     }
-    rows = np.argsort(-(survey.classes == label).mean(axis=(1, 2)), kind="stable")[:COLUMNS]
-    shown = {"before": ends["before"], f"{most} units {intervention.verb}": ends[first]}
-    pictures = {f"{name}: {what}": _boxed(end.images[rows], where[rows]) for what, end in shown.items()}
-    line = _line(f"{name}, {most} units {intervention.verb}", numbers)
-    return Effect(numbers, line, curves, pictures if view.subject.makes_images else {})
+    what = f"{most} units {intervention.verb}"
+    pictures = _before_after(view, label, ends["before"].images, ends[first].images, where, what)
+    return Effect(numbers, _line(f"{name}, {what}", numbers), curves, pictures)
 
 
 def effect_pictures(effects: Mapping[str, Effect], score: str) -> list[Image.Image]:
@@ -165,6 +163,18 @@ def effect_pictures(effects: Mapping[str, Effect], score: str) -> list[Image.Ima
     curves = {name: effect.curves for name, effect in effects.items()}
     pictures = [sheets.draw(Page(np.stack(list(rows.values())), list(rows), title))] if rows else []
     return [*pictures, plots.effect_curves(curves, f"causal effect on {score}")]
+
+
+def _before_after(
+    view: View, label: int, before: "Bytes", after: "Bytes", where: np.ndarray, what: str
+) -> dict[str, "Bytes"]:
+    """The images that have most of a class, by caption; none of a classifier, which changes no image."""
+    if np.array_equal(before, after):
+        return {}
+    rows = np.argsort(-(view.survey.classes == label).mean(axis=(1, 2)), kind="stable")[:COLUMNS]
+    pairs = {"before": before, what: after}
+    name = view.names[label]
+    return {f"{name}: {caption}": _boxed(images[rows], where[rows]) for caption, images in pairs.items()}
 
 
 def _curves(

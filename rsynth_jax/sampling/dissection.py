@@ -73,7 +73,6 @@ class Subject(NamedTuple):
       rows: the inputs, one row an image.
       class_names: of the judge.
       score: what the score is, in words.
-      makes_images: whether surgery changes images.
     """
 
     functions: Functions
@@ -81,7 +80,6 @@ class Subject(NamedTuple):
     rows: Rows
     class_names: tuple[str, ...]
     score: str
-    makes_images: bool
 
 
 class Given(NamedTuple):
@@ -118,7 +116,7 @@ def of_generator(
     _, codes = generators.codes_of(release, "all", each, seed, truncation)
     functions = _of_generator(release.config, judge.config)
     weights = (release.variables, judge.variables)
-    return Subject(functions, weights, codes, judge.class_names, "probability", makes_images=True)
+    return Subject(functions, weights, codes, judge.class_names, "probability")
 
 
 def of_classifier(release: Release, data: Masked) -> Subject:
@@ -130,7 +128,7 @@ def of_classifier(release: Release, data: Masked) -> Subject:
     predicted = embedding.predict(release.model, release.variables, images, BATCH_SIZE)
     rows = Rows(len(images), lambda rows: Given(images[rows], masks[rows], predicted[rows]))
     functions = _of_classifier(release.model, len(data.class_names))
-    return Subject(functions, release.variables, rows, data.class_names, "log p", makes_images=False)
+    return Subject(functions, release.variables, rows, data.class_names, "log p")
 
 
 def layers_of(subject: Subject) -> dict[str, tuple[int, ...]]:

@@ -43,7 +43,6 @@ SUBJECT = Subject(
     runner.Rows(NUM, lambda rows: MAPS[rows]),
     ("wall", "window"),
     "probability",
-    True,
 )
 
 
