@@ -32,10 +32,13 @@ Representation = Float[Array, "..."]  # what a layer of a classifier makes of an
 View = Any  # a pytree of arrays: a critic's input, a fixed function of an image
 Point = Any  # a pytree of arrays to climb in: an image is one, a code another
 Scores = Float[Array, " s"]  # of a critic: one a head; higher is more real
+ClassMap = Int[Array, "h w"]  # the class of each pixel
 
 Objective = Callable[[Point], Scalar]  # ascended: higher is better
 Projection = Callable[[Point], Point]  # onto a convex set: p(p(x)) == p(x)
 Decode = Callable[[Point], Image]  # the image of a point
+Segmenter = Callable[[Image], Map]  # one logit a class at each pixel, (h, w, k)
+Surgery = Callable[[str, Map], Map]  # (a layer's name, its map) -> the map in its place, see models.surgery
 
 
 class Outputs(NamedTuple):

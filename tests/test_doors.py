@@ -18,7 +18,7 @@ import tiny
 from PIL import Image as Pillow
 
 from rsynth_jax import checks, messages
-from rsynth_jax.data import image_files, sources, tfrecord
+from rsynth_jax.data import image_files, masks, sources, tfrecord
 from rsynth_jax.storage import (
     digests,
     extractors,
@@ -26,6 +26,7 @@ from rsynth_jax.storage import (
     generators,
     inverters,
     releases,
+    segmenters,
     state_dicts,
     train_states,
 )
@@ -52,6 +53,10 @@ READERS: dict[str, Callable[[str], Any]] = {
     "a classifier": releases.load,
     "a generator": generators.load,
     "an inverter": inverters.load,
+    "a segmenter": segmenters.load,
+    "a folder of masks": lambda path: masks.load(path, path),
+    "the classes of masks": lambda path: masks.read_classes(Path(path)),
+    "a mask of classes": image_files.read_indices,
     "an extractor": extractors.load,
     "inception": lambda path: extractors.load(f"inception:{path}"),
     "lpips": extractors.load_lpips,
@@ -118,6 +123,8 @@ PROGRAMS = {  # by the path that is closed to the user
     "closed/c.safetensors": "synth.inpainting a.png --classifier closed/c.safetensors --out /dev/null",
     "generator": "synth.generation --generator closed.safetensors --out /dev/null",
     "inverter": "synth.inversion a.png --inverter closed.safetensors --out /dev/null",
+    "segmenter": "synth.dissection --generator faces --segmenter closed.safetensors --out /dev/null",
+    "masks": "train.train_segmenter --data closed --masks closed --out run",
     "data": "train.evaluate --data npz:closed.npz",
     "folder": "train.evaluate --data folder:closed",
     "tfds": "train.evaluate --data tfds:cifar10 --data-dir closed",

@@ -38,6 +38,7 @@ PROGRAMS: dict[str, dict[str, str]] = {
     "train.train": {"--data": f"npz:{GONE}", "--out": "{out}/run", "--architecture": "tiny", "--judge": "4"},
     "train.train_generator": {"--data": f"npz:{GONE}", "--out": "{out}/run", "--recipe": "style"},
     "train.train_inverter": {"--data": f"npz:{GONE}", "--out": "{out}/run"},
+    "train.train_segmenter": {"--data": f"folder:{GONE}", "--masks": GONE, "--out": "{out}/run"},
     "train.evaluate": {"--classifier": GONE, "--data": "npz:{a}/d.npz", "--json": "{out}/n.json"},
     "train.detect": {"--classifier": GONE, "--in": "{a}/a.npz", "--json": "{out}/n.json"},
     "train.import_classifier": {"FILE": "{a}/d.npz", "--out": "{out}/c.safetensors"},
@@ -58,6 +59,7 @@ PROGRAMS: dict[str, dict[str, str]] = {
     "synth.translation": {**EDIT, "--to": "dog"},
     "synth.inversion": EDIT,
     "synth.visualisation": {"--classifier": GONE, "--classes": "cat", "--out": "{out}/o.png"},
+    "synth.dissection": {"--generator": GONE, "--segmenter": GONE, "--out": "{out}/o.png"},
     "synth.generation by a generator": {"--generator": GONE, "--num": "1", "--out": "{out}/o.png"},
     "synth.generation by an inverter": {"--inverter": GONE, "--num": "1", "--out": "{out}/o.png"},
     "synth.inversion by a generator": {**EDIT, "--generator": "{a}/g.safetensors"},
@@ -197,6 +199,7 @@ def place(tmp_path_factory) -> Path:
     with tiny.network():
         tiny.inverter(folder / "i.safetensors", tiny.release(folder / "c.safetensors", tiny.NAMES, "linear"))
         tiny.generator(folder / "g.safetensors")
+        tiny.segmenter(folder / "s.safetensors")
         yield folder
 
 
@@ -378,12 +381,17 @@ def test_a_whole_number_that_no_machine_has_room_for_is_refused(call, place, tmp
 
 FLAGS = {"--out": "{out}/o.png", "--classifier": "{a}/c.safetensors", "--steps": "1", "--class": "cat"}
 EVALUATE = {"--classifier": "{a}/c.safetensors", "--num": "3", "--steps": "1"}
+SHEET = {"--num": "2", "--out": "{out}/o.png"}
 DAMAGED = {  # the words of a command that works, by the file that is damaged: {x}
     "a.png": ("synth.inpainting", {"A": "{x}", **FLAGS}),
     "m.png": ("synth.inpainting", {"A": "{a}/a.png", "--mask": "{x}", **FLAGS}),
     "a.npz": ("synth.inpainting", {"A": "{x}", "--num": "2", **FLAGS}),
     "d.npz": ("train.evaluate", {"--data": "npz:{x}", **EVALUATE}),
     "c.safetensors": ("train.evaluate", {"--data": "npz:{a}/d.npz", **EVALUATE, "--classifier": "{x}"}),
+    "s.safetensors": (
+        "synth.dissection",
+        {"--generator": "{a}/g.safetensors", "--segmenter": "{x}", **SHEET},
+    ),
     "g.safetensors": ("synth.generation", {"--generator": "{x}", "--num": "1", "--out": "{out}/o.png"}),
     "i.safetensors": ("synth.inversion", {"A": "{a}/a.png", "--inverter": "{x}", "--out": "{out}/o.png"}),
 }

@@ -67,7 +67,8 @@ def sources() -> set[str]:
     names = {"rsynth_jax": "rsynth_jax"} | {folder: package for package, folder in FOLDERS.items()}
     files = [file.relative_to(ROOT) for folder in names for file in (ROOT / folder).rglob("*.py")]
     for data in ("zoo", "storage/tables"):
-        files += [file.relative_to(ROOT) for file in (ROOT / "rsynth_jax" / data).glob("[!.]*")]
+        found = (ROOT / "rsynth_jax" / data).rglob("[!.]*")
+        files += [file.relative_to(ROOT) for file in found if file.is_file()]
     files.append(Path("rsynth_jax", "py.typed"))
     return {"/".join([names[file.parts[0]], *file.parts[1:]]) for file in files}
 

@@ -18,7 +18,7 @@ PROGRAMS = dict(re.findall(r"^    (rsynth-\S+) = rsynth_jax_(\S+):main$", SETUP,
 PAGES = [
     ROOT / "README.md",
     *sorted((ROOT / "docs").glob("*.md")),
-    *sorted((ROOT / "rsynth_jax/zoo").glob("*.md")),
+    *sorted((ROOT / "rsynth_jax/zoo").rglob("*.md")),
 ]
 WRITTEN = "\n".join(page.read_text().replace("\\\n", " ") for page in PAGES)
 COMMANDS = re.findall(r"^(rsynth-.+)$", WRITTEN, re.MULTILINE) + re.findall(

@@ -22,7 +22,9 @@ from PIL import Image as Pillow
 from rsynth_jax import models
 from rsynth_jax.attacks.threats import Steps, Threat
 from rsynth_jax.models import inversion, layers, resnet, style
-from rsynth_jax.storage import generators, inverters, releases
+from rsynth_jax.models.segmenter import SegmenterConfig
+from rsynth_jax.models.segmenter import create as create_segmenter
+from rsynth_jax.storage import generators, inverters, releases, segmenters
 from rsynth_jax.synthesis.class_gaussians import ClassGaussians
 from rsynth_jax.synthesis.norms import L2
 from rsynth_jax.types import Classifier, Outputs
@@ -166,6 +168,33 @@ def inverter(
         ),
     )
     return inverters.load(path)
+
+
+def segmenter(path: Path, class_names: tuple[str, ...] = ("wall", "door")) -> segmenters.SegmenterRelease:
+    """An untrained segmenter of 16 pixels, also written to `path`."""
+    config = SegmenterConfig(len(class_names), width=2)
+    rng = np.random.default_rng(0)
+    shapes = layers.shapes(create_segmenter(config), SHAPE)
+    draws = {"params": rng.normal, "batch_stats": lambda size: rng.uniform(0.5, 1, size)}
+    variables = {
+        name: jax.tree.map(lambda leaf, draw=draw: np.float32(draw(size=leaf.shape)), shapes[name])
+        for name, draw in draws.items()
+    }
+    iou = tuple(0.5 for _ in class_names)
+    release = segmenters.SegmenterRelease(config, variables, class_names, SHAPE, iou, {"steps": 0})
+    segmenters.save(path, release)
+    return segmenters.load(path)
+
+
+def masked(folder: Path, num: int, class_names: tuple[str, ...] = ("wall", "door"), side: int = 16) -> Path:
+    """The folder, with images and masks of as many classes in images/ and masks/, and classes.txt."""
+    pictures(folder / "images", np.random.default_rng(0).integers(0, 256, (num, side, side, 3), np.uint8))
+    (folder / "masks").mkdir()
+    masks = np.random.default_rng(1).integers(0, len(class_names), (num, side, side), np.uint8)
+    for i, mask in enumerate(masks):
+        Pillow.fromarray(mask).save(folder / "masks" / f"{i:02d}.png")
+    (folder / "classes.txt").write_text("\n".join(class_names))
+    return folder
 
 
 def options(kind: type, **flags: Any) -> Any:

@@ -27,10 +27,10 @@ class Options:
     """rsynth-train-generator: train a style-based generator by a recipe.
 
     Recipes: faces-style-64 and cifar10-style-32, whose critics see the maps of a bundled robust classifier
-    beside the pixels; style, whose critic sees the pixels alone; and faces-egan-32 and cifar10-egan-32, of
-    the same networks at 32 pixels, whose generators take a step by each of three mutations, of which the
-    fittest is kept. Every flag of the groups "settings"
-    overrides one value of the recipe that --recipe names. Ctrl-C saves and stops.
+    beside the pixels; style and facades-style-64, whose critics see the pixels alone; and faces-egan-32 and
+    cifar10-egan-32, of the same networks at 32 pixels, whose generators take a step by each of three
+    mutations, of which the fittest is kept. A folder without class folders is one class. Every flag of the
+    groups "settings" overrides one value of the recipe that --recipe names. Ctrl-C saves and stops.
     """
 
     recipe: RecipeName = "faces-style-64"
@@ -61,7 +61,7 @@ def train_generator(options: Options) -> int:
 
 def prepared(options: Options) -> tuple[sources.Dataset, Any, dict[str, Any]]:
     """Check everything, and return the data, the run and the facts of its record."""
-    from rsynth_jax.storage import generators
+    from rsynth_jax.storage import class_names, generators
     from rsynth_jax.training.gan_run import prepare, validate
 
     checks.positive(sample_every=options.sample_every)
@@ -69,7 +69,8 @@ def prepared(options: Options) -> tuple[sources.Dataset, Any, dict[str, Any]]:
     training_run.check(options, generators.RELEASE)
     name = training_run.made_of(options)["classifier"]
     classifier = None if name is None else classifiers.load(name)
-    (dataset,) = map(loader.cached, options.reading.load_labelled(options.data, options.train_split))
+    dataset = sources.with_one_class(options.reading.load(options.data, options.train_split))
+    dataset = loader.cached(sources.labelled(dataset, class_names.read(options.reading.classes)))
     images, labels = loader.in_memory(dataset, loader.MEMORY)
     loader.check_classes(dataset, labels, least=1)
     facts = training_run.facts_of(options, dataset)

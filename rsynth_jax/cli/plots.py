@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from rsynth_jax.cli.sheets import write_picture
+from rsynth_jax.metrics.estimates import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -61,6 +62,27 @@ def write_gan_curves(path: Path, log: Path) -> None:
     _write_panels(path, records, GAN_CURVES | others | evolved)
 
 
+def write_segmenter_curves(path: Path, log: Path) -> None:
+    """Draw the JSON lines of a segmenter's training: the loss, and the IoU of each class on test images."""
+    records = _records(log)
+    tested = sorted(name for name in _logged(records) if name.startswith("test_iou"))
+    _write_panels(path, records, {"loss": ("loss",), "IoU of the test images": tuple(tested)})
+
+
+def effect_curves(curves: Mapping[str, Mapping[str, Mapping[int, Estimate]]], ylabel: str) -> Image.Image:
+    """Draw effects over numbers of units with their 95 % intervals: a panel a title, a curve a name."""
+    figure, axes = _subplots(1, len(curves), figsize=(4.5 * len(curves), 3.2))
+    for axis, (title, named) in zip(axes[0], curves.items(), strict=True):
+        for name, points in named.items():
+            values = list(points.values())
+            lows, highs = [each.low for each in values], [each.high for each in values]
+            (line,) = axis.plot(list(points), [each.value for each in values], "o-", label=name)
+            axis.fill_between(list(points), lows, highs, color=line.get_color(), alpha=0.2)
+        axis.set(title=title, xlabel="units", ylabel=ylabel)
+        axis.legend()
+    return _picture(figure)
+
+
 def write_histograms(path: Path, values: Mapping[str, np.ndarray], xlabel: str) -> None:
     """Draw the distributions of sets of numbers, a row a set, each over the first set's outline."""
     figure, axes = _subplots(len(values), 1, figsize=(8, 1 + 0.8 * len(values)))
@@ -108,8 +130,12 @@ def _subplots(rows: int, columns: int, **settings: Any) -> tuple["Figure", np.nd
 
 
 def _write_figure(path: Path, figure: "Figure") -> None:
+    write_picture(path, _picture(figure))
+
+
+def _picture(figure: "Figure") -> Image.Image:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    write_picture(path, Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]))
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])

@@ -24,6 +24,8 @@ LINE = 30  # height of the title
 FONT = 15
 INK = (30, 30, 30)
 PAPER = (255, 255, 255)
+YELLOW = (255, 230, 0)
+CYAN = (0, 255, 255)
 FRAME = 250  # milliseconds of a frame of an animation
 LAST = 2500  # milliseconds of its last frame
 _PNG = {"format": "PNG", "optimize": True}
@@ -57,6 +59,30 @@ def draw(page: Page) -> Image.Image:
         middle = LINE + row * pitch + large.shape[1] // 2
         pen.text((MARGIN, middle), name, INK, font, anchor="lm")
     return sheet
+
+
+def stack(*pictures: Image.Image) -> Image.Image:
+    """Put pictures below each other, on paper."""
+    sheet = Image.new(
+        "RGB", (max(each.width for each in pictures), sum(each.height for each in pictures)), PAPER
+    )
+    top = 0
+    for each in pictures:
+        sheet.paste(each, (0, top))
+        top += each.height
+    return sheet
+
+
+def darkened(images: "Bytes", inside: np.ndarray) -> "Bytes":
+    """Darken images (n, h, w, 3) outside of a region (n, h, w)."""
+    return np.where(inside[..., None], images, images // 2).astype(np.uint8)
+
+
+def outlined(images: "Bytes", inside: np.ndarray, color: tuple[int, int, int] = YELLOW) -> "Bytes":
+    """Draw the border of a region (n, h, w) into images (n, h, w, 3)."""
+    padded = np.pad(inside, ((0, 0), (1, 1), (1, 1)), mode="edge")  # none along the sides
+    core = padded[:, :-2, 1:-1] & padded[:, 2:, 1:-1] & padded[:, 1:-1, :-2] & padded[:, 1:-1, 2:]
+    return np.where((inside & ~core)[..., None], np.array(color, np.uint8), images)
 
 
 def enlarge(images: "Bytes") -> "Bytes":

@@ -37,6 +37,7 @@ RANDOM = "random"  # the comparator that is no classifier, but one without train
 CHANGEABLE = {"epochs", "judge", "test_split", "sample_every", "data_dir"}  # by --resume; epochs upwards
 CHANGEABLE |= {"save_every", "on_nan", "logdir", "wandb"}
 _GROUPS = {"settings", "reading", "keeping"}  # recorded value by value
+_PATHS = ("data", "data_dir", "masks", "test_data", "test_masks", "logdir")  # recorded from any folder
 _UNRECORDED = {"out", "resume", "system"}
 
 _PLACES = (
@@ -135,7 +136,7 @@ def made_of(options: Any) -> dict[str, Any]:
     """
     values = {name: getattr(options, name) for name in _names(options)} | flat(options.settings)
     values |= dataclasses.asdict(options.reading) | dataclasses.asdict(options.keeping)
-    paths = {name: _absolute(values[name]) for name in ("data", "data_dir", "logdir") if values[name]}
+    paths = {name: _absolute(values[name]) for name in _PATHS if values.get(name)}
     for name in ("classifier", "comparator"):
         if values.get(name) not in (None, RANDOM):
             paths[name] = _classifier(values[name])

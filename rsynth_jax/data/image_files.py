@@ -58,6 +58,22 @@ def read_mask(file: str | Path, size: int | None = None) -> np.ndarray:
     return _square(grey, size, Pillow.Resampling.BOX)[:, :, None].astype(np.float32) / np.float32(255)
 
 
+def read_indices(file: str | Path) -> np.ndarray:
+    """Read a PNG of indexed colors or of 8 bits of grey as its numbers, uint8 (h, w).
+
+    Raises ValueError for any other file: the colors of a photo are no numbers.
+    """
+    with files.errors_as(f"cannot read the mask {file}"), _recognized(files.read(file)) as picture:
+        if picture.format != "PNG" or picture.mode not in ("P", "L"):
+            raise ValueError(f"it is a {picture.format} of {picture.mode}: save an indexed or grey PNG")
+        return np.array(picture)
+
+
+def square_indices(indices: np.ndarray, size: int | None) -> np.ndarray:
+    """Resize the central square of numbers (h, w), each the nearest one; None: do not."""
+    return _square(Pillow.fromarray(indices), size, Pillow.Resampling.NEAREST)
+
+
 def decode(content: bytes) -> np.ndarray:
     """Decode an image of a data set as it is stored, uint8 (h, w, c). Raises ValueError if it is damaged."""
     with files.errors_as("cannot decode the image"), _recognized(content) as picture:

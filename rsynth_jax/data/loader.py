@@ -81,9 +81,10 @@ def batches(dataset: Dataset, batch_size: int, seed: int, epoch: int, start: int
     a data set in memory and one that is streamed have orders of their own.
     """
     if dataset.decoded is not None and dataset.labels is not None:
-        order = seeds.rng(seed, epoch).permutation(len(dataset))
-        for i in range(start, len(dataset) // batch_size):
-            chosen = order[i * batch_size : (i + 1) * batch_size]
+        steps = len(dataset) // batch_size
+        for chosen in rows_between(
+            len(dataset), batch_size, seed, epoch * steps + start, (epoch + 1) * steps
+        ):
             yield Arrays(dataset.decoded[chosen], dataset.labels[chosen])
         return
     import grain
@@ -92,6 +93,18 @@ def batches(dataset: Dataset, batch_size: int, seed: int, epoch: int, start: int
     batched = source.seed(seed + 1_000_003 * epoch).shuffle().batch(batch_size, drop_remainder=True)
     for images, labels in batched[start:].to_iter_dataset():
         yield Arrays(images, np.asarray(labels, np.int32))
+
+
+def rows_between(num: int, batch_size: int, seed: int, first: int, last: int) -> Iterator[np.ndarray]:
+    """Iterate over the rows of `num` examples in memory, of the steps from `first` to `last` - 1.
+
+    Every epoch has an order of its own, and full batches only.
+    """
+    steps = num // batch_size
+    for epoch in range(first // steps, -(-last // steps)):
+        order = seeds.rng(seed, epoch).permutation(num)
+        for i in range(max(0, first - epoch * steps), min(steps, last - epoch * steps)):
+            yield order[i * batch_size : (i + 1) * batch_size]
 
 
 def batches_from(

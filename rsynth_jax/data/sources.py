@@ -189,6 +189,14 @@ def labelled(dataset: Dataset, class_names: Sequence[str] = ()) -> Dataset:
     return dataset if kept.all() else dataset.take(kept)
 
 
+def with_one_class(dataset: Dataset, name: str = "image") -> Dataset:
+    """Return a data set without any labels as images of one class; any other as it is."""
+    some = dataset.stored is not None or dataset.class_names is not None
+    if some:
+        return dataset
+    return dataclasses.replace(dataset, class_names=(name,), labels=np.zeros(len(dataset), np.int32))
+
+
 def _renamed(dataset: Dataset, class_names: tuple[str, ...]) -> Dataset:
     own = dataset.class_names or ()
     if len(class_names) != len(own) or len(set(class_names)) != len(own):

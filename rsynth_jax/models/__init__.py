@@ -7,6 +7,7 @@ A model normalises in its first layer and returns `Outputs(logits, features)`. B
 mode exactly while its statistics are mutable: `model.apply(variables, images, mutable=["batch_stats"])`.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -17,7 +18,8 @@ import jax.numpy as jnp
 from rsynth_jax import checks, messages
 from rsynth_jax.models import convnet, convnext, preact_resnet, resnet
 from rsynth_jax.models.preact_resnet import GOWAL, GOWAL_SILU, HE
-from rsynth_jax.types import Classifier, Image, Outputs
+from rsynth_jax.models.surgery import on_batch_of_one, untouched
+from rsynth_jax.types import Classifier, Image, Outputs, Surgery
 
 WIDE = ((28, 10), (34, 10), (34, 20), (70, 16))  # depth and factor of the wide networks for CIFAR-10
 ARCHITECTURES = {
@@ -83,15 +85,28 @@ def with_readout(variables: Any, other: Any) -> Any:
     return {**variables, "params": {**variables["params"], LAST: other["params"][LAST]}}
 
 
-def bind(model: nn.Module, variables: Any) -> Classifier:
-    """Close over `variables`, with batch norm in evaluation mode: the classifier of one image."""
+def bind(model: nn.Module, variables: Any, surgery: Surgery = untouched) -> Classifier:
+    """Close over `variables`, with batch norm in evaluation mode: the classifier of one image.
+
+    The surgery changes the maps of the blocks, block0, block1 ... in the order in which they are applied, on
+    the way to the logits, see `rsynth_jax.models.surgery`.
+    """
 
     def is_map(module: nn.Module, method: str) -> bool:
         return isinstance(module, _BLOCKS) and method == "__call__"
 
     def outputs(image: Image) -> Outputs:
+        numbers = itertools.count()
+
+        def operate(apply: Callable, inputs: Any, named: Any, context: nn.module.InterceptorContext) -> Any:
+            x = apply(*inputs, **named)
+            if not is_map(context.module, context.method_name):
+                return x
+            return on_batch_of_one(surgery)(f"block{next(numbers)}", x)
+
         kept = {"capture_intermediates": is_map, "mutable": ["intermediates"]}
-        found, maps = model.apply(variables, image[None], **kept)
+        with nn.intercept_methods(operate):
+            found, maps = model.apply(variables, image[None], **kept)
         maps = found.maps or jax.tree.leaves(maps)
         return Outputs(
             found.logits[0], found.features[0], tuple(each[0].astype(jnp.float32) for each in maps)

@@ -20,7 +20,8 @@ from jaxtyping import Array, Float
 
 from rsynth_jax import checks
 from rsynth_jax.models.equalized import Conv, Dense, conv, depth_to_space, doubled, kernel, leaky_relu
-from rsynth_jax.types import Generator, Image, Key, Label, Latent, Variables
+from rsynth_jax.models.surgery import on_batch_of_one, untouched
+from rsynth_jax.types import Generator, Image, Key, Label, Latent, Surgery, Variables
 
 Styles = Float[Array, "layers d"]
 LAYERS = 2  # at every size
@@ -136,15 +137,19 @@ class StyleGenerator(nn.Module):
             x = leaky_relu(layer(x))
         return jnp.repeat(x[:, None], self.config.num_layers, axis=1)
 
-    def decode(self, styles, noises):
-        """Make images (n, h, w, 3) of styles (n, layers, d) and a noise (n, h, w, 1) for each layer."""
+    def decode(self, styles, noises, surgery: Surgery = untouched):
+        """Make images (n, h, w, 3) of styles (n, layers, d) and a noise (n, h, w, 1) for each layer.
+
+        The surgery is given the maps of layer0, layer1 ... of all images, (n, h, w, c).
+        """
         x = jnp.broadcast_to(self.constant, (len(styles), *self.constant.shape))
         color = jnp.zeros(())
-        inputs = iter(zip(jnp.moveaxis(styles, 1, 0), noises, strict=True))
+        inputs = enumerate(zip(jnp.moveaxis(styles, 1, 0), noises, strict=True))
         for size, (layers, to_color) in enumerate(zip(self.layers, self.colors, strict=True)):
             x = doubled(x) if size else x
             for layer in layers:
-                x = layer(x, *next(inputs))
+                number, given = next(inputs)
+                x = surgery(f"layer{number}", layer(x, *given))
             color = doubled(color) + to_color(x) if size else to_color(x)
         return 0.5 + (doubled(color) + depth_to_space(self.detail(x), 2)) / 4
 
@@ -190,15 +195,24 @@ def scaled_noises(scales: Float[Array, " layers"]) -> DrawNoises:
     return lambda config, key: tuple(x * y for x, y in zip(noises(config, key), scales, strict=True))
 
 
-def bind(config: GeneratorConfig, variables: Variables, draw_noises: DrawNoises = noises) -> Generator:
-    """Close over `variables`: the generator of one image, whose code is (layers, d)."""
+def bind(
+    config: GeneratorConfig,
+    variables: Variables,
+    draw_noises: DrawNoises = noises,
+    surgery: Surgery = untouched,
+) -> Generator:
+    """Close over `variables`: the generator of one image, whose code is (layers, d).
+
+    The surgery changes the maps of layer0 ... on the way to the image, see `rsynth_jax.models.surgery`.
+    """
     model = create(config)
 
     def code(latent: Latent, label: Label) -> Styles:
         return model.apply(variables, latent[None], label[None], method="code")[0]
 
     def decode(styles: Styles, key: Key) -> Image:
-        return model.apply(variables, styles[None], draw_noises(config, key), method="decode")[0]
+        inputs = (styles[None], draw_noises(config, key), on_batch_of_one(surgery))
+        return model.apply(variables, *inputs, method="decode")[0]
 
     return Generator(lambda key: jax.random.normal(key, (config.latent_size,)), code, decode)
 

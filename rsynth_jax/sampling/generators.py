@@ -75,8 +75,27 @@ def draw(
     **run: Unpack[Run],
 ) -> Draws:
     """Draw `num` images of each class, class after class, in one pass of the generator each."""
-    labels, codes = _codes(release, classes, range(num), seed, truncation, layers)
+    labels, codes = codes_of(release, classes, range(num), seed, truncation, layers)
     return Draws(_decode(release, codes, run), labels)
+
+
+def codes_of(
+    release: GeneratorRelease,
+    classes: Classes,
+    indices: range,
+    seed: int = 0,
+    truncation: float = 1.0,
+    layers: int = TRUNCATED,
+) -> tuple[Int[np.ndarray, " n"], Rows]:
+    """Return the labels of the draws of these numbers of each class, and their codes, rows of `Code`."""
+    checks.positive(num=len(indices))
+    checks.not_negative(truncation=truncation, layers=layers)
+    chosen = labels_of(release, classes)
+    labels = np.repeat(np.array(chosen, np.int32), len(indices))
+    numbers = np.tile(np.array(indices, np.int32), len(chosen))
+    weights = (release.variables, jnp.asarray(release.mean_styles), np.float32(truncation), np.int32(layers))
+    coded = functools.partial(_coded(release.config), weights, seeds.key(seed))
+    return labels, Rows(len(labels), lambda rows: coded(labels[rows], numbers[rows]))
 
 
 class Mixture(NamedTuple):
@@ -110,7 +129,7 @@ def mix(
         them the sources.
     """
     halves = [range(num), range(num, 2 * num)]
-    found = [_codes(release, classes, half, seed, truncation, layers) for half in halves]
+    found = [codes_of(release, classes, half, seed, truncation, layers) for half in halves]
     (source_labels, sources), (target_labels, targets) = (
         (own, np.asarray(_whole(codes, run).styles)) for own, codes in found
     )
@@ -150,7 +169,7 @@ def loop(
     """
     checks.positive(frames=frames, num=num)
     checks.enough("a loop", 2, num)
-    labels, codes = _codes(release, classes, range(num), seed, truncation, layers)
+    labels, codes = codes_of(release, classes, range(num), seed, truncation, layers)
     styles = np.asarray(_whole(codes, run).styles)
     stops = styles.reshape(-1, num, 1, *styles.shape[1:])
     t = np.linspace(0, 1, frames, endpoint=False, dtype=np.float32)[:, None, None]
@@ -186,7 +205,7 @@ def vary_noise(
 ) -> NoiseEffect:
     """Decode each draw under its own noise, others and none, and with that of some layers alone."""
     config = release.config
-    labels, codes = _codes(release, classes, range(num), seed, truncation, layers)
+    labels, codes = codes_of(release, classes, range(num), seed, truncation, layers)
     own = _whole(codes, run)
     scales = _noise_scales(config)
     styles, keys = (jnp.repeat(each, len(scales), axis=0) for each in (own.styles, own.noise_key))
@@ -214,20 +233,6 @@ def _noise_scales(config: GeneratorConfig) -> dict[str, np.ndarray]:
 def _numbered(key: Key, number: jax.Array) -> Key:
     """The key itself for number 0, another one for each other number."""
     return jnp.where(number == 0, key, jax.random.fold_in(key, number))
-
-
-def _codes(
-    release: GeneratorRelease, classes: Classes, indices: range, seed: int, truncation: float, layers: int
-) -> tuple[Int[np.ndarray, " n"], Rows]:
-    """The labels and the codes of the draws of these numbers of each class."""
-    checks.positive(num=len(indices))
-    checks.not_negative(truncation=truncation, layers=layers)
-    chosen = labels_of(release, classes)
-    labels = np.repeat(np.array(chosen, np.int32), len(indices))
-    numbers = np.tile(np.array(indices, np.int32), len(chosen))
-    weights = (release.variables, jnp.asarray(release.mean_styles), np.float32(truncation), np.int32(layers))
-    coded = functools.partial(_coded(release.config), weights, seeds.key(seed))
-    return labels, Rows(len(labels), lambda rows: coded(labels[rows], numbers[rows]))
 
 
 @functools.lru_cache(maxsize=16)

@@ -52,7 +52,8 @@ class Kind(NamedTuple):
 CLASSIFIER = Kind("classifier", ZOO)
 GENERATOR = Kind("generator", ZOO / "generators")
 INVERTER = Kind("inverter", ZOO / "inverters")
-_KINDS = (CLASSIFIER, GENERATOR, INVERTER)
+SEGMENTER = Kind("segmenter", ZOO / "segmenters")
+_KINDS = (CLASSIFIER, GENERATOR, INVERTER, SEGMENTER)
 
 
 class Content(NamedTuple):

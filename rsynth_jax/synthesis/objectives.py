@@ -28,6 +28,7 @@ from rsynth_jax.types import (
     Outputs,
     Point,
     Scalar,
+    Segmenter,
     maps_of,
 )
 
@@ -186,6 +187,21 @@ def fidelity(target: Image, where: Mask) -> Objective:
     """
     weights = jnp.asarray(where, jnp.float32)
     return lambda image: -jnp.mean(weights * (image - target) ** 2)
+
+
+def presence(segmenter: Segmenter, label: Label, where: Mask) -> Objective:
+    """The mean log-probability of a class over the pixels of `where`, as a segmenter sees them.
+
+    `where` is a mask, or weights of 0 ... 1 for one with soft edges. With a classifier's own terms beside it,
+    and in pixels or codes, it asks for a window here: insertion without surgery.
+    """
+    weights = jnp.asarray(where, jnp.float32)[..., 0]
+
+    def objective(image: Image) -> Scalar:
+        log_p = jax.nn.log_softmax(segmenter(image))[..., label]
+        return jnp.sum(weights * log_p) / jnp.maximum(jnp.sum(weights), 1e-12)
+
+    return objective
 
 
 def scale(factor: float, objective: Objective) -> Objective:

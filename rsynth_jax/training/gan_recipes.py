@@ -95,5 +95,6 @@ RECIPES = {
     ),
     "faces-egan-32": _EVOLVED,
     "cifar10-egan-32": _EVOLVED,
+    "facades-style-64": replace(_STYLE, num_steps=4_000),  # of 500 photos: each is shown 256 times
     "style": _STYLE,
 }

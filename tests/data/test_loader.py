@@ -10,7 +10,15 @@ from numpy.testing import assert_array_equal
 from PIL import Image as Pillow
 from tiny import refused
 
-from rsynth_jax.data.loader import MEMORY, batches, batches_between, batches_from, cached, in_memory
+from rsynth_jax.data.loader import (
+    MEMORY,
+    batches,
+    batches_between,
+    batches_from,
+    cached,
+    in_memory,
+    rows_between,
+)
 from rsynth_jax.data.sources import Dataset, Example, load
 
 RNG = np.random.default_rng(0)
@@ -28,6 +36,13 @@ def write(path: Path, image: np.ndarray) -> None:
 
 def train(photos: Path, memory: int = MEMORY, **options) -> Dataset:
     return cached(load(f"folder:{photos}", "train", **options), memory)
+
+
+def test_the_rows_of_steps_are_those_of_whole_epochs_wherever_one_begins():
+    whole = list(rows_between(7, 3, 5, 0, 6))  # three epochs of two batches
+    assert all(len({*map(int, np.concatenate(whole[i : i + 2]))}) == 6 for i in (0, 2, 4))
+    for first in range(7):
+        assert_array_equal(list(rows_between(7, 3, 5, first, 6)), whole[first:])
 
 
 @both_ways

@@ -382,6 +382,15 @@ def test_images_with_their_channels_first_are_refused_as_such(tmp_path, channels
         load(str(path))
 
 
+def test_a_folder_without_class_folders_can_be_one_class_and_one_with_them_stays(tmp_path, photos):
+    for i in range(3):
+        write(tmp_path / f"alone/{i}.png", IMAGES[i])
+    one = labelled(sources.with_one_class(load(f"folder:{tmp_path / 'alone'}")))
+    assert one.class_names == ("image",) and [one[i].label for i in range(3)] == [0, 0, 0]
+    several = load(f"folder:{photos}", "train")
+    assert sources.with_one_class(several) is several
+
+
 def test_labels_that_start_at_one_are_refused_as_such(tmp_path):
     path = npz(tmp_path / "d.npz", images=IMAGES, labels=np.arange(6) % 2 + 1, class_names=["a", "b"])
     for ask in (labelled, lambda dataset: labels_for(dataset, ("a", "b"))):

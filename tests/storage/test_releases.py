@@ -141,7 +141,7 @@ def test_an_older_release_without_a_sha256_is_read(saved, tmp_path):
 
 
 def test_the_sums_of_the_bundled_files_are_theirs():
-    """To write them: cd rsynth_jax/zoo && sha256sum *.safetensors generators/*.safetensors > SHA256SUMS."""
+    """To write them: cd rsynth_jax/zoo && sha256sum *.safetensors */*.safetensors > SHA256SUMS."""
     bundled = release_files.ZOO.rglob("*.safetensors")
     found = {path.relative_to(release_files.ZOO).as_posix(): digests.of_file(path) for path in bundled}
     assert digests.read_sums(release_files.ZOO / digests.SUMS) == found

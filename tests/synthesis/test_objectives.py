@@ -30,6 +30,15 @@ def test_log_prob_and_cross_entropy_equal_numpy(linear, label):
     assert_allclose(objectives.cross_entropy(linear, label)(IMAGE), -expected, rtol=1e-5)
 
 
+def test_presence_is_the_mean_log_probability_of_a_class_over_the_pixels_asked_for():
+    expected = np.mean([log_softmax(IMAGE[i, j])[2] for i, j in np.argwhere(WHERE[..., 0])])
+    objective = objectives.presence(lambda image: image, 2, WHERE)
+    assert_allclose(objective(jnp.asarray(IMAGE)), expected, rtol=1e-5)
+    slope = np.asarray(jax.grad(objective)(jnp.asarray(IMAGE)))
+    assert (slope[..., 2][WHERE[..., 0]] > 0).all() and not slope[~WHERE[..., 0]].any()
+    assert objectives.presence(lambda image: image, 2, np.zeros_like(WHERE))(IMAGE) == 0
+
+
 def test_logit_is_the_class_score(linear):
     assert objectives.logit(linear, 3)(IMAGE) == linear.logits(IMAGE)[3]
 

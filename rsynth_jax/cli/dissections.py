@@ -1,0 +1,235 @@
+"""Describe a dissection for a program: its tables, its numbers, its sheet.
+
+    view = View(subject, "layer3", survey, found, labels, units=20)
+    page = units_page(view, "facades-style-64")
+    effect = effect_of(view, label, ABLATION, {"chosen": [order]}, seed=0, batch_size=40)
+
+This module imports nothing heavy.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from rsynth_jax.cli import plots, sheets
+from rsynth_jax.cli.sheets import Page
+from rsynth_jax.metrics.estimates import Estimate
+
+if TYPE_CHECKING:
+    from rsynth_jax.sampling.dissection import Changed, Found, Intervention, Subject, Survey
+    from rsynth_jax.types import Bytes
+
+IOU, RATIO = 0.05, 0.01  # above which a unit is interpretable, Bau et al. 2019
+ROWS = 4  # units of each class on a sheet
+COLUMNS = 8  # images of a row
+LISTED = 5  # units of each class on a line
+
+
+class View(NamedTuple):
+    """A dissected layer, and how it is to be described."""
+
+    subject: "Subject"
+    layer: str
+    survey: "Survey"
+    found: "Found"
+    labels: Sequence[int]  # classes to describe
+    units: int  # of a set
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all classes."""
+        return self.subject.class_names
+
+
+def agreements(view: View) -> dict[str, Any]:
+    """The table of each class: its share of the pixels, its interpretable units, and the first ones."""
+    best, tail = view.found.best, view.found.tail
+    interpretable = (best.iou > IOU) & (best.ratio > RATIO)
+    own = best.iou.argmax(axis=1)  # the class of each unit
+    table = {}
+    for label in view.labels:
+        order = _ordered(view, label)[: view.units]
+        levels = view.found.levels[best.row[order, label], order]
+        columns = {"unit": order, "iou": best.iou[order, label]}
+        columns |= {"iou_by_chance": best.chance[order, label], "ratio": best.ratio[order, label]}
+        columns |= {"level": levels, "iou_at_tail": tail.iou[order, label]}
+        rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+        table[view.names[label]] = {
+            "pixels": float((view.survey.classes == label).mean()),
+            "interpretable": int((interpretable[:, label] & (own == label)).sum()),
+            "units": [dict(zip(columns, row, strict=True)) for row in rows],
+        }
+    return table
+
+
+def describe(view: View, table: dict[str, Any]) -> list[str]:
+    """A line for each class of the table."""
+    lines = []
+    for name, row in table.items():
+        first = [f"{each['unit']} ({each['iou']:.2f})" for each in row["units"][:LISTED]]
+        chance = row["units"][0]["iou_by_chance"]
+        of = f"{row['interpretable']} of {view.survey.maps.shape[-1]} units are detectors"
+        units = f"units by IoU {', '.join(first)}, by chance {chance:.2f}"
+        lines.append(f"{name} ({row['pixels']:.1%} of pixels): {units}; {of}")
+    return lines
+
+
+def units_page(view: View, network: str) -> Page:
+    """A row for each of the first units of each class: the images that excite it most, and where it is on."""
+    from rsynth_jax.sampling import dissection
+
+    cells, captions = [], []
+    peaks = dissection.peaks(view.survey)
+    images = sheets.enlarge(view.survey.images)
+    for label in view.labels:
+        for unit in _ordered(view, label)[:ROWS]:
+            rows = np.argsort(-peaks[:, unit], kind="stable")[:COLUMNS]
+            best = view.found.best
+            level = float(view.found.levels[best.row[unit, label], unit])
+            inside = dissection.regions(view.survey.maps[rows, ..., unit], level, images.shape[1:3])
+            masks = _resized(view.survey.classes[rows], images.shape[1:3]) == label
+            shown = sheets.outlined(sheets.darkened(images[rows], inside), masks, sheets.CYAN)
+            cells.append(sheets.outlined(shown, inside))
+            captions.append(f"{view.names[label]}: unit {unit}, IoU {best.iou[unit, label]:.2f}")
+    height, width, units = view.survey.maps.shape[1:]
+    about = f"{view.layer} of {network[-40:]}, {height} x {width}, {units} units"
+    title = f"{about}: the images that excite a unit most; bright, in yellow: it is on; in cyan: the class"
+    return Page(np.stack(cells), captions, title)
+
+
+class Effect(NamedTuple):
+    """What a set of units of a class does.
+
+    Attributes:
+      numbers: plain values.
+      line: of the report.
+      curves: effects by the name of the set, and the number of units.
+      rows: images before and after, by caption.
+    """
+
+    numbers: dict[str, Any]
+    line: str
+    curves: dict[str, dict[int, Estimate]]
+    rows: dict[str, "Bytes"]
+
+
+def effect_of(
+    view: View,
+    label: int,
+    intervention: "Intervention",
+    orders: Mapping[str, Sequence[np.ndarray]],
+    **run: Any,
+) -> Effect:
+    """Change sets of units by an intervention, and measure what they do.
+
+    Args:
+      orders: of all units, by the name of the set; the first is shown.
+      run: seed, batch_size.
+    """
+    from rsynth_jax.sampling import dissection
+
+    survey, name = view.survey, view.names[label]
+    most = min(view.units, survey.maps.shape[-1])
+    where = intervention.places(run["seed"], len(survey.maps), survey.maps.shape[1:])
+    sets = {"before": [[]]} | {kind: [order[:most] for order in own] for kind, own in orders.items()}
+    values = intervention.values(survey, label)
+    ends = {kind: _change(view, label, own, values, where, run["batch_size"]) for kind, own in sets.items()}
+    first = next(iter(orders))
+    gains = dissection.by_surroundings(
+        survey, where, ends[first].scores - ends["before"].scores, len(view.names)
+    )
+    curves = _curves(view, label, orders, most, run)
+    numbers = {
+        "units": most,
+        "order": {kind: own[0][:most].tolist() for kind, own in orders.items() if len(own) == 1},
+        "scores": {kind: float(end.scores.mean()) for kind, end in ends.items()},
+        "gains": {view.names[own]: {"gain": gain, "images": num} for own, (gain, num) in gains.items()},
+        "effects": {
+            kind: {str(num): each._asdict() for num, each in points.items()}
+            for kind, points in curves.items()
+        },
+    }
+    what = f"{most} units {intervention.verb}"
+    pictures = _before_after(view, label, ends["before"].images, ends[first].images, where, what)
+    return Effect(numbers, _line(f"{name}, {what}", numbers), curves, pictures)
+
+
+def effect_pictures(effects: Mapping[str, Effect], score: str) -> list[Image.Image]:
+    """A sheet of the images before and after, where there are any, and the curves of each class."""
+    rows = {caption: images for effect in effects.values() for caption, images in effect.rows.items()}
+    title = "units of the largest IoU with a class changed in the images that have most of it"
+    curves = {name: effect.curves for name, effect in effects.items()}
+    pictures = [sheets.draw(Page(np.stack(list(rows.values())), list(rows), title))] if rows else []
+    return [*pictures, plots.effect_curves(curves, f"causal effect on {score}")]
+
+
+def _before_after(
+    view: View, label: int, before: "Bytes", after: "Bytes", where: np.ndarray, what: str
+) -> dict[str, "Bytes"]:
+    """The images that have most of a class, by caption; none of a classifier, which changes no image."""
+    if np.array_equal(before, after):
+        return {}
+    rows = np.argsort(-(view.survey.classes == label).mean(axis=(1, 2)), kind="stable")[:COLUMNS]
+    pairs = {"before": before, what: after}
+    name = view.names[label]
+    return {f"{name}: {caption}": _boxed(images[rows], where[rows]) for caption, images in pairs.items()}
+
+
+def _curves(
+    view: View, label: int, orders: Mapping[str, Sequence[np.ndarray]], most: int, run: Mapping[str, Any]
+) -> dict[str, dict[int, Estimate]]:
+    from rsynth_jax.sampling import dissection
+
+    numbers = dissection.numbers_of_units(most)
+    where = (view.subject, view.survey, view.layer, label)
+    return {
+        f"{kind} units": dict(zip(numbers, dissection.effects(*where, own, numbers, **run), strict=True))
+        for kind, own in orders.items()
+    }
+
+
+def _line(what: str, numbers: Mapping[str, Any]) -> str:
+    ends = ", ".join(f"{kind} {value:.3f}" for kind, value in numbers["scores"].items())
+    last = {kind: list(points.values())[-1] for kind, points in numbers["effects"].items()}
+    effects = ", ".join(
+        f"{kind} {each['value']:+.3f} [{each['low']:+.3f}, {each['high']:+.3f}]"
+        for kind, each in last.items()
+    )
+    gains = ", ".join(
+        f"{name} {each['gain']:+.3f} ({each['images']})" for name, each in numbers["gains"].items()
+    )
+    return f"{what}: score {ends}; causal effect {effects}; gain by what was there {gains}"
+
+
+def _change(
+    view: View, label: int, sets: Sequence[Any], values: np.ndarray, spots: np.ndarray, batch_size: int
+) -> "Changed":
+    """The mean scores over sets of units, and the images of the first set."""
+    from rsynth_jax.sampling import dissection
+
+    place = (view.subject, view.layer, label)
+    alphas = [dissection.chosen(units, len(values)) for units in sets]
+    ends = [dissection.change(*place, alpha, values, spots, batch_size=batch_size) for alpha in alphas]
+    return ends[0]._replace(scores=np.mean([end.scores for end in ends], axis=0))
+
+
+def _boxed(images: "Bytes", spots: np.ndarray) -> "Bytes":
+    """Enlarged images with the border of the places of a layer."""
+    from rsynth_jax.sampling import dissection
+
+    large = sheets.enlarge(images)
+    return sheets.outlined(large, dissection.pixels_of(spots, large.shape[1:3]))
+
+
+def _resized(masks: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Masks (n, h, w) at another size, each value the nearest one."""
+    down, right = (np.arange(side) * own // side for side, own in zip(size, masks.shape[1:], strict=True))
+    return masks[:, down[:, None], right]
+
+
+def _ordered(view: View, label: int) -> np.ndarray:
+    from rsynth_jax.sampling import dissection
+
+    return dissection.by_iou(view.found.best, label)
