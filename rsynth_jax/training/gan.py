@@ -214,10 +214,12 @@ def make_gan_step(
         return penalty(lambda view: jnp.sum(setup.critic.score(params, view, label)), real, fake, step)
 
     def critic_loss(params: Params, real: View, fake: View, labels: Labels, step: jax.Array):
-        pairs = (real, fake, labels)
-        losses, scores = jax.vmap(pair_loss, (None, 0, 0, 0))(params, *pairs)
-        some: Any = jax.tree.map(lambda leaf: leaf[::penalty_stride], pairs)
-        penalties = jax.vmap(pair_penalty, (None, 0, 0, 0, None))(params, *some, step)
+        def some(tree: Any) -> Any:
+            return jax.tree.map(lambda leaf: leaf[::penalty_stride], tree)
+
+        losses, scores = jax.vmap(pair_loss, (None, 0, 0, 0))(params, real, fake, labels)
+        pairs = (some(real), some(fake), some(labels))
+        penalties = jax.vmap(pair_penalty, (None, 0, 0, 0, None))(params, *pairs, step)
         return jnp.mean(losses) + jnp.mean(penalties), scores
 
     def update_critic(state: GanState, key: Key, images: jax.Array, labels: Labels):
