@@ -27,7 +27,7 @@ from PIL import Image as Pillow
 from tensorflow_datasets.proto import tf_example_pb2
 
 from rsynth_jax import messages
-from rsynth_jax.cli import one_pass, parse, projection, train_log
+from rsynth_jax.cli import one_pass, parse, projection, run_log
 from rsynth_jax.data import tfrecord
 
 SECONDS = 20  # of a case, at most
@@ -527,7 +527,7 @@ def check_runs(call, place: Path, tmp_path: Path, cases: Sequence[int]) -> None:
         assert len(case.errors) <= messages.LONGEST + 1 and "Traceback" not in case.errors
         assert (out / "run.json").read_bytes() == before and len(list(out.iterdir())) == 2
         (tmp_path / "log.jsonl").write_bytes(damage(log, rng))
-        with train_log.continued(tmp_path / "log.jsonl", 5) as file:
+        with run_log.continued(tmp_path / "log.jsonl", 5) as file:
             file.write(b"{}\n")
         lines = (tmp_path / "log.jsonl").read_bytes().splitlines()
         assert lines.pop() == b"{}" and all(json.loads(line)["step"] <= 5 for line in lines)

@@ -21,6 +21,7 @@ from PIL import Image as Pillow
 
 from rsynth_jax import models
 from rsynth_jax.attacks.threats import Steps, Threat
+from rsynth_jax.cli import writers
 from rsynth_jax.models import inversion, layers, resnet, style
 from rsynth_jax.models.segmenter import SegmenterConfig
 from rsynth_jax.models.segmenter import create as create_segmenter
@@ -64,6 +65,15 @@ def network():
     others = {"tiny": ONE_BLOCK, "linear": lambda **config: Linear()}
     with mock.patch.dict(models.ARCHITECTURES, others), jax.numpy_dtype_promotion("standard"):
         yield
+
+
+@contextlib.contextmanager
+def summaries():
+    """Meanwhile a run has a place for summaries: a list of each step and its numbers or pictures."""
+    found = []
+    writer = writers.Writer(*[lambda step, values: found.append((step, dict(values)))] * 2)
+    with mock.patch.object(writers, "opened", lambda *_: contextlib.nullcontext([writer])):
+        yield found
 
 
 def noise(num: int) -> np.ndarray:

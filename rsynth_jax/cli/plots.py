@@ -54,8 +54,9 @@ def write_gan_curves(path: Path, log: Path) -> None:
     }
     evolved = {title: names for title, names in named.items() if names}
     for name in (name for names in evolved.values() for name in names):
-        values = [record[name] for record in records]
-        for i, record in enumerate(records):
+        held = [record for record in records if name in record]
+        values = [record[name] for record in held]
+        for i, record in enumerate(held):
             record[name] = float(np.mean(values[max(0, i + 1 - WINDOW) : i + 1]))
     terms = tuple(name for name in logged if name.endswith("_loss") and name != "generator_loss")
     others = {"other losses of the generator": terms} if terms else {}

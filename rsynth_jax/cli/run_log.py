@@ -170,7 +170,7 @@ def run_log(options: Any, num_steps: int, step: int, remedy: str) -> Iterator[Ru
     with (
         Saver(out) as save,
         continued(out / training_run.LOG, step) as lines,
-        writers.opened(flags.logdir, flags.wandb, out, step, training_run.made_of(options)) as places,
+        writers.opened(flags.logdir, flags.wandb, out, step) as places,
         progress_bar("{task.fields[now]}") as bar,
     ):
         yield RunLog(Places(lines, bar, places, save), flags, num_steps, step, remedy)

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
+from rsynth_jax.cli import training_run
 from rsynth_jax.storage import files
 
 _PROTOS = "tensorboard.compat.proto"
@@ -44,20 +45,17 @@ def check(logdir: str | None, wandb: str | None) -> None:
 
 
 @contextlib.contextmanager
-def opened(
-    logdir: str | None, wandb: str | None, out: Path, step: int, facts: Mapping[str, Any]
-) -> Iterator[list[Writer]]:
+def opened(logdir: str | None, wandb: str | None, out: Path, step: int) -> Iterator[list[Writer]]:
     """Open the places that are asked for, of a run that has done `step` steps.
 
     Args:
       logdir: folder of TensorBoard's files.
       wandb: project in Weights & Biases.
       out: the run's folder.
-      facts: values that describe the run.
     """
     with contextlib.ExitStack() as stack:
         places = [] if logdir is None else [tensorboard(Path(logdir), step)]
-        places += [] if wandb is None else [weights_and_biases(wandb, out, step, facts)]
+        places += [] if wandb is None else [weights_and_biases(wandb, out, step)]
         yield [stack.enter_context(place) for place in places]
 
 
@@ -102,16 +100,15 @@ def tensorboard(folder: Path, step: int) -> Iterator[Writer]:
 
 
 @contextlib.contextmanager
-def weights_and_biases(project: str, out: Path, step: int, facts: Mapping[str, Any]) -> Iterator[Writer]:
-    """Begin a run of a project, or go on with the one of this folder; files wait in the folder."""
+def weights_and_biases(project: str, out: Path, step: int) -> Iterator[Writer]:
+    """Begin a run of a project, or go on with the one of this folder, whose run.json describes it."""
     wandb = importlib.import_module("wandb")
     path = out / WANDB_ID
     if step == 0 or not path.exists():
         files.write(path, secrets.token_hex(8).encode())
+    identity = {"id": path.read_text(), "resume": "allow", "name": out.name}
     with files.errors_as("cannot begin a run of wandb"):
-        run = wandb.init(
-            project=project, dir=out, id=path.read_text(), resume="allow", config=dict(facts), name=out.name
-        )
+        run = wandb.init(project=project, dir=out, config=training_run.read_record(out), **identity)
     try:
         yield Writer(
             lambda step, numbers: run.log(dict(numbers), step=step),

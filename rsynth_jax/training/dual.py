@@ -92,6 +92,11 @@ def init_state(
     )
 
 
+def advance(state: DualState) -> DualState:
+    """Return the same state after one step more."""
+    return state._replace(train=state.train._replace(step=state.step + 1))
+
+
 def lengthened(values: DualValues, num_steps: jax.Array, aucs: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Add a stride to T, and start a new window, where the mean of a full window passes the threshold."""
     passed = jnp.mean(aucs) > values.auc_threshold  # NaN, while the window is not full, does not
@@ -180,5 +185,5 @@ def make_trainer(
         place=lambda devices, state: devices.replicate(state)._replace(fakes=devices.split(state.fakes)),
         outcome=lambda state: {"fake_steps": int(state.num_steps)},
         weights=lambda state: (state.train, state.fakes),
-        advance=lambda state: state._replace(train=state.train._replace(step=state.step + 1)),
+        advance=advance,
     )

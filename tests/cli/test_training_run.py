@@ -233,6 +233,7 @@ from train import train
 class Full(train_states.Saver):
     def __call__(self, state):
         if int(state.step) == 4:
+            self._wait()  # for step 2
             resource.setrlimit(resource.RLIMIT_FSIZE, (200, resource.RLIM_INFINITY))
         super().__call__(state)
 train_states.Saver = Full

@@ -95,11 +95,18 @@ def flags(place: Path, out: Path, **values) -> Options:
 
 
 @pytest.fixture(scope="module")
-def straight(tmp_path_factory, place) -> Path:
-    """A run without an interruption."""
+def watched(tmp_path_factory, place) -> tuple[Path, list]:
+    """A run without an interruption, and what its summaries got."""
     out = tmp_path_factory.mktemp("straight") / "run"
-    assert program.train_generator(flags(place, out)) == 0
-    return out
+    with tiny.summaries() as found:
+        assert program.train_generator(flags(place, out)) == 0
+    return out, found
+
+
+@pytest.fixture(scope="module")
+def straight(watched) -> Path:
+    """A run without an interruption."""
+    return watched[0]
 
 
 def log(out: Path) -> list[dict]:
@@ -127,6 +134,17 @@ def content(out: Path) -> dict[Path, bytes]:
 
 
 # ---- what a run leaves
+
+
+def test_the_summaries_have_the_numbers_of_the_log_and_the_sheets_of_the_snapshots(watched):
+    out, found = watched
+    assert [(step, {"step": step} | values) for step, values in found if "loss" in values] == [
+        (line["step"], line) for line in log(out)
+    ]
+    sheets = [(step, values["samples"]) for step, values in found if "samples" in values]
+    assert [step for step, _ in sheets] == [2, STEPS]
+    for step, sheet in sheets:
+        assert sheet.tobytes() == Pillow.open(out / f"snapshots/{step:06d}.png").tobytes()
 
 
 def test_a_run_writes_every_file_it_names(straight, place):
@@ -336,11 +354,9 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path, monkeypatch, plac
 
     def broken(state, *batch):
         state, metrics = run.trainer.step(state, *batch)
-        if int(state.step) == step:
-            (leaf, *rest), structure = jax.tree.flatten(getattr(state, part))
-            leaves = [leaf.at[(0,) * leaf.ndim].set(jnp.nan), *rest]
-            state = state._replace(**{part: jax.tree.unflatten(structure, leaves)})
-        return state, metrics
+        (leaf, *rest), structure = jax.tree.flatten(getattr(state, part))
+        poison = jnp.where(state.step == step, jnp.nan, leaf)
+        return state._replace(**{part: jax.tree.unflatten(structure, [poison, *rest])}), metrics
 
     poisoned = run._replace(trainer=run.trainer._replace(step=broken))
     monkeypatch.setattr(gan_run, "prepare", lambda *_: poisoned)
@@ -364,7 +380,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch, place):
         gan_run, "prepare", lambda *_: run._replace(trainer=run.trainer._replace(step=broken))
     )
     with refused(
-        match="the loss or a weight is not finite at step 2: lower --learning-rate or raise --gamma"
+        match="the loss or a weight is not finite at step 1: lower --learning-rate or raise --gamma"
     ):
         program.train_generator(flags(place, tmp_path / "run"))
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"run.json", "log.jsonl"}
