@@ -16,6 +16,7 @@ from tyro.conf import arg
 from rsynth_jax import checks
 from rsynth_jax.cli import plots, training_run
 from rsynth_jax.cli import run as console
+from rsynth_jax.cli.hosts import HostFlags, is_first, own_folder
 from rsynth_jax.cli.options import LabelledDataFlags, SystemFlags
 from rsynth_jax.data import loader
 from rsynth_jax.training.recipes import RECIPES, Recipe
@@ -46,11 +47,13 @@ class Options:
     settings: Recipe = RECIPES["cifar10-cpu"]
     """The recipe's values."""
     reading: LabelledDataFlags = LabelledDataFlags()
+    hosts: HostFlags = HostFlags()
     system: SystemFlags = SystemFlags()
 
 
 def train(options: Options) -> int:
     """Train, evaluate and release after every epoch, and report."""
+    from rsynth_jax import sharding
     from rsynth_jax.cli.train_log import REMEDY, train_log
     from rsynth_jax.storage import releases
     from rsynth_jax.training.run import fit, prepare, release, start
@@ -63,21 +66,26 @@ def train(options: Options) -> int:
     images, labels = loader.in_memory(dataset, loader.MEMORY)
     loader.check_classes(dataset, labels, least=2)
     facts = training_run.facts_of(options, dataset)
-    run = prepare(options.settings, images, labels, facts["class_names"], len(dataset))
+    run = prepare(options.settings, images, labels, facts["class_names"], len(dataset), options.hosts.devices)
     state = start(run, None if options.resume or options.start is None else releases.load(options.start))
 
     def checkpoint(state: Any) -> None:
         training_run.save(out, state, run.trainer.weights(state), REMEDY)
 
     def save(state: Any) -> None:
-        releases.save(out / releases.RELEASE, release(run, state, data=options.data))
+        made = release(run, state, data=options.data)
+        if is_first():
+            releases.save(out / releases.RELEASE, made)
         checkpoint(state)
 
-    with training_run.begun(options, state, epochs=run.num_epochs, **facts) as state:
+    begun = training_run.begun(options, state, epochs=run.num_epochs, **facts)
+    with begun as state, own_folder(out) as own:
         interrupted = console.Interrupted()
         first = int(state.step)
-        batches = loader.batches_from(dataset, run.recipe.batch_size, run.recipe.seed, run.num_epochs, first)
-        with train_log(out / training_run.LOG, run, test, first, save) as log:
+        size, seed = run.recipe.batch_size, run.recipe.seed
+        rows = sharding.own_rows(size)
+        batches = loader.batches_from(dataset, size, seed, run.num_epochs, first, rows)
+        with train_log(own / training_run.LOG, run, test, first, save) as log:
             batches = interrupted.until(batches)
             state = fit(run.trainer, state, batches, key=run.keys[1], devices=run.devices, callback=log)
         checkpoint(state)

@@ -15,6 +15,7 @@ from typing import Any
 from rsynth_jax import checks
 from rsynth_jax.cli import classifiers, plots, training_run
 from rsynth_jax.cli import run as console
+from rsynth_jax.cli.hosts import HostFlags
 from rsynth_jax.cli.options import LabelledDataFlags, SystemFlags
 from rsynth_jax.cli.training_run import Place, RecipeName, Resume, RunFolder, TrainSplit
 from rsynth_jax.data import loader, sources
@@ -43,11 +44,13 @@ class Options:
     settings: GanRecipe = RECIPES["faces-style-64"]
     """The recipe's values."""
     reading: LabelledDataFlags = LabelledDataFlags()
+    hosts: HostFlags = HostFlags()
     system: SystemFlags = SystemFlags()
 
 
 def train_generator(options: Options) -> int:
     """Train, draw samples and release after every `sample_every` steps, and report."""
+    from rsynth_jax import sharding
     from rsynth_jax.cli.gan_log import gan_log
     from rsynth_jax.storage import generators
     from rsynth_jax.training.gan_run import release, start
@@ -58,8 +61,9 @@ def train_generator(options: Options) -> int:
     with training_run.begun(options, start(run), **facts) as state:
         interrupted = console.Interrupted()
         first = int(state.step)
+        rows = sharding.own_rows(recipe.images_per_step)
         batches = loader.batches_between(
-            dataset, recipe.images_per_step, recipe.seed, first, recipe.num_steps
+            dataset, recipe.images_per_step, recipe.seed, first, recipe.num_steps, rows
         )
         with gan_log(out, run, first) as log:
             batches = interrupted.until(batches)
@@ -90,7 +94,8 @@ def prepared(options: Options) -> tuple[sources.Dataset, Any, dict[str, Any]]:
     loader.check_classes(dataset, labels, least=1)
     facts = training_run.facts_of(options, dataset)
     settings = replace(options.settings, classifier=name)
-    run = prepare(settings, images, facts["class_names"], len(dataset), classifier)
+    size, names = len(dataset), facts["class_names"]
+    run = prepare(settings, images, names, size, classifier, options.hosts.devices)
     return dataset, run, facts
 
 

@@ -122,7 +122,7 @@ def run_attack(
         return AttackResult(broken, adversarial)
     size = sharding.padded(min(batch_size, num_attempts))
     devices = sharding.over_devices(size)
-    variables = devices.replicate(variables)
+    variables = devices.place(variables)
     keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(len(remaining)))
     batch = _Batch(size, runner, remaining)
     rows: Any = None

@@ -17,6 +17,7 @@ import numpy as np
 from rich.progress import Progress
 
 from rsynth_jax.cli import sheets, training_run
+from rsynth_jax.cli.hosts import own_folder
 from rsynth_jax.cli.run import Clock, progress_bar
 from rsynth_jax.cli.train_log import continued
 from rsynth_jax.images import encode
@@ -39,8 +40,9 @@ _NOW = "critic {loss:.2f}  generator {generator_loss:.2f}  real {real_score:.2f}
 class GanLog:
     """The JSON lines, the progress bar and the samples of a generator's training."""
 
-    def __init__(self, out: Path, file: IO[bytes], bar: Progress, run: GanRun, step: int):
+    def __init__(self, out: Path, own: Path, file: IO[bytes], bar: Progress, run: GanRun, step: int):
         self._out = out
+        self._own = own
         self._file = file
         self._bar = bar
         self._run = run
@@ -73,15 +75,15 @@ class GanLog:
         num = len(release.class_names)
         rows = np.repeat(np.arange(num), max(1, ROWS // num))[:MOST_ROWS]
         labels = np.repeat(rows, COLUMNS).astype(np.int32)
-        images = np.asarray(_samples(self._run.config, state.ema, labels))
+        images = np.asarray(_samples(self._run.config, release.variables, labels))
         cells = images.reshape(len(rows), COLUMNS, *images.shape[1:])
         shown = int(state.step) * self._run.recipe.images_per_step
         page = sheets.Page(cells, [release.class_names[row] for row in rows], f"{shown} images shown")
         sheet = sheets.draw(page)
-        snapshot = self._out / "snapshots" / f"{int(state.step):06d}"
-        for path in (self._out / generators.RELEASE, snapshot.with_suffix(".safetensors")):
+        snapshot = self._own / "snapshots" / f"{int(state.step):06d}"
+        for path in (self._own / generators.RELEASE, snapshot.with_suffix(".safetensors")):
             generators.save(path, release)
-        for path in (self._out / "samples.png", snapshot.with_suffix(".png")):
+        for path in (self._own / "samples.png", snapshot.with_suffix(".png")):
             sheets.write_picture(path, sheet)
         self._clock.pause(clock.lap())
         self.save(state)
@@ -96,8 +98,10 @@ class GanLog:
 @contextlib.contextmanager
 def gan_log(out: Path, run: GanRun, step: int) -> Iterator[GanLog]:
     """Append to the log of a run that has done `step` steps, without what it has past them; show progress."""
-    with continued(out / "log.jsonl", step) as file, progress_bar("{task.fields[now]}") as bar:
-        yield GanLog(out, file, bar, run, step)
+    log = "log.jsonl"
+    bar = progress_bar("{task.fields[now]}")
+    with own_folder(out) as own, continued(own / log, step) as file, bar:
+        yield GanLog(out, own, file, bar, run, step)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -6,9 +6,9 @@
         save(flags.out, state, state, "lower --learning-rate")
 
 The options of a training program are a dataclass with a default for every flag. Among its fields are
-`recipe`, `data`, `out`, `resume`, `settings` (the recipe: a NamedTuple of values and groups of values) and
-`reading` (`options.DataFlags`). Every field but `out`, `resume` and `system` is recorded. This module imports
-nothing heavy.
+`recipe`, `data`, `out`, `resume`, `settings` (the recipe: a NamedTuple of values and groups of values),
+`reading` (`options.DataFlags`) and `hosts`. Every field but `out`, `resume`, `system` and `hosts` is
+recorded. This module imports nothing heavy.
 """
 
 import contextlib
@@ -27,6 +27,7 @@ import numpy as np
 from tyro.conf import arg
 
 from rsynth_jax import checks
+from rsynth_jax.cli import hosts
 from rsynth_jax.cli.parse import parse, value_of
 from rsynth_jax.cli.run import Interrupted
 from rsynth_jax.data.sources import Dataset
@@ -38,7 +39,7 @@ LOG = "log.jsonl"  # its name inside a run
 LOCK = ".lock"  # its name inside a run; gone when the run ends
 CHANGEABLE = {"epochs", "judge", "test_split", "sample_every", "data_dir"}  # by --resume; epochs upwards
 _GROUPS = {"settings", "reading"}  # recorded value by value
-_UNRECORDED = {"out", "resume", "system"}
+_UNRECORDED = {"out", "resume", "system", "hosts"}
 
 _PLACES = (
     "tfds:NAME, folder:PATH (one folder a class, in train/ and test/, or trainA, trainB, testA, testB) or "
@@ -109,12 +110,17 @@ def made_of(options: Any) -> dict[str, Any]:
 def begun(options: Any, new: Any, **facts: Any) -> Iterator[Any]:
     """Keep the folder for this run while the block lasts, and write everything that makes the run into it.
 
+    Of several processes that train together the first does so.
+
     Yields the newest whole state of the run to resume, like the new one, else the new one itself. The lock is
     the system's: it ends with the process, however that ends. A file system without locks has none.
 
     Raises:
       ValueError: another trainer has the folder; nothing is written.
     """
+    if not hosts.is_first():
+        yield restored(options, new)
+        return
     options.out.mkdir(parents=True, exist_ok=True)
     lock = _lock(options.out, os.O_CREAT)
     try:
@@ -150,7 +156,7 @@ def check(options: Any, output: str) -> None:
         raise ValueError(f"{out} already holds a run: give --resume or another --out")
     if options.resume and not held:
         raise ValueError(f"nothing to resume in {out}: it has no checkpoints")
-    if (lock := _lock(out)) is not None:
+    if hosts.is_first() and (lock := _lock(out)) is not None:
         os.close(lock)
 
 
@@ -214,7 +220,8 @@ def save(out: Path, state: Any, weights: Any, remedy: str) -> None:
 
 def finish(out: Path, state: Any, interrupted: Interrupted, closing: str, write_curves: WriteCurves) -> int:
     """Draw the log, print the closing line or how to continue; return the exit status."""
-    write_curves(out / "curves.png", out / LOG)
+    if hosts.is_first():
+        write_curves(out / "curves.png", out / LOG)
     if interrupted.signal is None:
         print(closing)
         return 0

@@ -19,6 +19,7 @@ from rsynth_jax import checks, seeds
 from rsynth_jax.data.sources import Dataset, Example, labelled
 
 MEMORY = 4 << 30  # bytes of decoded images that may stay in memory
+ALL = slice(None)  # rows of a batch
 
 
 class Arrays(NamedTuple):
@@ -74,36 +75,48 @@ def check_classes(dataset: Dataset, labels: np.ndarray, least: int) -> None:
         raise ValueError(f"{dataset.source} {found}: training needs {least} of each{hint}")
 
 
-def batches(dataset: Dataset, batch_size: int, seed: int, epoch: int, start: int = 0) -> Iterator[Arrays]:
+def batches(
+    dataset: Dataset, batch_size: int, seed: int, epoch: int, start: int = 0, rows: slice = ALL
+) -> Iterator[Arrays]:
     """Iterate over one epoch in random order, from batch `start` on, in full batches only.
 
     The order depends on (seed, epoch) alone, so that a resumed run reads what an uninterrupted one would;
     a data set in memory and one that is streamed have orders of their own.
+
+    Args:
+      rows: of each batch, one of the equal parts of a batch (`sharding.own_rows`); no others are decoded.
     """
+    num = len(dataset) // batch_size
     if dataset.decoded is not None and dataset.labels is not None:
         order = seeds.rng(seed, epoch).permutation(len(dataset))
-        for i in range(start, len(dataset) // batch_size):
-            chosen = order[i * batch_size : (i + 1) * batch_size]
+        for i in range(start, num):
+            chosen = order[i * batch_size : (i + 1) * batch_size][rows]
             yield Arrays(dataset.decoded[chosen], dataset.labels[chosen])
         return
     import grain
 
     source: grain.MapDataset = grain.MapDataset.source(dataset)  # pyright: ignore[reportArgumentType]
-    batched = source.seed(seed + 1_000_003 * epoch).shuffle().batch(batch_size, drop_remainder=True)
-    for images, labels in batched[start:].to_iter_dataset():
+    first, last, _ = rows.indices(batch_size)
+    part, num_parts = first // (last - first), batch_size // (last - first)
+    parts = source.seed(seed + 1_000_003 * epoch).shuffle().batch(last - first, drop_remainder=True)
+    own = parts[part::num_parts][start:num]
+    for images, labels in own.to_iter_dataset():
         yield Arrays(images, np.asarray(labels, np.int32))
 
 
 def batches_from(
-    dataset: Dataset, batch_size: int, seed: int, num_epochs: int, step: int
+    dataset: Dataset, batch_size: int, seed: int, num_epochs: int, step: int, rows: slice = ALL
 ) -> Iterator[Arrays]:
     """Iterate over the batches of every step from `step` on, to the end of the last epoch."""
     first, start = divmod(step, len(dataset) // batch_size)
     for epoch in range(first, num_epochs):
-        yield from batches(dataset, batch_size, seed, epoch, start if epoch == first else 0)
+        yield from batches(dataset, batch_size, seed, epoch, start if epoch == first else 0, rows)
 
 
-def batches_between(dataset: Dataset, batch_size: int, seed: int, first: int, last: int) -> Iterator[Arrays]:
+def batches_between(
+    dataset: Dataset, batch_size: int, seed: int, first: int, last: int, rows: slice = ALL
+) -> Iterator[Arrays]:
     """Iterate over the batches of the steps from `first` to `last` - 1, in as many epochs as they take."""
     num_epochs = -(-last // (len(dataset) // batch_size))
-    return itertools.islice(batches_from(dataset, batch_size, seed, num_epochs, first), max(0, last - first))
+    steps = batches_from(dataset, batch_size, seed, num_epochs, first, rows)
+    return itertools.islice(steps, max(0, last - first))

@@ -48,7 +48,7 @@ def save_state(run: Path, state: State) -> None:
         written = step in checkpoints.all_steps()
         if not written:
             checkpoints.save(step, args=args.StandardSave(state._asdict()))
-    if not written:
+    if not written and jax.process_index() == 0:  # Orbax ends on all processes together
         digests.write_sums(Path(run) / FOLDER / str(step))
 
 
