@@ -125,7 +125,7 @@ def test_flags_that_do_not_fit_are_refused():
         ({"coordinator": "host:1", "process": "0/2", "distributed": True}, "leave out"),
     ):
         with refused(match=said):
-            HostFlags(**flags)
+            HostFlags(**flags)  # pyright: ignore[reportArgumentType]
 
 
 def test_without_other_processes_joining_is_refused_in_one_line(mistake, tmp_path):
