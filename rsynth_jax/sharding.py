@@ -69,6 +69,23 @@ def own_rows(batch_size: int) -> slice:
     return slice(jax.process_index() * own, (jax.process_index() + 1) * own)
 
 
+def own_part() -> slice:
+    """Return every N-th of any rows, N or more, from this process's index on, of N processes."""
+    return slice(jax.process_index(), None, jax.process_count())
+
+
+def merged(rows: np.ndarray, num: int) -> np.ndarray:
+    """Join what every process has for its `own_part` of `num` rows; each gets all of them."""
+    hosts = jax.process_count()
+    if hosts == 1:
+        return rows
+    from jax.experimental import multihost_utils
+
+    filled = np.resize(rows, (-(-num // hosts), *rows.shape[1:]))
+    parts = multihost_utils.process_allgather(filled)
+    return np.swapaxes(parts, 0, 1).reshape(-1, *rows.shape[1:])[:num]
+
+
 def padded(batch_size: int) -> int:
     """Round a batch size up to a multiple of the number of devices, so that none of them is idle.
 

@@ -1,4 +1,4 @@
-"""Several processes that train together: how they join, and what only the first of them writes.
+"""Several processes that share the work: how they join, and what only the first of them writes.
 
     join(flags.hosts)                 # before JAX is asked for its devices
     with own_folder(out) as own:      # out itself on the first process, a temporary folder on every other
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class HostFlags:
-    """How several processes or hosts train one model. Each runs the same command."""
+class JoinFlags:
+    """How several processes or hosts share the work. Each runs the same command."""
 
     distributed: bool = False
     """Join the other processes of a TPU pod slice or a Slurm job, which JAX detects."""
@@ -32,8 +32,6 @@ class HostFlags:
     """Join processes without detection: the address of process 0, with a free port there."""
     process: Annotated[str | None, arg(metavar="I/N")] = None
     """With --coordinator: I is this process, from 0, of N."""
-    shard_weights: bool = False
-    """Keep the weights and the optimizer's state in parts, one a device, not in copies (FSDP)."""
 
     def __post_init__(self) -> None:
         if (self.coordinator is None) != (self.process is None):
@@ -47,6 +45,14 @@ class HostFlags:
         if self.process is not None:
             _index_of(self.process)
 
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HostFlags(JoinFlags):
+    """How several processes or hosts train one model. Each runs the same command."""
+
+    shard_weights: bool = False
+    """Keep the weights and the optimizer's state in parts, one a device, not in copies (FSDP)."""
+
     @property
     def devices(self) -> "MakeDevices":
         """The devices of a batch, and how weights lie on them."""
@@ -55,7 +61,7 @@ class HostFlags:
         return sharding.in_parts if self.shard_weights else sharding.over_hosts
 
 
-def join(flags: HostFlags) -> None:
+def join(flags: JoinFlags) -> None:
     """Join the other processes, if the flags say so. Raises ValueError if none are found."""
     if not flags.distributed and flags.coordinator is None:
         return

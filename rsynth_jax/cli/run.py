@@ -62,7 +62,7 @@ def run(
             arguments = expand_home(sys.argv[1:])
             os.environ.update(jax_settings(arguments))
             flags = parse(options, arguments)
-            hosts.join(getattr(flags, "hosts", hosts.HostFlags()))
+            hosts.join(getattr(flags, "hosts", hosts.JoinFlags()))
             _check_devices()
             _silence_libraries()
             status = program(flags)

@@ -191,7 +191,7 @@ def make_gan_step(
 
     def critic_loss(params: Params, real: View, fake: View, labels: Labels, step: jax.Array):
         losses, scores = jax.vmap(pair_loss, (None, 0, 0, 0))(params, real, fake, labels)
-        some: tuple = jax.tree.map(lambda leaf: leaf[::penalty_stride], (real, fake, labels))
+        some: Any = jax.tree.map(lambda leaf: leaf[::penalty_stride], (real, fake, labels))
         penalties = jax.vmap(pair_penalty, (None, 0, 0, 0, None))(params, *some, step)
         return jnp.mean(losses) + jnp.mean(penalties), scores
 
