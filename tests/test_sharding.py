@@ -44,7 +44,7 @@ def test_every_device_has_its_own_part_of_a_split_batch():
 
 
 def test_every_device_has_all_of_what_is_replicated():
-    copied = sharding.over_devices(16).replicate({"w": BATCH})["w"]
+    copied = sharding.over_devices(16).place({"w": BATCH})["w"]
     assert copied.sharding.is_fully_replicated and num_devices(copied) == 8
     for shard in copied.addressable_shards:
         assert_array_equal(shard.data, BATCH)
@@ -60,6 +60,6 @@ def test_keys_are_split_like_any_array():
 def test_a_function_of_split_arrays_runs_on_all_devices_and_gives_the_same():
     devices = sharding.over_devices(16)
     weights = np.full((3, 2), 0.5, np.float32)
-    product = jax.jit(jnp.matmul)(devices.split(BATCH), devices.replicate(weights))
+    product = jax.jit(jnp.matmul)(devices.split(BATCH), devices.place(weights))
     assert num_devices(product) == 8 and not product.sharding.is_fully_replicated
     assert_array_equal(product, BATCH @ weights)

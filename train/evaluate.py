@@ -11,6 +11,7 @@ from tyro.conf import arg
 
 from rsynth_jax import checks, seeds
 from rsynth_jax.cli import classifiers, options, results
+from rsynth_jax.cli.hosts import JoinFlags, is_first
 from rsynth_jax.cli.report import print_lines
 from rsynth_jax.cli.run import attack_progress, run
 from rsynth_jax.data import loader
@@ -54,6 +55,7 @@ class Options:
     seed: options.Seed = 0
     json: options.JsonFile = None
     reading: options.LabelledDataFlags = options.LabelledDataFlags()
+    hosts: JoinFlags = JoinFlags()
     system: options.SystemFlags = options.SystemFlags()
 
     def __post_init__(self) -> None:
@@ -69,6 +71,7 @@ class Options:
 
 def evaluate(flags: Options) -> int:
     """Evaluate and report."""
+    from rsynth_jax import sharding
     from rsynth_jax.attacks import autoattack, evaluation
 
     options.check_outputs(json=flags.json)
@@ -82,14 +85,15 @@ def evaluate(flags: Options) -> int:
     size = options.fitting(flags.batch_size, release, most=100)
     with attack_progress() as callback:
         where = (release.model, release.variables, data.images, data.labels, threat, attacks)
-        settings = {"batch_size": size, "callback": callback}
+        settings = {"batch_size": size, "callback": callback, "part": sharding.own_part()}
         found = evaluation.evaluate(*where, key=seeds.key(flags.seed), **settings)
-    num = len(found.clean)
+    num = len(data.images)
+    found = evaluation.merged(found, num)
     lines, closing, shares = results.accuracies(found, attacks, threat)
     numbers = {"num": num, "attack": flags.attack, "loss": flags.loss, "restarts": flags.restarts}
     numbers |= {"seed": flags.seed, "norm": threat.norm.name, "epsilon": threat.epsilon} | steps._asdict()
     closing = f"{flags.classifier} on {num} images: {closing}"
-    return print_lines([*lines, closing], numbers | shares, flags.json)
+    return print_lines([*lines, closing], numbers | shares, flags.json if is_first() else None)
 
 
 def threat_of(flags: Options, own: "Threat") -> "tuple[Threat, Steps]":

@@ -16,6 +16,7 @@ from tyro.conf import arg
 from rsynth_jax import checks
 from rsynth_jax.cli import plots, training_run
 from rsynth_jax.cli import run as console
+from rsynth_jax.cli.hosts import HostFlags, is_first
 from rsynth_jax.cli.options import LabelledDataFlags, SystemFlags
 from rsynth_jax.data import loader
 from rsynth_jax.training.recipes import RECIPES, Recipe
@@ -47,11 +48,13 @@ class Options:
     """The recipe's values."""
     reading: LabelledDataFlags = LabelledDataFlags()
     keeping: training_run.KeepFlags = training_run.KeepFlags()
+    hosts: HostFlags = HostFlags()
     system: SystemFlags = SystemFlags()
 
 
 def train(options: Options) -> int:
     """Train, evaluate and release after every epoch, and report."""
+    from rsynth_jax import sharding
     from rsynth_jax.cli.run_log import guarded
     from rsynth_jax.cli.train_log import train_log
     from rsynth_jax.storage import releases, train_states
@@ -65,19 +68,22 @@ def train(options: Options) -> int:
     images, labels = loader.in_memory(dataset, loader.MEMORY)
     loader.check_classes(dataset, labels, least=2)
     facts = training_run.facts_of(options, dataset)
-    run = prepare(options.settings, images, labels, facts["class_names"], len(dataset))
+    run = prepare(options.settings, images, labels, facts["class_names"], len(dataset), options.hosts.devices)
     begins_from = None if train_states.has_states(out) else options.start
     state = start(run, None if begins_from is None else releases.load(begins_from))
 
     def publish(state: Any) -> releases.Release:
         made = release(run, state, data=options.data)
-        releases.save(out / releases.RELEASE, made)
+        if is_first():
+            releases.save(out / releases.RELEASE, made)
         return made
 
     with training_run.begun(options, state, epochs=run.num_epochs, **facts) as state:
         interrupted = console.Interrupted()
         first = int(state.step)
-        batches = loader.batches_from(dataset, run.recipe.batch_size, run.recipe.seed, run.num_epochs, first)
+        size, seed = run.recipe.batch_size, run.recipe.seed
+        rows = sharding.own_rows(size)
+        batches = loader.batches_from(dataset, size, seed, run.num_epochs, first, rows)
         with train_log(options, run, test, first, publish) as log:
             trainer = guarded(options.keeping, run.trainer)
             batches = interrupted.until(batches)

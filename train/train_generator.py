@@ -15,6 +15,7 @@ from typing import Any
 from rsynth_jax import checks
 from rsynth_jax.cli import classifiers, training_run
 from rsynth_jax.cli import run as console
+from rsynth_jax.cli.hosts import HostFlags
 from rsynth_jax.cli.options import LabelledDataFlags, SystemFlags
 from rsynth_jax.cli.training_run import KeepFlags, Place, RecipeName, Resume, RunFolder, TrainSplit
 from rsynth_jax.data import loader, sources
@@ -44,6 +45,7 @@ class Options:
     """The recipe's values."""
     reading: LabelledDataFlags = LabelledDataFlags()
     keeping: KeepFlags = KeepFlags()
+    hosts: HostFlags = HostFlags()
     system: SystemFlags = SystemFlags()
 
 
@@ -75,7 +77,8 @@ def prepared(options: Options) -> tuple[sources.Dataset, Any, dict[str, Any]]:
     loader.check_classes(dataset, labels, least=1)
     facts = training_run.facts_of(options, dataset)
     settings = replace(options.settings, classifier=name)
-    run = prepare(settings, images, facts["class_names"], len(dataset), classifier)
+    size, names = len(dataset), facts["class_names"]
+    run = prepare(settings, images, names, size, classifier, options.hosts.devices)
     return dataset, run, facts
 
 

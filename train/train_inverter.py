@@ -17,6 +17,7 @@ import numpy as np
 from rsynth_jax import checks
 from rsynth_jax.cli import classifiers, training_run
 from rsynth_jax.cli import run as console
+from rsynth_jax.cli.hosts import HostFlags
 from rsynth_jax.cli.options import LabelledDataFlags, SystemFlags
 from rsynth_jax.cli.training_run import (
     RANDOM,
@@ -63,6 +64,7 @@ class Options:
     """The recipe's values."""
     reading: LabelledDataFlags = LabelledDataFlags()
     keeping: KeepFlags = KeepFlags()
+    hosts: HostFlags = HostFlags()
     system: SystemFlags = SystemFlags()
 
 
@@ -96,7 +98,8 @@ def prepared(options: Options) -> tuple[list[sources.Dataset], "Release", Any, d
     images, labels = loader.in_memory(dataset, loader.MEMORY)
     loader.check_classes(dataset, labels, least=1)
     facts = training_run.facts_of(options, dataset)
-    run = prepare(settings, images, facts["class_names"], len(dataset), classifier, compared)
+    size, names = len(dataset), facts["class_names"]
+    run = prepare(settings, images, names, size, classifier, compared, options.hosts.devices)
     return [dataset, test], classifier, run, facts
 
 

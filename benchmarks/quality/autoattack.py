@@ -24,7 +24,7 @@ from benchmarks import common
 from benchmarks.common import Arrays, DataOptions
 from benchmarks.pytorch_networks import CNN_A, LENET5, Twin, bundled, channels_first, published
 from rsynth_jax.attacks import autoattack, evaluation
-from rsynth_jax.attacks.runner import BATCH_SIZE, Examples, make_runner, run_attack
+from rsynth_jax.attacks.runner import BATCH_SIZE, Examples, image_keys, make_runner, run_attack
 from rsynth_jax.attacks.threats import Threat
 from rsynth_jax.synthesis.norms import L2, NORMS
 
@@ -103,7 +103,10 @@ def theirs(twin: Twin, threat: Threat, lot: Examples, name: str, seed: int, left
 def ours(twin: Twin, threat: Threat, lot: Examples, name: str, seed: int, left: np.ndarray) -> np.ndarray:
     attack = next(each for each in autoattack.standard(threat, 10) if each.name == name)
     runner = make_runner(twin.model, threat, attack)
-    return left & ~run_attack(runner, twin.variables, jax.random.key(seed), lot, left).broken
+    return (
+        left
+        & ~run_attack(runner, twin.variables, image_keys(jax.random.key(seed), len(left)), lot, left).broken
+    )
 
 
 SIDES = {"ours": ours, "torchattacks": theirs}

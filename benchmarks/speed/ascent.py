@@ -71,7 +71,7 @@ def benchmark(options: Options) -> None:
     model = models.create(models.Config("resnet8", 10))
     variables = jax.device_get(jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3))))
     devices = sharding.over_devices(BATCH)
-    split = (devices.replicate(variables), *devices.split((starts, labels)))
+    split = (devices.place(variables), *devices.split((starts, labels)))
     alone = jax.device_put((variables, starts, labels), jax.devices()[0])
     runs = {
         "rsynth_jax": functools.partial(program(model, ascent.advance), *split),

@@ -3,8 +3,8 @@
     python -m benchmarks.speed.soak --out docs/memory.webp
 
 A ResNet-8 at 16 pixels trains on noise, as rsynth-train does: with the guard, the lines of the log, and a
-checkpoint every 100 steps. Then it samples images, a batch after another. Draws resident memory, and prints its
-slope, by least squares after the first tenth, in MB per 1,000 steps and per 1,000 images.
+checkpoint every 100 steps. Then it samples images, a batch after another. Draws resident memory, and prints
+its slope, by least squares after the first tenth, in MB per 1,000 steps and per 1,000 images.
 """
 
 import dataclasses

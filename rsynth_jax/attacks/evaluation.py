@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from rsynth_jax import sharding
 from rsynth_jax.attacks.autoattack import Attack
-from rsynth_jax.attacks.runner import BATCH_SIZE, Examples, make_runner, run_attack
+from rsynth_jax.attacks.runner import BATCH_SIZE, Examples, image_keys, make_runner, run_attack
 from rsynth_jax.attacks.threats import Threat
 from rsynth_jax.images import decode
 from rsynth_jax.models import bind, embedding
@@ -54,14 +54,21 @@ def evaluate(
     attacks: Sequence[Attack],
     *,
     key: Key,
+    part: slice = slice(None),
     batch_size: int = BATCH_SIZE,
     callback: Callback | None = None,
 ) -> Evaluation:
     """Classify the images, then attack those still classified correctly, one attack after the other.
 
     The images uint8 (n, h, w, c) have labels in [0, k). `attacks` are `autoattack.standard`, or any sequence;
-    none for clean accuracy. The attacks draw from `key`: the result does not depend on `batch_size`.
+    none for clean accuracy. The attacks of image i draw from `key` and i: the result does not depend on
+    `batch_size`, nor on the `part` of the images that is evaluated.
     """
+    keys = image_keys(key, len(images))[part]
+    images = images[part]
+    labels = labels[part]
+    if not len(images):
+        raise ValueError("no images: give one or more, of several processes at least one for each")
     began = time.perf_counter()
     logits = predict_logits(model, variables, images, batch_size)
     examples = Examples(images, labels, logits)
@@ -71,10 +78,16 @@ def evaluate(
         began = time.perf_counter()
         runner = make_runner(model, threat, attack)
         progress = None if callback is None else functools.partial(callback, attack)
-        result = run_attack(runner, variables, key, examples, found.robust, batch_size, progress)
+        result = run_attack(runner, variables, keys, examples, found.robust, batch_size, progress)
         remaining = (*found.remaining, found.robust & ~result.broken)
         found = Evaluation(clean, remaining, (*found.seconds, time.perf_counter() - began))
     return found
+
+
+def merged(found: Evaluation, num: int) -> Evaluation:
+    """Join what several processes found, each for its `sharding.own_part` of `num` images."""
+    clean, *remaining = (sharding.merged(each, num) for each in (found.clean, *found.remaining))
+    return Evaluation(clean, tuple(remaining), found.seconds)
 
 
 def correct(logits: Array | np.ndarray, labels: Array | np.ndarray) -> np.ndarray:

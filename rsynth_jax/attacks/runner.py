@@ -102,18 +102,24 @@ def make_runner(model: nn.Module, threat: Threat, attack: Attack) -> AttackRunne
     return AttackRunner(attack, init_rows, advance_rows, num_calls)
 
 
+def image_keys(key: Key, num: int) -> Array:
+    """Derive the keys of `num` images, (num,): the one of image i depends on `key` and i alone."""
+    return jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(num))
+
+
 def run_attack(
     runner: AttackRunner,
     variables: Variables,
-    key: Key,
+    keys: Array,
     examples: Examples,
     remaining: Bool[np.ndarray, " n"],
     batch_size: int = BATCH_SIZE,
     callback: Callback | None = None,
 ) -> AttackResult:
-    """Attack every image that is `remaining`; call `callback` after every chunk of steps.
+    """Attack every image that is `remaining`, each with its key of `keys` (n,).
 
-    The batch size is the number of attempts in progress, rounded up to a multiple of the number of devices.
+    `callback` is called after every chunk of steps. The batch size is the number of attempts in progress,
+    rounded up to a multiple of the number of devices.
     """
     broken = np.zeros(len(remaining), bool)
     adversarial = examples.images.astype(np.float32) / 255
@@ -122,8 +128,7 @@ def run_attack(
         return AttackResult(broken, adversarial)
     size = sharding.padded(min(batch_size, num_attempts))
     devices = sharding.over_devices(size)
-    variables = devices.replicate(variables)
-    keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(len(remaining)))
+    variables = devices.place(variables)
     batch = _Batch(size, runner, remaining)
     rows: Any = None
     states: Any = None

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from rsynth_jax import sharding
 from rsynth_jax.cli import plots, sheets, training_run
 from rsynth_jax.cli import run as console
 from rsynth_jax.cli.run_log import RunLog, guarded, run_log
@@ -73,9 +74,9 @@ def train(
     with training_run.begun(options, new, **facts) as state:
         interrupted = console.Interrupted()
         first = int(state.step)
-        batches = loader.batches_between(
-            dataset, recipe.images_per_step, recipe.seed, first, recipe.num_steps
-        )
+        size = recipe.images_per_step
+        rows = sharding.own_rows(size)
+        batches = loader.batches_between(dataset, size, recipe.seed, first, recipe.num_steps, rows)
         with gan_log(options, run, product, first) as log:
             trainer = guarded(options.keeping, run.trainer)
             batches = interrupted.until(batches)
@@ -95,8 +96,7 @@ def train(
 class GanLog:
     """The steps and the snapshots of a run."""
 
-    def __init__(self, out: Path, log: RunLog, run: Any, product: Product):
-        self._out = out
+    def __init__(self, log: RunLog, run: Any, product: Product):
         self._log = log
         self._run = run
         self._product = product
@@ -126,10 +126,11 @@ class GanLog:
             release = self._product.release(state)
             cells, names = self._product.page(state, release)
             sheet = sheets.draw(Page(cells, names, f"{step * self._run.recipe.images_per_step} images shown"))
-            snapshot = self._out / "snapshots" / f"{step:06d}"
-            for path in (self._out / self._product.file, snapshot.with_suffix(".safetensors")):
+            out = self._log.folder
+            snapshot = out / "snapshots" / f"{step:06d}"
+            for path in (out / self._product.file, snapshot.with_suffix(".safetensors")):
                 self._product.save(path, release)
-            for path in (self._out / "samples.png", snapshot.with_suffix(".png")):
+            for path in (out / "samples.png", snapshot.with_suffix(".png")):
                 sheets.write_picture(path, sheet)
             self._log.picture(step, "samples", lambda: sheet)
         self.save(state)
@@ -144,7 +145,7 @@ class GanLog:
 def gan_log(options: Any, run: Any, product: Product, step: int) -> Iterator[GanLog]:
     """Log a run that has done `step` steps, as `run_log`."""
     with run_log(options, run.recipe.num_steps, step, REMEDY) as log:
-        yield GanLog(options.out, log, run, product)
+        yield GanLog(log, run, product)
 
 
 def drawn(state: GanState, release: GeneratorRelease) -> tuple[Bytes, list[str]]:
@@ -152,7 +153,7 @@ def drawn(state: GanState, release: GeneratorRelease) -> tuple[Bytes, list[str]]
     num = len(release.class_names)
     rows = np.repeat(np.arange(num), max(1, ROWS // num))[:MOST_ROWS]
     labels = np.repeat(rows, COLUMNS).astype(np.int32)
-    images = np.asarray(_samples(release.config, state.ema, labels))
+    images = np.asarray(_samples(release.config, release.variables, labels))
     cells = images.reshape(len(rows), COLUMNS, *images.shape[1:])
     return cells, [release.class_names[row] for row in rows]
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from rsynth_jax.cli import hosts
 from rsynth_jax.cli.parse import command_name, expand_home, fail, parse, replace_unprintable
 from rsynth_jax.storage import files
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from rsynth_jax.models.embedding import Track
     from rsynth_jax.types import Bytes
 
+AGREE_EVERY = 10  # steps of processes that train together
 FRAME_STEPS = 2  # steps between two frames of an animation, at most
 Options = TypeVar("Options")
 Item = TypeVar("Item")
@@ -60,6 +62,7 @@ def run(
             arguments = expand_home(sys.argv[1:])
             os.environ.update(jax_settings(arguments))
             flags = parse(options, arguments)
+            hosts.join(getattr(flags, "hosts", hosts.JoinFlags()))
             _check_devices()
             _silence_libraries()
             status = program(flags)
@@ -154,6 +157,8 @@ def progress_bar(*columns: str) -> "Progress":
     numbers = [progress.MofNCompleteColumn(), progress.TimeElapsedColumn()]
     numbers += [progress.TextColumn("ETA"), progress.TimeRemainingColumn()]
     numbers += map(progress.TextColumn, columns)
+    if not hosts.is_first():
+        return progress.Progress(disable=True)
     console = Console(stderr=True)
     if not console.is_terminal:
         return PlainProgress(name, *numbers)
@@ -190,8 +195,26 @@ class Interrupted:
             signal.signal(number, self._catch)
 
     def until(self, items: Iterable[Item]) -> Iterator[Item]:
-        """Iterate over the items until a signal arrives."""
-        return itertools.takewhile(lambda _: self.signal is None, items)
+        """Iterate over the items until a signal arrives, of several processes at any one of them.
+
+        Those that train together ask each other every `AGREE_EVERY` items, and end with the same one.
+        """
+        import jax
+
+        if jax.process_count() == 1:
+            return itertools.takewhile(lambda _: self.signal is None, items)
+        numbered = enumerate(items)
+        return (item for i, item in itertools.takewhile(lambda pair: not self._agreed(pair[0]), numbered))
+
+    def _agreed(self, i: int) -> bool:
+        """Whether a signal has arrived at any process; it then has at all of them."""
+        if i % AGREE_EVERY:
+            return False
+        from jax.experimental import multihost_utils
+
+        arrived = int(np.max(multihost_utils.process_allgather(np.int32(self.signal or 0))))
+        self.signal = arrived or None
+        return arrived > 0
 
     def _catch(self, number: int, frame: object) -> None:
         self.signal = number

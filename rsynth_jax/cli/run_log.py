@@ -25,7 +25,7 @@ from PIL import Image
 from rich.progress import Progress
 
 from rsynth_jax import checks
-from rsynth_jax.cli import training_run, writers
+from rsynth_jax.cli import hosts, training_run, writers
 from rsynth_jax.cli.run import Clock, progress_bar
 from rsynth_jax.cli.training_run import KeepFlags
 from rsynth_jax.cli.writers import Writer
@@ -40,8 +40,13 @@ LATE = 8  # steps after which a program reads whether a step was good: a device 
 
 
 class Places(NamedTuple):
-    """Where a run writes."""
+    """Where a run writes.
 
+    Attributes:
+      folder: of releases and sheets: the run's; a temporary one on all processes but the first that share it.
+    """
+
+    folder: Path
     lines: IO[bytes]  # unbuffered
     bar: Progress
     writers: Sequence[Writer]
@@ -61,6 +66,11 @@ class RunLog:
         self._logged = step
         self._clock = Clock()
         self._saved = time.monotonic()
+
+    @property
+    def folder(self) -> Path:
+        """Where to write releases and sheets, see `Places`."""
+        return self._places.folder
 
     def note(self, step: int, checked: Checked) -> None:
         """Note a step, and read whether the one `LATE` before it was good, as `settle`."""
@@ -167,13 +177,15 @@ def run_log(options: Any, num_steps: int, step: int, remedy: str) -> Iterator[Ru
       ValueError: a file cannot be written.
     """
     flags, out = options.keeping, options.out
+    summaries = (flags.logdir, flags.wandb) if hosts.is_first() else (None, None)
     with (
+        hosts.own_folder(out) as own,
         Saver(out) as save,
-        continued(out / training_run.LOG, step) as lines,
-        writers.opened(flags.logdir, flags.wandb, out, step) as places,
+        continued(own / training_run.LOG, step) as lines,
+        writers.opened(*summaries, out, step) as places,
         progress_bar("{task.fields[now]}") as bar,
     ):
-        yield RunLog(Places(lines, bar, places, save), flags, num_steps, step, remedy)
+        yield RunLog(Places(own, lines, bar, places, save), flags, num_steps, step, remedy)
 
 
 @contextlib.contextmanager

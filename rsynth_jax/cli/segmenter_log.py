@@ -8,7 +8,6 @@ with segmenter_log(options, run, test, step=0) as log:
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,8 +32,7 @@ _NOW = "loss {loss:.3f}  accuracy {accuracy:.1%}  {images_per_second:.0f} images
 class SegmenterLog:
     """The steps and the measurements of a segmenter's training."""
 
-    def __init__(self, out: Path, log: RunLog, run: SegmenterRun, test: Masked):
-        self._out = out
+    def __init__(self, log: RunLog, run: SegmenterRun, test: Masked):
         self._log = log
         self._run = run
         self._test = test
@@ -64,9 +62,9 @@ class SegmenterLog:
             record = {"step": step, "test_num": len(self._test.images), "test_iou": mean}
             self._log.record(record | {f"test_iou_{name}": value for name, value in values.items()})
             self._log.print(f"step {step}: {segmenters.describe(release)}")
-            segmenters.save(self._out / segmenters.RELEASE, release)
+            segmenters.save(self._log.folder / segmenters.RELEASE, release)
             sheet = sheets.draw(self._page(release, step))
-            sheets.write_picture(self._out / SHEET, sheet)
+            sheets.write_picture(self._log.folder / SHEET, sheet)
             self._log.picture(step, "segmented", lambda: sheet)
         self.save(state)
 
@@ -90,7 +88,7 @@ class SegmenterLog:
 def segmenter_log(options: Any, run: SegmenterRun, test: Masked, step: int) -> Iterator[SegmenterLog]:
     """Log a run that has done `step` steps, as `run_log`."""
     with run_log(options, run.recipe.num_steps, step, REMEDY) as log:
-        yield SegmenterLog(options.out, log, run, test)
+        yield SegmenterLog(log, run, test)
 
 
 _COLORS = {"grey": (128, 128, 128), "beige": (222, 203, 164), "blue": (31, 119, 180), "red": (214, 39, 40)}

@@ -88,7 +88,8 @@ class TrainLog:
         self._log.settle()
         with self._log.paused():
             threat = build.threat(self._run.recipe)
-            where = (self._model, state.ema, self._test.images, self._test.labels)
+            weights = self._run.devices.gather(state.ema)
+            where = (self._model, weights, self._test.images, self._test.labels)
             found = evaluation.evaluate(*where, threat, [_pgd(threat)], key=jax.random.key(0))
             record = {
                 "step": step,

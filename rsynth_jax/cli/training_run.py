@@ -7,8 +7,8 @@
 
 The options of a training program are a dataclass with a default for every flag. Among its fields are
 `recipe`, `data`, `out`, `resume`, `settings` (the recipe: a NamedTuple of values and groups of values),
-`reading` (`options.DataFlags`) and `keeping` (`KeepFlags`). Every field but `out`, `resume` and `system` is
-recorded. This module imports nothing heavy.
+`reading` (`options.DataFlags`), `keeping` (`KeepFlags`) and `hosts` (`HostFlags`). Every field but `out`,
+`resume`, `system` and `hosts` is recorded. This module imports nothing heavy.
 """
 
 import contextlib
@@ -24,6 +24,7 @@ from typing import IO, Annotated, Any, TypeVar
 from tyro.conf import arg
 
 from rsynth_jax import checks
+from rsynth_jax.cli import hosts
 from rsynth_jax.cli.parse import parse, value_of
 from rsynth_jax.cli.run import Interrupted
 from rsynth_jax.data.sources import Dataset
@@ -38,7 +39,7 @@ CHANGEABLE = {"epochs", "judge", "test_split", "sample_every", "data_dir"}  # by
 CHANGEABLE |= {"save_every", "on_nan", "logdir", "wandb"}
 _GROUPS = {"settings", "reading", "keeping"}  # recorded value by value
 _PATHS = ("data", "data_dir", "masks", "test_data", "test_masks", "logdir")  # recorded from any folder
-_UNRECORDED = {"out", "resume", "system"}
+_UNRECORDED = {"out", "resume", "system", "hosts"}
 
 _PLACES = (
     "tfds:NAME, folder:PATH (one folder a class, in train/ and test/, or trainA, trainB, testA, testB) or "
@@ -147,12 +148,17 @@ def made_of(options: Any) -> dict[str, Any]:
 def begun(options: Any, new: Any, **facts: Any) -> Iterator[Any]:
     """Keep the folder for this run while the block lasts, and write everything that makes the run into it.
 
+    Of several processes that train together the first does so.
+
     Yields the newest whole state of the run to resume, like the new one, else the new one itself. The lock is
     the system's: it ends with the process, however that ends. A file system without locks has none.
 
     Raises:
       ValueError: another trainer has the folder; nothing is written.
     """
+    if not hosts.is_first():
+        yield restored(options, new)
+        return
     options.out.mkdir(parents=True, exist_ok=True)
     lock = _lock(options.out, os.O_CREAT)
     try:
@@ -189,7 +195,7 @@ def check(options: Any, output: str) -> None:
         raise ValueError(f"{out} already holds a run: give --resume or another --out")
     if options.resume and not held and not read_record(out):
         raise ValueError(f"nothing to resume in {out}: it has no checkpoints")
-    if (lock := _lock(out)) is not None:
+    if hosts.is_first() and (lock := _lock(out)) is not None:
         os.close(lock)
 
 
@@ -220,7 +226,12 @@ def append(log: IO[bytes], record: Mapping[str, Any]) -> None:
 
 
 def finish(out: Path, state: Any, interrupted: Interrupted, closing: str, write_curves: WriteCurves) -> int:
-    """Draw the log, print the closing line or how to continue; return the exit status."""
+    """Draw the log, print the closing line or how to continue; return the exit status.
+
+    Of several processes that train together the first does so.
+    """
+    if not hosts.is_first():
+        return 128 + interrupted.signal if interrupted.signal else 0
     write_curves(out / "curves.png", out / LOG)
     if interrupted.signal is None:
         skipped = (out / LOG).read_bytes().count(b'"skipped": true')

@@ -19,6 +19,7 @@ from rsynth_jax import checks, seeds
 from rsynth_jax.data.sources import Dataset, Example, labelled
 
 MEMORY = 4 << 30  # bytes of decoded images that may stay in memory
+ALL = slice(None)  # rows of a batch
 
 
 class Arrays(NamedTuple):
@@ -74,24 +75,30 @@ def check_classes(dataset: Dataset, labels: np.ndarray, least: int) -> None:
         raise ValueError(f"{dataset.source} {found}: training needs {least} of each{hint}")
 
 
-def batches(dataset: Dataset, batch_size: int, seed: int, epoch: int, start: int = 0) -> Iterator[Arrays]:
+def batches(
+    dataset: Dataset, batch_size: int, seed: int, epoch: int, start: int = 0, rows: slice = ALL
+) -> Iterator[Arrays]:
     """Iterate over one epoch in random order, from batch `start` on, in full batches only.
 
     The order depends on (seed, epoch) alone, so that a resumed run reads what an uninterrupted one would;
     a data set in memory and one that is streamed have orders of their own.
+
+    Args:
+      rows: of each batch, one of its equal parts (`sharding.own_rows`); no others are decoded.
     """
+    steps = len(dataset) // batch_size
     if dataset.decoded is not None and dataset.labels is not None:
-        steps = len(dataset) // batch_size
-        for chosen in rows_between(
-            len(dataset), batch_size, seed, epoch * steps + start, (epoch + 1) * steps
-        ):
-            yield Arrays(dataset.decoded[chosen], dataset.labels[chosen])
+        first, last = epoch * steps + start, (epoch + 1) * steps
+        for chosen in rows_between(len(dataset), batch_size, seed, first, last):
+            yield Arrays(dataset.decoded[chosen[rows]], dataset.labels[chosen[rows]])
         return
     import grain
 
     source: grain.MapDataset = grain.MapDataset.source(dataset)  # pyright: ignore[reportArgumentType]
-    batched = source.seed(seed + 1_000_003 * epoch).shuffle().batch(batch_size, drop_remainder=True)
-    for images, labels in batched[start:].to_iter_dataset():
+    begin, end, _ = rows.indices(batch_size)
+    part, num_parts = begin // (end - begin), batch_size // (end - begin)
+    parts = source.seed(seed + 1_000_003 * epoch).shuffle().batch(end - begin, drop_remainder=True)
+    for images, labels in parts[part::num_parts][start:steps].to_iter_dataset():
         yield Arrays(images, np.asarray(labels, np.int32))
 
 
@@ -108,15 +115,18 @@ def rows_between(num: int, batch_size: int, seed: int, first: int, last: int) ->
 
 
 def batches_from(
-    dataset: Dataset, batch_size: int, seed: int, num_epochs: int, step: int
+    dataset: Dataset, batch_size: int, seed: int, num_epochs: int, step: int, rows: slice = ALL
 ) -> Iterator[Arrays]:
     """Iterate over the batches of every step from `step` on, to the end of the last epoch."""
     first, start = divmod(step, len(dataset) // batch_size)
     for epoch in range(first, num_epochs):
-        yield from batches(dataset, batch_size, seed, epoch, start if epoch == first else 0)
+        yield from batches(dataset, batch_size, seed, epoch, start if epoch == first else 0, rows)
 
 
-def batches_between(dataset: Dataset, batch_size: int, seed: int, first: int, last: int) -> Iterator[Arrays]:
+def batches_between(
+    dataset: Dataset, batch_size: int, seed: int, first: int, last: int, rows: slice = ALL
+) -> Iterator[Arrays]:
     """Iterate over the batches of the steps from `first` to `last` - 1, in as many epochs as they take."""
     num_epochs = -(-last // (len(dataset) // batch_size))
-    return itertools.islice(batches_from(dataset, batch_size, seed, num_epochs, first), max(0, last - first))
+    steps = batches_from(dataset, batch_size, seed, num_epochs, first, rows)
+    return itertools.islice(steps, max(0, last - first))

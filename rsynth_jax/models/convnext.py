@@ -64,7 +64,7 @@ class ConvNeXt(nn.Module):
             if stage:
                 x = nn.Conv(2 * x.shape[-1], (2, 2), (2, 2), 0, dtype=self.dtype)(_norm(dtype=self.dtype)(x))
             for _ in range(size):
-                x = ConvNeXtBlock(x.shape[-1], self.dtype)(x)
+                x = layers.block_output(ConvNeXtBlock(x.shape[-1], self.dtype)(x))
         features = _norm()(layers.pooled(x))
         return Outputs(nn.Dense(self.num_classes)(features), features)
 

@@ -98,7 +98,7 @@ def apply(program: Program, variables: Any, batches: Iterable[Bytes], batch_size
     """
     size = sharding.padded(batch_size)
     devices = sharding.over_devices(size)
-    placed = devices.replicate(variables)
+    placed = devices.place(variables)
 
     def outputs(batch: Bytes) -> Any:
         filled = batch[np.arange(size) % len(batch)]  # the last batch wraps around

@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from rsynth_jax.types import Outputs
 
+BLOCK = "block"  # the name of `block_output` among what a gradient keeps
 kaiming = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
@@ -37,6 +39,11 @@ def conv(width: int, kernel: int, stride: int, dtype: Any, pads: tuple[int, int]
         kernel_init=kaiming,
         dtype=dtype,
     )
+
+
+def block_output(x: jax.Array) -> jax.Array:
+    """Name the output of a block, so that a gradient can keep it alone (`training.classifier`)."""
+    return checkpoint_name(x, BLOCK)
 
 
 def batch_norm(module: nn.Module) -> Callable:

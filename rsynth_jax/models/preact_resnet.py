@@ -92,7 +92,7 @@ class PreActResNet(nn.Module):
         for stage, width in enumerate(self.widths):
             for index in range(self.blocks_per_stage):
                 stride = 2 if stage > 0 and index == 0 else 1
-                x = PreActBlock(width, stride, self.dtype, self.form)(x)
+                x = layers.block_output(PreActBlock(width, stride, self.dtype, self.form)(x))
         return self.end(self, x)
 
 

@@ -65,6 +65,7 @@ class ResNet(nn.Module):
             for index in range(size):
                 stride = 2 if stage > 0 and index == 0 else 1
                 x = self.block(64 * 2**stage, stride, self.activation, self.dtype)(x)
+                x = layers.block_output(x)
                 x = x if [stage, index] == last else self.activation(x)
         return layers.readout(self.activation, x, self.num_classes)
 

@@ -103,7 +103,7 @@ def sample(
         raise ValueError("no images: give one or more")
     size = sharding.padded(min(batch_size, num))
     devices = sharding.over_devices(size)
-    weights = devices.replicate((variables, *shared))
+    weights = devices.place((variables, *shared))
     chunks = ascent.chunks(num_steps, every)
     starts = []
     images = []
@@ -152,7 +152,7 @@ def batches(
         raise ValueError("no images: give one or more")
     size = sharding.padded(batch_size)
     devices = sharding.over_devices(size)
-    placed = devices.replicate(variables)
+    placed = devices.place(variables)
     for first in range(0, num, size):
         rows = np.arange(first, first + size) % num  # the last batch wraps around
         outputs = _mapped(function)(placed, *devices.split(tuple(each[rows] for each in inputs)))

@@ -97,8 +97,9 @@ class Saver:
 
     def _finish(self, step: int) -> None:
         with self._errors(step):
-            self._checkpoints.wait_until_finished()
-            digests.write_sums(self._run / FOLDER / str(step))
+            self._checkpoints.wait_until_finished()  # of all processes that share the run
+            if jax.process_index() == 0:
+                digests.write_sums(self._run / FOLDER / str(step))
 
     @contextlib.contextmanager
     def _errors(self, step: int) -> Iterator[None]:

@@ -76,7 +76,15 @@ _TABLES = {"method": METHODS, "schedule": SCHEDULES, "optimizer": OPTIMIZERS, "n
 
 _RANGES = {
     checks.positive: (
-        *("least_steps", "batch_size", "num_steps", "step_size", "learning_rate", "seed_factor"),
+        *(
+            "least_steps",
+            "batch_size",
+            "accumulation",
+            "num_steps",
+            "step_size",
+            "learning_rate",
+            "seed_factor",
+        ),
         *("fake_temperature", "fake_step_size", "fake_stride"),
     ),
     checks.not_negative: ("epsilon", "beta", "weight_decay", "contrast", "crop_padding"),
@@ -98,6 +106,7 @@ def validate(recipe: Recipe) -> None:
     for kind, table in _TABLES.items():
         checks.named(kind, values[kind], table)
     checks.given(checks.positive, epochs=recipe.epochs)
+    _check_accumulation(recipe)
     numbers = {name: value for name, value in values.items() if isinstance(value, float)}
     checks.finite(mean=recipe.network.mean, **numbers)  # those that are not read too: files hold them
     checks.not_negative(**{f"milestone {i}": epoch for i, epoch in enumerate(recipe.optimizer.milestones)})
@@ -109,6 +118,14 @@ def validate(recipe: Recipe) -> None:
         raise ValueError(f"most_fake_steps is {recipe.dual.most_fake_steps}: give {span}")
     threats.check(threat(recipe))
     models.create(config(recipe, num_classes=1))
+
+
+def _check_accumulation(recipe: Recipe) -> None:
+    num = recipe.accumulation
+    if num > 1 and recipe.method == "dual":
+        raise ValueError("dual training compares all fakes of a batch: leave out --accumulation")
+    if recipe.batch_size % num:
+        raise ValueError(f"accumulation is {num}: give a divisor of the batch size, {recipe.batch_size}")
 
 
 def with_epochs(recipe: Recipe, steps_per_epoch: int) -> Recipe:
@@ -180,5 +197,7 @@ def trainer(
         loss=way.loss(recipe),
         augment=augment(recipe),
         ema_decay=recipe.optimizer.ema_decay,
+        keep=classifier.rematerialized if recipe.remat else classifier.kept,
+        num_parts=recipe.accumulation,
     )
     return way.make_trainer(setup, recipe, gaussians, image_shape)

@@ -17,17 +17,43 @@ import optax
 
 from rsynth_jax.attacks.adversaries import Adversary
 from rsynth_jax.images import decode
-from rsynth_jax.models import bind
+from rsynth_jax.models import bind, layers
 from rsynth_jax.training.augmentation import Augment
 from rsynth_jax.training.losses import BatchLogits, RobustLoss
-from rsynth_jax.training.state import Trainer, TrainState, init_state, update, warmed_up
-from rsynth_jax.types import Images, Key, Labels, Scalar, Variables
+from rsynth_jax.training.state import (
+    Trainer,
+    TrainState,
+    accumulated,
+    descent,
+    init_state,
+    update,
+    warmed_up,
+)
+from rsynth_jax.types import Classifier, Images, Key, Labels, Scalar, Variables
 
 Perturb = Callable[..., tuple[Images, Images]]
 
 
+def kept(function: Callable) -> Callable:
+    """Keep all that a gradient of the function needs: the function itself."""
+    return function
+
+
+def rematerialized(function: Callable) -> Callable:
+    """Keep only what the blocks of a network return; a gradient computes the rest again, which saves memory.
+
+    Of networks without `layers.block_output` only the inputs are kept.
+    """
+    return jax.checkpoint(function, policy=jax.checkpoint_policies.save_only_these_names(layers.BLOCK))
+
+
 class Setup(NamedTuple):
-    """The parts of a train step: images are augmented, then attacked; the loss is of the logits of both."""
+    """The parts of a train step: images are augmented, then attacked; the loss is of the logits of both.
+
+    Attributes:
+      keep: what gradients keep of a pass of the network: `kept` or `rematerialized`.
+      num_parts: of a batch, see `state.accumulated`.
+    """
 
     model: nn.Module
     optimizer: optax.GradientTransformation
@@ -35,6 +61,8 @@ class Setup(NamedTuple):
     loss: RobustLoss
     augment: Augment
     ema_decay: float  # per step
+    keep: Callable[[Callable], Callable] = kept
+    num_parts: int = 1
 
 
 class Metrics(NamedTuple):
@@ -51,18 +79,18 @@ def accuracy(logits: BatchLogits, labels: Labels) -> Scalar:
 
 
 def make_perturb(setup: Setup) -> Perturb:
-    """Make (variables, key, images uint8, labels) -> (augmented images, adversarial images).
+    """Make (variables, keys (n,), images uint8, labels) -> (augmented images, adversarial images).
 
-    The adversary sees batch norm in evaluation mode; every image has a key of its own.
+    The adversary sees batch norm in evaluation mode.
     """
 
     def perturb_one(variables, key, image, label):
         augment_key, attack_key = jax.random.split(key)
         clean = setup.augment(augment_key, decode(image))
-        return clean, setup.adversary(attack_key, bind(setup.model, variables), clean, label)
+        classifier = Classifier(setup.keep(bind(setup.model, variables).outputs))
+        return clean, setup.adversary(attack_key, classifier, clean, label)
 
-    def perturb(variables: Variables, key: Key, images, labels) -> tuple[Images, Images]:
-        keys = jax.random.split(key, len(images))
+    def perturb(variables: Variables, keys: jax.Array, images, labels) -> tuple[Images, Images]:
         return jax.vmap(perturb_one, (None, 0, 0, 0))(variables, keys, images, labels)
 
     return perturb
@@ -76,17 +104,24 @@ def make_train_step(setup: Setup) -> Callable[..., tuple[TrainState, Metrics]]:
     """
     perturb = make_perturb(setup)
 
-    def batch_loss(params, batch_stats, clean, adversarial, labels):
+    @setup.keep
+    def apply(variables, images):
+        return setup.model.apply(variables, images, mutable=["batch_stats"])
+
+    def batch_loss(params, batch_stats, keys, images, labels):
         variables = {"params": params, "batch_stats": batch_stats}
-        clean_outputs, _ = setup.model.apply(variables, clean, mutable=["batch_stats"])
-        outputs, updates = setup.model.apply(variables, adversarial, mutable=["batch_stats"])
+        clean, adversarial = perturb(jax.lax.stop_gradient(variables), keys, images, labels)
+        clean_outputs, _ = apply(variables, clean)
+        outputs, updates = apply(variables, adversarial)
         value = setup.loss(clean_outputs.logits, outputs.logits, labels)
         return value, (updates["batch_stats"], accuracy(outputs.logits, labels))
 
+    mean = accumulated(descent(batch_loss), setup.num_parts)
+
     def train_step(state: TrainState, key: Key, images, labels) -> tuple[TrainState, Metrics]:
-        batch = (*perturb(state.variables, key, images, labels), labels)
+        batch = (jax.random.split(key, len(images)), images, labels)
         decay = warmed_up(setup.ema_decay, state.step)
-        state, loss, correct = update(setup.optimizer, state, batch_loss, batch, decay)
+        state, loss, correct = update(setup.optimizer, state, mean, batch, decay)
         return state, Metrics(loss, correct)
 
     return train_step

@@ -158,12 +158,15 @@ def make_dual_step(setup: Setup, values: DualValues) -> Callable[..., tuple[Dual
         value = setup.loss(logits(clean), attacked, labels) + values.contrast * losses.contrast(real, fake)
         return value, (batch_stats, (accuracy(attacked, labels), real, fake))
 
+    descent = states.descent(batch_loss)
+
     def dual_step(gaussians: ClassGaussians, state: DualState, key: Key, images, labels):
         batch_key, fake_key = jax.random.split(key)
         new, finished = turns(values, state.step, state.num_steps, len(images))
         fakes = advance(gaussians, state.variables, fake_key, state.fakes, labels, new)
-        batch = (*perturb(state.variables, batch_key, images, labels), fakes.images, labels)
-        train, value, more = states.update(setup.optimizer, state.train, batch_loss, batch, setup.ema_decay)
+        keys = jax.random.split(batch_key, len(images))
+        batch = (*perturb(state.variables, keys, images, labels), fakes.images, labels)
+        train, value, more = states.update(setup.optimizer, state.train, descent, batch, setup.ema_decay)
         correct, real, fake = more
         separated = auc(real, fake, finished)
         num_steps, aucs = lengthened(values, state.num_steps, jnp.append(state.aucs[1:], separated))
@@ -182,7 +185,7 @@ def make_trainer(
     return Trainer(
         init=functools.partial(init_state, setup.optimizer, values, (recipe.batch_size, *image_shape)),
         step=functools.partial(step, class_gaussians.with_temperature(gaussians, values.fake_temperature)),
-        place=lambda devices, state: devices.replicate(state)._replace(fakes=devices.split(state.fakes)),
+        place=lambda devices, state: devices.place(state)._replace(fakes=devices.split(state.fakes)),
         outcome=lambda state: {"fake_steps": int(state.num_steps)},
         weights=lambda state: (state.train, state.fakes),
         advance=advance,

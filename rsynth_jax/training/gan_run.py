@@ -14,7 +14,7 @@ import optax
 from rsynth_jax import checks, models, sharding
 from rsynth_jax.models import critics, style
 from rsynth_jax.models.style import GeneratorConfig
-from rsynth_jax.sharding import Devices
+from rsynth_jax.sharding import Devices, MakeDevices
 from rsynth_jax.storage.generators import GeneratorRelease
 from rsynth_jax.storage.releases import Release
 from rsynth_jax.training import adversarial, evolution, games, gan
@@ -78,6 +78,7 @@ def prepare(
     class_names: Sequence[str],
     num_images: int,
     classifier: Release | None = None,
+    devices: MakeDevices = sharding.over_hosts,
 ) -> GanRun:
     """Build the trainer.
 
@@ -85,6 +86,7 @@ def prepare(
       images: training images, on which the maps of the classifier are standardized.
       num_images: in one epoch.
       classifier: the recipe's.
+      devices: of a batch, such as `sharding.in_parts`.
 
     Raises:
       ValueError: the images do not fill a batch, or the recipe's or the classifier's have another size.
@@ -102,7 +104,7 @@ def prepare(
         config=described,
         class_names=tuple(class_names),
         trainer=_trainer(recipe, described, critic),
-        devices=sharding.over_devices(recipe.images_per_step),
+        devices=devices(recipe.images_per_step),
     )
 
 
@@ -115,10 +117,11 @@ def start(run: GanRun) -> GanState:
 def release(run: GanRun, state: GanState, **facts: Any) -> GeneratorRelease:
     """Return the averaged weights as a generator, its recipe with these facts."""
     facts |= {"steps": int(state.step), "images": int(state.step) * run.recipe.images_per_step}
+    variables = run.devices.gather(state.ema)
     return GeneratorRelease(
         config=run.config,
-        variables=jax.device_get(state.ema),
-        mean_styles=jax.device_get(_mean_styles(run.config, state.ema)),
+        variables=variables,
+        mean_styles=jax.device_get(_mean_styles(run.config, variables)),
         class_names=run.class_names,
         recipe=facts | flat(run.recipe),
     )

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from rsynth_jax import checks, models, sharding
 from rsynth_jax.models import critics, inversion
 from rsynth_jax.models.inversion import InverterConfig, Moments
-from rsynth_jax.sharding import Devices
+from rsynth_jax.sharding import Devices, MakeDevices
 from rsynth_jax.storage import releases
 from rsynth_jax.storage.inverters import InverterRelease
 from rsynth_jax.storage.releases import Release
@@ -79,6 +79,7 @@ def prepare(
     num_images: int,
     classifier: Release,
     comparator: Release | None = None,
+    devices: MakeDevices = sharding.over_hosts,
 ) -> InverterRun:
     """Build the trainer.
 
@@ -87,6 +88,7 @@ def prepare(
       num_images: in one epoch.
       classifier: whose representations are inverted.
       comparator: whose maps the feature loss compares; by default those of the classifier.
+      devices: of a batch, such as `sharding.in_parts`.
 
     Raises:
       ValueError: the images do not fill a batch, theirs or a classifier's have another size than the
@@ -112,7 +114,7 @@ def prepare(
         sha256=releases.digest(classifier),
         class_names=tuple(class_names),
         trainer=_trainer(recipe, described, seen, bound, compare, len(class_names)),
-        devices=sharding.over_devices(recipe.images_per_step),
+        devices=devices(recipe.images_per_step),
     )
 
 
@@ -127,7 +129,7 @@ def release(run: InverterRun, state: GanState, **facts: Any) -> InverterRelease:
     facts |= {"steps": int(state.step), "images": int(state.step) * run.recipe.images_per_step}
     return InverterRelease(
         config=run.config,
-        variables=jax.device_get(state.ema),
+        variables=run.devices.gather(state.ema),
         moments=jax.device_get(run.moments),
         classifier=run.recipe.classifier,
         classifier_sha256=run.sha256,

@@ -74,6 +74,8 @@ class Recipe(NamedTuple):
     epochs: int | None = 350  # passes over the training images; None for as many as make `least_steps`.
     least_steps: int = 3000  # steps of a recipe without epochs, however few the images.
     batch_size: int = 256  # images a step.
+    accumulation: int = 1  # parts of a batch, computed one after the other: less memory.
+    remat: bool = False  # compute layers again for their gradients: less memory, more time.
     crop_padding: int = 4  # of the random crop, in pixels; 0 for none.
     seed: int = 0  # of the weights, the order, the augmentation and the attacks.
     network: Network = Network()  # the network.

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rsynth_jax import checks, models, seeds, sharding
-from rsynth_jax.sharding import Devices
+from rsynth_jax.sharding import Devices, MakeDevices
 from rsynth_jax.storage.releases import Release, config_of
 from rsynth_jax.synthesis import class_gaussians
 from rsynth_jax.synthesis.class_gaussians import ClassGaussians
@@ -51,15 +51,22 @@ class Run(NamedTuple):
 
 
 def prepare(
-    recipe: Recipe, images: Bytes, labels: np.ndarray, class_names: Sequence[str], num_images: int
+    recipe: Recipe,
+    images: Bytes,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    num_images: int,
+    devices: MakeDevices = sharding.over_hosts,
 ) -> Run:
     """Fit the class Gaussians to training images of every class, and build the trainer.
 
     Args:
       num_images: in one epoch.
+      devices: of a batch, such as `sharding.in_parts`.
 
     Raises:
-      ValueError: the images do not fill a batch, or do not fit the recipe's Gaussians.
+      ValueError: the images do not fill a batch, or do not fit the recipe's Gaussians, or the processes
+        cannot have equal shares of a batch.
     """
     if num_images < recipe.batch_size:
         raise ValueError(f"{num_images} training images do not fill a batch of {recipe.batch_size}")
@@ -78,7 +85,7 @@ def prepare(
         steps_per_epoch=epoch,
         gaussians=gaussians,
         trainer=build.trainer(recipe, models.create(config), epoch, gaussians, shape),
-        devices=sharding.over_devices(recipe.batch_size),
+        devices=devices(recipe.batch_size),
     )
 
 
@@ -114,7 +121,7 @@ def release(run: Run, state: State, **facts: Any) -> Release:
     """Return the averaged weights as a classifier, its recipe with these facts and the trainer's outcome."""
     return Release(
         config=run.config._replace(dtype="float32"),
-        variables=state.ema,
+        variables=run.devices.gather(state.ema),
         class_gaussians=run.gaussians,
         class_names=run.class_names,
         image_shape=run.image_shape,
@@ -140,13 +147,14 @@ def fit(
 
     Args:
       state: placed on the devices; its buffers are taken over.
-      batches: (images uint8 (n, h, w, c), labels int32 (n,)) of each step, from the state's own step on.
+      batches: (images uint8 (n, h, w, c), labels int32 (n,)) of each step, from the state's own step on; of
+        several processes each has its own rows, see `sharding.own_rows`.
       key: of the augmentation and the attacks.
       devices: over which to split each batch.
       callback: called with the state, its step, the metrics and the batch after every step.
     """
     first = int(state.step)
-    for step, batch in enumerate(map(devices.split, batches), start=first):
+    for step, batch in enumerate(map(devices.join, batches), start=first):
         state, metrics = trainer.step(state, jax.random.fold_in(key, step), *batch)
         if callback is not None:
             callback(state, step + 1, metrics, batch)

@@ -23,6 +23,8 @@ class State(train_states.State, Protocol):
     @property
     def ema(self) -> Variables: ...
 
+    def _replace(self, **fields: Any) -> Any: ...
+
 
 class ClassifierState(State, Protocol):
     """The state of any trainer of a classifier."""
@@ -42,6 +44,9 @@ class TrainState(NamedTuple):
 
 S = TypeVar("S", bound=State)
 BatchLoss = Callable[..., tuple[Scalar, tuple[Any, Any]]]  # -> the loss, (new batch statistics, any more)
+Descent = Callable[
+    ..., tuple[tuple[Scalar, tuple[Any, Any]], Any]
+]  # -> what a `BatchLoss` returns, gradients
 
 
 class Trainer(NamedTuple, Generic[S]):
@@ -59,7 +64,7 @@ class Trainer(NamedTuple, Generic[S]):
 
     init: Callable[[Variables], S]
     step: Callable[..., tuple[S, Any]]
-    place: Callable[[Devices, S], S] = lambda devices, state: devices.replicate(state)
+    place: Callable[[Devices, S], S] = lambda devices, state: devices.place(state)
     outcome: Callable[[S], dict[str, Any]] = lambda state: {}
     weights: Callable[[S], Any] = lambda state: state
     advance: Callable[[S], S] = lambda state: state._replace(step=state.step + 1)
@@ -75,24 +80,63 @@ def init_state(optimizer: optax.GradientTransformation, variables: Variables) ->
     )
 
 
+def descent(batch_loss: BatchLoss) -> Descent:
+    """Make (params, batch statistics, *batch) -> the loss and what comes with it, and the gradients."""
+    return jax.value_and_grad(batch_loss, has_aux=True)
+
+
+def accumulated(descent: Descent, num: int) -> Descent:
+    """Take the mean of a descent over `num` equal parts of the batch, one after the other.
+
+    It needs the memory of a part. Batch norm normalizes each part by itself. Part i has the rows i, i + num,
+    i + 2 num ..., so that every device has rows of every part. The parts are a loop, unrolled on a CPU.
+
+    Args:
+      descent: all that it returns is a mean over its batch.
+      num: divides the batch size.
+    """
+    if num == 1:
+        return descent
+
+    def mean(params: Any, batch_stats: Any, *batch: Any) -> Any:
+        def add(total: Any, part: Any) -> tuple[Any, None]:
+            found = descent(params, batch_stats, *part)
+            return jax.tree.map(lambda one, other: one + other / num, total, found), None
+
+        def of_parts(leaf: jax.Array) -> jax.Array:
+            return jnp.swapaxes(leaf.reshape(len(leaf) // num, num, *leaf.shape[1:]), 0, 1)
+
+        parts = jax.tree.map(of_parts, batch)
+        first = jax.tree.map(lambda leaf: leaf[0], parts)
+        shapes = jax.eval_shape(descent, params, batch_stats, *first)
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        return jax.lax.platform_dependent(
+            zeros,
+            parts,
+            cpu=lambda zeros, parts: jax.lax.scan(add, zeros, parts, unroll=True)[0],
+            default=lambda zeros, parts: jax.lax.scan(add, zeros, parts)[0],
+        )
+
+    return mean
+
+
 def update(
     optimizer: optax.GradientTransformation,
     state: TrainState,
-    batch_loss: BatchLoss,
+    descent: Descent,
     batch: Sequence[Any],
     decay: float | Scalar,
 ) -> tuple[TrainState, Scalar, Any]:
     """Take one step down the loss, and ema <- decay * ema + (1 - decay) * variables, with the new variables.
 
     Args:
-      batch_loss: of the params, the batch statistics and the batch.
+      descent: of the params, the batch statistics and the batch.
       decay: in [0, 1).
 
     Returns:
-      The new state, the loss, and what else `batch_loss` returns.
+      The new state, the loss, and what else comes with it.
     """
     params, batch_stats = state.variables["params"], state.variables["batch_stats"]
-    descent = jax.value_and_grad(batch_loss, has_aux=True)
     (loss, (batch_stats, more)), grads = descent(params, batch_stats, *batch)
     updates, opt_state = optimizer.update(grads, state.opt_state, params)
     variables: Variables = {"params": optax.apply_updates(params, updates), "batch_stats": batch_stats}

@@ -13,7 +13,7 @@ from tiny import refused
 
 from rsynth_jax import images
 from rsynth_jax.attacks import autoattack, evaluation
-from rsynth_jax.attacks.runner import Examples, make_runner, run_attack
+from rsynth_jax.attacks.runner import Examples, image_keys, make_runner, run_attack
 from rsynth_jax.attacks.threats import Steps, Threat
 from rsynth_jax.synthesis import objectives
 from rsynth_jax.synthesis.norms import L2, LINF
@@ -53,6 +53,18 @@ def test_attacks_add_up():
     assert_array_equal(both.remaining[1], alone.robust & other.robust)
     assert len(both.seconds) == 3
     assert alone.robust.sum() < alone.clean.sum()
+
+
+def test_a_part_of_the_images_is_found_as_among_all():
+    attacks = (autoattack.pgd(THREAT, Steps(0.1, 2)), autoattack.square_attack(THREAT, 5))
+    whole = evaluate(*attacks)
+    for first in range(3):
+        part = slice(first, None, 3)
+        found = evaluate(*attacks, part=part)
+        assert_array_equal(found.clean, whole.clean[part])
+        assert_array_equal(found.remaining, [each[part] for each in whole.remaining])
+    with refused(match="one for each"):
+        evaluate(part=slice(13, None, 14))
 
 
 def test_the_callback_names_the_attack():
@@ -167,7 +179,7 @@ def test_an_attack_stays_finite_where_gradients_are_nan(norm, attack):
     examples = Examples(IMAGES, LABELS, evaluation.predict_logits(MODEL, VARIABLES, IMAGES))
     variables = {"params": {"inner": VARIABLES["params"]}}
     runner = make_runner(Broken(without_a_gradient), threat, attack(threat))
-    result = run_attack(runner, variables, jax.random.key(0), examples, np.ones(13, bool), 16)
+    result = run_attack(runner, variables, image_keys(jax.random.key(0), 13), examples, np.ones(13, bool), 16)
     assert np.isfinite(result.adversarial).all()
     assert result.broken.any()  # at least those that were wrong from the start
 

@@ -61,7 +61,9 @@ def programs(name):
 
 def run_attack(name, batch_size, remaining=REMAINING, **options):
     key = jax.random.key(7)
-    return runner.run_attack(programs(name), VARIABLES, key, EXAMPLES, remaining, batch_size, **options)
+    return runner.run_attack(
+        programs(name), VARIABLES, runner.image_keys(key, NUM), EXAMPLES, remaining, batch_size, **options
+    )
 
 
 @functools.cache
@@ -161,7 +163,7 @@ def test_every_device_has_rows_of_an_odd_batch():
     watched = each._replace(
         init=lambda *rows: devices.append(rows[1].tries.sharding.num_devices) or each.init(*rows)
     )
-    runner.run_attack(watched, VARIABLES, jax.random.key(7), EXAMPLES, REMAINING, 37)
+    runner.run_attack(watched, VARIABLES, runner.image_keys(jax.random.key(7), NUM), EXAMPLES, REMAINING, 37)
     assert set(devices) == {8}
 
 

@@ -45,9 +45,9 @@ def test_a_state_comes_back_exactly(tmp_path):
 
 
 def test_a_state_comes_back_where_the_run_keeps_it(tmp_path):
-    replicate = sharding.over_devices(8).replicate
+    place = sharding.over_devices(8).place
     train_states.save_state(tmp_path, state())
-    restored = train_states.restore_state(tmp_path, replicate(state()))
+    restored = train_states.restore_state(tmp_path, place(state()))
     for leaf in jax.tree.leaves(restored):
         assert len(leaf.sharding.device_set) == 8 and leaf.sharding.is_fully_replicated
 

@@ -1,5 +1,6 @@
 """The training step: it counts, learns, averages, repeats, traces once, shards, and lowers anywhere."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,8 +14,9 @@ from rsynth_jax.attacks import adversaries
 from rsynth_jax.attacks.threats import Steps, Threat
 from rsynth_jax.synthesis.norms import L2
 from rsynth_jax.training import losses
-from rsynth_jax.training.classifier import Setup, accuracy, make_train_step
-from rsynth_jax.training.state import TrainState, init_state
+from rsynth_jax.training.classifier import Setup, accuracy, make_train_step, rematerialized
+from rsynth_jax.training.state import TrainState, accumulated, descent, init_state
+from rsynth_jax.types import Outputs
 
 RNG = np.random.default_rng(7)
 IMAGES = RNG.integers(0, 256, (16, 16, 16, 3), np.uint8)
@@ -22,6 +24,15 @@ LABELS = np.arange(16, dtype=np.int32) % 10
 KEY = jax.random.key(0)
 TINY = tiny.ONE_BLOCK(num_classes=10)  # quick to compile
 OPTIMIZER = optax.sgd(0.05, momentum=0.9)
+
+
+class Bare(nn.Module):
+    """Logits of the pixels, without batch norm."""
+
+    @nn.compact
+    def __call__(self, images):
+        features = nn.relu(nn.Dense(8)(images.reshape(len(images), -1)))
+        return Outputs(nn.Dense(10)(features), features)
 
 
 def make_step(model, adversary, loss):
@@ -146,12 +157,55 @@ def test_a_loss_that_ignores_the_clean_logits_does_not_pay_for_them(fresh):
 def test_eight_devices_compute_what_one_does(robust, start):
     one, metrics = robust(start, KEY, IMAGES, LABELS)
     devices = sharding.over_devices(len(IMAGES))
-    state, key = devices.replicate((start, KEY))
+    state, key = devices.place((start, KEY))
     eight, sharded_metrics = robust(state, key, *devices.split((IMAGES, LABELS)))
     assert len(eight.step.devices()) == jax.device_count() == 8
     assert_allclose(sharded_metrics.loss, metrics.loss, rtol=1e-5)
     for a, b in pairs(one.variables, eight.variables):
         assert_allclose(b, a, rtol=1e-4, atol=1e-5)
+
+
+def test_rematerialization_computes_layers_again_and_takes_the_same_step(start, robust):
+    setup = Setup(
+        TINY,
+        OPTIMIZER,
+        adversaries.pgd(Threat(L2, 0.5), Steps(0.4, 1)),
+        losses.pgd(),
+        lambda key, image: image,
+        0.9,
+    )
+    again = jax.jit(make_train_step(setup._replace(keep=rematerialized)))
+    for a, b in pairs(robust(start, KEY, IMAGES, LABELS), again(start, KEY, IMAGES, LABELS)):
+        assert_allclose(b, a, rtol=1e-4, atol=1e-6)
+    text = again.trace(start, KEY, IMAGES, LABELS).lower(lowering_platforms=("tpu",)).as_text()
+    plain = robust.trace(start, KEY, IMAGES, LABELS).lower(lowering_platforms=("tpu",)).as_text()
+    assert text.count("stablehlo.convolution") > plain.count("stablehlo.convolution")
+
+
+def test_parts_of_a_batch_give_the_mean_of_their_gradients():
+    def loss(params, batch_stats, x, y):
+        slopes = jnp.mean((params * x - y) ** 2)
+        return slopes, (batch_stats + jnp.mean(x), jnp.mean(y))
+
+    x, y = (jnp.array(RNG.normal(size=16), jnp.float32) for _ in range(2))
+    whole = descent(loss)(jnp.float32(0.5), jnp.float32(2), x, y)
+    for num in (2, 4, 16):
+        parts = jax.jit(accumulated(descent(loss), num))(jnp.float32(0.5), jnp.float32(2), x, y)
+        for a, b in pairs(whole, parts):
+            assert_allclose(b, a, rtol=1e-5)
+
+
+def test_a_step_in_parts_perturbs_each_image_as_the_whole_step_does(start):
+    model, key = Bare(), jax.random.key(1)
+    variables = model.init(key, jnp.zeros((1, 16, 16, 3))) | {"batch_stats": {}}
+    state = TrainState(jnp.array(0), variables, OPTIMIZER.init(variables["params"]), variables)
+    noise = adversaries.pgd(Threat(L2, 0.5), Steps(0.4, 2))
+    setup = Setup(model, OPTIMIZER, noise, losses.pgd(), lambda key, image: image, 0.9)
+    whole, parts = (jax.jit(make_train_step(setup._replace(num_parts=num))) for num in (1, 4))
+    for a, b in pairs(whole(state, KEY, IMAGES, LABELS), parts(state, KEY, IMAGES, LABELS)):
+        assert_allclose(b, a, rtol=1e-4, atol=1e-6)
+    program = parts.trace(state, KEY, IMAGES, LABELS).lower(lowering_platforms=("tpu",)).as_text()
+    assert "stablehlo.while" in program
 
 
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])

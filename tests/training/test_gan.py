@@ -244,7 +244,7 @@ def test_eight_devices_take_the_step_of_one_within_rounding():
     assert jax.device_count() == 8
     alone, values = step(state, KEY, IMAGES, CLASSES)
     batch = devices.split((IMAGES, CLASSES))
-    shared, shared_values = step(devices.replicate(state), KEY, *batch)
+    shared, shared_values = step(devices.place(state), KEY, *batch)
     assert len(jax.tree.leaves(shared.ema)[0].sharding.device_set) == 8
     for before, one, other in zip(*map(jax.tree.leaves, (state, alone, shared)), strict=True):
         assert_allclose(other, one, rtol=1e-4, atol=1e-6 + 1e-4 * float(jnp.abs(one - before).max()))
