@@ -224,7 +224,7 @@ def _trainer(
         keys = jax.random.split(key, len(images))
         batch = jax.vmap(augment)(keys, jax.vmap(decode)(images), masks.astype(jnp.int32))
         decay = state.warmed_up(adam.ema_decay, now.step)
-        now, loss, accuracy = state.update(optimizer, now, batch_loss, batch, decay)
+        now, loss, accuracy = state.update(optimizer, now, state.descent(batch_loss), batch, decay)
         return now, Metrics(loss, accuracy)
 
     return Trainer(init=functools.partial(state.init_state, optimizer), step=jax.jit(step, donate_argnums=0))

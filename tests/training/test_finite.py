@@ -37,7 +37,7 @@ def trainer() -> Trainer:
         return batch @ jnp.abs(params["w"]) + jnp.where(batch[1] < 0, broken, 0.0), (stats, ())
 
     def step(state, key, batch):
-        state, loss, _ = states.update(OPTIMIZER, state, batch_loss, (batch,), 0.5)
+        state, loss, _ = states.update(OPTIMIZER, state, states.descent(batch_loss), (batch,), 0.5)
         return state, Metrics(loss, jnp.zeros(()))
 
     return Trainer(functools.partial(states.init_state, OPTIMIZER), jax.jit(step, donate_argnums=0))

@@ -20,7 +20,9 @@ def updated(decay):
         return jnp.sum(factor * params["w"]), ({"mean": batch_stats["mean"] + 0.25}, "more")
 
     state = states.init_state(OPTIMIZER, VARIABLES)
-    state, loss, more = states.update(OPTIMIZER, state, batch_loss, (jnp.float32(2.0),), decay)
+    state, loss, more = states.update(
+        OPTIMIZER, state, states.descent(batch_loss), (jnp.float32(2.0),), decay
+    )
     assert loss == -2 and more == "more"
     return state
 
