@@ -34,7 +34,7 @@ from rsynth_jax.models import style
 from rsynth_jax.models.style import GeneratorConfig
 from rsynth_jax.sampling import runner
 from rsynth_jax.sampling.runner import BATCH_SIZE, Callback, Rows
-from rsynth_jax.sampling.samplers import labels_of
+from rsynth_jax.sampling.samplers import labels_of, numbered
 from rsynth_jax.storage.generators import GeneratorRelease
 from rsynth_jax.types import Bytes, Key
 
@@ -72,10 +72,15 @@ def draw(
     seed: int = 0,
     truncation: float = 1.0,
     layers: int = TRUNCATED,
+    rows: Int[np.ndarray, " m"] | None = None,
     **run: Unpack[Run],
 ) -> Draws:
-    """Draw `num` images of each class, class after class, in one pass of the generator each."""
-    labels, codes = _codes(release, classes, range(num), seed, truncation, layers)
+    """Draw `num` images of each class, class after class, in one pass of the generator each.
+
+    Args:
+      rows: of the images of all classes only those of these numbers.
+    """
+    labels, codes = _codes(release, classes, range(num), seed, truncation, layers, rows)
     return Draws(_decode(release, codes, run), labels)
 
 
@@ -217,14 +222,19 @@ def _numbered(key: Key, number: jax.Array) -> Key:
 
 
 def _codes(
-    release: GeneratorRelease, classes: Classes, indices: range, seed: int, truncation: float, layers: int
+    release: GeneratorRelease,
+    classes: Classes,
+    indices: range,
+    seed: int,
+    truncation: float,
+    layers: int,
+    rows: Int[np.ndarray, " m"] | None = None,
 ) -> tuple[Int[np.ndarray, " n"], Rows]:
-    """The labels and the codes of the draws of these numbers of each class."""
+    """The labels and the codes of the draws of these numbers of each class, or of some rows of them."""
     checks.positive(num=len(indices))
     checks.not_negative(truncation=truncation, layers=layers)
-    chosen = labels_of(release, classes)
-    labels = np.repeat(np.array(chosen, np.int32), len(indices))
-    numbers = np.tile(np.array(indices, np.int32), len(chosen))
+    labels, places = numbered(labels_of(release, classes), len(indices), rows)
+    numbers = places + np.int32(indices.start)
     weights = (release.variables, jnp.asarray(release.mean_styles), np.float32(truncation), np.int32(layers))
     coded = functools.partial(_coded(release.config), weights, seeds.key(seed))
     return labels, Rows(len(labels), lambda rows: coded(labels[rows], numbers[rows]))
