@@ -79,16 +79,17 @@ def generate(flags: Options) -> int:
         return sharded.drawn(flags) if in_shards else _report(flags, generated(flags))
     release = classifiers.load(flags.classifier)
     given = None if flags.start is None else starts_of(flags.start, release, flags.num)
+    skipped = given.skipped if given else ()
     make, title = climb_of(flags, release, given and given.images)
     if in_shards:
         weights = (release.variables, release.class_gaussians, given and given.images)
-        return sharded.generated(flags, release, weights, make, title.after(title.steps))
+        return sharded.generated(flags, release, weights, make, title.after(title.steps), skipped)
     num = flags.num * len(labels_of(release, flags.classes))
     shown = flags.output.animate(np.arange(num) % flags.num < COLUMNS)
     with Monitor(num, title.steps, shown) as monitor:
         samples = make(**monitor.run)
     result = climbed(release, samples, flags.num, title, monitor)
-    return _report(flags, result._replace(skipped=given.skipped if given else ()))
+    return _report(flags, result._replace(skipped=skipped))
 
 
 def climb_of(

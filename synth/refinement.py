@@ -67,7 +67,7 @@ def refine(flags: Options) -> int:
 
     if npz is None:
         done = sharded.edited(flags, release, sampler, **settings)
-        return done.report(page(done.before, done.after), flags.sheet, flags.json)
+        return done.made.report(page(done.given.images, done.after), flags.sheet, flags.json)
     given = options.read(flags.input, release, flags.label)
     with Monitor(len(given.images), ascent.steps) as monitor:
         samples = sampler(release, given, **settings | monitor.run)

@@ -74,9 +74,10 @@ def edit(flags: EditFlags, sampler: EditSampler, *, factor: int = 1, rounds: int
         done = sharded.edited(
             flags, release, lambda *given, **by: sampler(*given, **by)[0], factor=factor, **settings
         )
-        columns = [done.before, done.after, _difference(done.before, done.after)]
-        page = Page(np.stack(columns, axis=1), done.names, f"given, {title.after(steps)}, difference")
-        return done.report(page, flags.output.out, flags.output.json)
+        before, after = done.given.images, done.after
+        cells = np.stack([before, after, _difference(before, after)], axis=1)
+        page = Page(cells, done.given.names, f"given, {title.after(steps)}, difference")
+        return done.made.report(page, flags.output.out, flags.output.json)
     given = options.read(flags.input, release, flags.label, factor)
     shown = flags.output.animate(np.arange(len(given.images)) < ROWS)
     with Monitor(len(given.images), rounds * steps, shown) as monitor:

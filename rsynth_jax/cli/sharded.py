@@ -41,35 +41,40 @@ Make = Callable[[np.ndarray], Any]  # numbers of images -> their `images` and `l
 
 
 class Made(NamedTuple):
-    """Images in shards: the folder, numbers to print, the closing line."""
+    """Images in shards: the folder, numbers to print, the closing line, a line for each unreadable file."""
 
     folder: Path
     numbers: dict[str, Any]
     closing: str
+    skipped: Sequence[str] = ()
 
-    def images(self, numbers: Sequence[int]) -> "Bytes":
-        """Read the images of these numbers."""
+    def images(self, numbers: np.ndarray) -> "Bytes":
+        """Read the images of these numbers, int (...)."""
         image_of = shards.images_of(self.folder, shards.read(self.folder))
-        return np.stack([image_of(number) for number in numbers])
-
-
-class Edited(NamedTuple):
-    """Edited images in shards; the first of them, as given and after; a line for each unreadable file."""
-
-    made: Made
-    names: tuple[str, ...]
-    before: "Bytes"
-    after: "Bytes"
-    skipped: tuple[str, ...]
+        found = np.stack([image_of(number) for number in numbers.ravel().tolist()])
+        return found.reshape(*numbers.shape, *found.shape[1:])
 
     def report(self, page: Page, sheet: Path | None, json: Path | None) -> int:
         """Write the sheet and the numbers, print the closing line; return the exit status."""
-        result = Result(page, self.made.numbers, self.made.closing, skipped=self.skipped)
-        return report(self.made.folder, result, sheet=sheet, json=json)
+        result = Result(page, self.numbers, self.closing, skipped=self.skipped)
+        return report(self.folder, result, sheet=sheet, json=json)
+
+
+class Edited(NamedTuple):
+    """Edited images in shards; the first of them, as given and after."""
+
+    made: Made
+    given: sources.Pictures
+    after: "Bytes"
 
 
 def generated(
-    flags: Any, release: "Release | GeneratorRelease", weights: Any, make: functools.partial, title: str
+    flags: Any,
+    release: "Release | GeneratorRelease",
+    weights: Any,
+    make: functools.partial,
+    title: str,
+    skipped: Sequence[str] = (),
 ) -> int:
     """Generate images of classes into shards, and report the first of each class.
 
@@ -77,20 +82,17 @@ def generated(
       flags: of `rsynth-generate`.
       weights: everything of the release that decides the images.
       make: the images of `rows=`, int (m,), of all classes; it has a `batch_size`.
+      skipped: a line for each file that could not be read.
     """
     from rsynth_jax.sampling.samplers import labels_of
 
-    labels = labels_of(release, flags.classes)
+    labels, size = labels_of(release, flags.classes), flags.sharding.batch_size(make.keywords["batch_size"])
+    make = functools.partial(make, batch_size=size)
     num = flags.num * len(labels)
-    size = flags.sharding.batch_size(make.keywords["batch_size"])
-    made = write(
-        flags, weights, release.class_names, num, lambda rows: make(rows=rows, batch_size=size), size
-    )
+    made = write(flags, weights, release.class_names, num, lambda rows: make(rows=rows), size)
     shown = np.add.outer(flags.num * np.arange(len(labels)), np.arange(min(flags.num, COLUMNS)))
-    images = made.images(shown.ravel().tolist())
-    cells = images.reshape(*shown.shape, *images.shape[1:])
-    page = Page(cells, [release.class_names[label] for label in labels], title)
-    return Edited(made, (), images, images, ()).report(page, flags.output.out, flags.output.json)
+    page = Page(made.images(shown), [release.class_names[label] for label in labels], title)
+    return made._replace(skipped=skipped).report(page, flags.output.out, flags.output.json)
 
 
 def drawn(flags: Any) -> int:
@@ -136,8 +138,7 @@ def edited(
     weights = (release.variables, release.class_gaussians)
     made = write(flags, weights, release.class_names, len(dataset), make, size)
     first = np.arange(min(len(dataset), ROWS))
-    before = given(first)
-    return Edited(made, before.names, before.images, made.images(first.tolist()), skipped)
+    return Edited(made._replace(skipped=skipped), given(first), made.images(first))
 
 
 def write(

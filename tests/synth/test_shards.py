@@ -2,8 +2,10 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -199,6 +201,45 @@ def test_exact_bytes_do_not_depend_on_batch_size_classes_and_devices(folder, tmp
     one, many, alone = (images_of(tmp_path / name)[0] for name in "abc")
     assert_array_equal(one, many[11:20])
     assert_array_equal(one, alone)
+
+
+CONTINUED = """
+import sys, tiny
+from pathlib import Path
+from synth import generation
+flags = dict(classifier=sys.argv[1], classes=("all",), num=150, steps=1, batch_size=8, shard_size=5)
+flags |= dict(shards=Path(sys.argv[2]), out=Path(sys.argv[3]), exact=True)
+with tiny.network():
+    generation.generate(tiny.options(generation.Options, **flags))
+"""
+
+
+def check_kills(folder: Path, place: Path, kills: int) -> None:
+    """Kill the program after a random time, again and again; its shards are those of one that was not."""
+    rng = random.Random(0)
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    command = [sys.executable, "-c", CONTINUED, folder / "n.safetensors"]
+    for _ in range(kills):
+        words = [*command, place / "killed", place / "s.png"]
+        program = subprocess.Popen(words, cwd=ROOT, env=environment)
+        before = len(list((place / "killed").glob("shard-*")))
+        while program.poll() is None and len(list((place / "killed").glob("shard-*"))) == before:
+            time.sleep(0.002)
+        time.sleep(rng.random() * 0.03)
+        program.kill()
+        program.wait()
+    for name in ("killed", "whole"):
+        words = [*command, place / name, place / "s.png"]
+        subprocess.run(words, cwd=ROOT, env=environment, check=True)
+    assert digests_of(place / "killed") == digests_of(place / "whole")
+    assert sorted(path.name for path in (place / "killed").iterdir()) == sorted(
+        path.name for path in (place / "whole").iterdir()
+    )
+
+
+@pytest.mark.slow
+def test_a_program_that_is_killed_thirty_times_writes_the_same_shards(folder, tmp_path):
+    check_kills(folder, tmp_path, 30)
 
 
 def test_exact_work_is_divided_in_as_many_parts_on_every_machine(monkeypatch):
