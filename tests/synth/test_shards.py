@@ -207,8 +207,8 @@ CONTINUED = """
 import sys, tiny
 from pathlib import Path
 from synth import generation
-flags = dict(classifier=sys.argv[1], classes=("all",), num=150, steps=1, batch_size=8, shard_size=5)
-flags |= dict(shards=Path(sys.argv[2]), out=Path(sys.argv[3]), exact=True)
+flags = dict(classifier=sys.argv[1], classes=("all",), num=int(sys.argv[4]), steps=1)
+flags |= dict(shards=Path(sys.argv[2]), out=Path(sys.argv[3]), shard_size=5, exact=True)
 with tiny.network():
     generation.generate(tiny.options(generation.Options, **flags))
 """
@@ -220,7 +220,7 @@ def check_kills(folder: Path, place: Path, kills: int) -> None:
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
     command = [sys.executable, "-c", CONTINUED, folder / "n.safetensors"]
     for _ in range(kills):
-        words = [*command, place / "killed", place / "s.png"]
+        words = [*command, place / "killed", place / "s.png", str(5 * kills)]
         program = subprocess.Popen(words, cwd=ROOT, env=environment)
         before = len(list((place / "killed").glob("shard-*")))
         while program.poll() is None and len(list((place / "killed").glob("shard-*"))) == before:
@@ -229,7 +229,7 @@ def check_kills(folder: Path, place: Path, kills: int) -> None:
         program.kill()
         program.wait()
     for name in ("killed", "whole"):
-        words = [*command, place / name, place / "s.png"]
+        words = [*command, place / name, place / "s.png", str(5 * kills)]
         subprocess.run(words, cwd=ROOT, env=environment, check=True)
     assert digests_of(place / "killed") == digests_of(place / "whole")
     assert sorted(path.name for path in (place / "killed").iterdir()) == sorted(
