@@ -79,20 +79,6 @@ class Written(NamedTuple):
     made: int
 
 
-def runs_of(plan: Plan, taken: Iterable[int]) -> list[range]:
-    """List the numbers of the images of every shard that is not taken, neighbours joined.
-
-    Args:
-      taken: the numbers of the first images of shards.
-    """
-    runs: list[range] = []
-    for first in sorted(set(range(0, plan.num_images, plan.shard_size)) - set(taken)):
-        joins = runs and runs[-1].stop == first
-        rows = range(runs.pop().start if joins else first, _end(plan, first))
-        runs.append(rows)
-    return runs
-
-
 @files.one_line_errors()
 def write(folder: Path, plan: Plan, batches: Callable[[list[range]], Iterable[Batch]]) -> Written:
     """Write the shards that the folder lacks, each by another thread while the next one is made.
@@ -117,7 +103,7 @@ def write(folder: Path, plan: Plan, batches: Callable[[list[range]], Iterable[Ba
             whole[batch.first] = _stored(folder, plan, batch)
             _write_manifest(folder, plan, whole.values())
 
-        runs = runs_of(plan, whole)
+        runs = _missing(plan, whole)
         made = sum(map(len, runs))
         _write_manifest(folder, plan, whole.values())
         _one_ahead(store, _joined(plan, runs, batches(runs) if runs else ()))
@@ -166,6 +152,15 @@ def images_of(folder: Path, manifest: Manifest) -> Callable[[int], np.ndarray]:
     return lambda row: images(row // plan.shard_size)[row % plan.shard_size]
 
 
+def _missing(plan: Plan, whole: Iterable[int]) -> list[range]:
+    """The numbers of the images of every shard that is not whole, neighbours joined."""
+    runs: list[range] = []
+    for first in sorted(set(range(0, plan.num_images, plan.shard_size)) - set(whole)):
+        joins = runs and runs[-1].stop == first
+        runs.append(range(runs.pop().start if joins else first, _end(plan, first)))
+    return runs
+
+
 def _end(plan: Plan, first: int) -> int:
     return min(first + plan.shard_size, plan.num_images)
 
@@ -189,8 +184,7 @@ def _check_same(folder: Path, own: Mapping[str, Any], given: Mapping[str, Any]) 
     for name in {**own, **given}:
         has, wants = own.get(name), given.get(name)
         if has != wants:
-            parts = (messages.shown(str(value), 40) for value in (wants, has))
-            other, mine = parts
+            other, mine = (messages.shown(str(value), 40) for value in (wants, has))
             raise ValueError(f"{name} is {other}: the shards in {folder} have {mine}; give another folder")
 
 
