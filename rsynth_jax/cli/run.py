@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from rsynth_jax.models.embedding import Track
     from rsynth_jax.types import Bytes
 
-EXACT_THREADS = "64"  # of XLA's pool on the CPU, which has no fewer than there are cores and devices
 FRAME_STEPS = 2  # steps between two frames of an animation, at most
+EXACT_THREADS = "64"  # of XLA's pool on the CPU, which has no fewer than there are cores and devices
 Options = TypeVar("Options")
 Item = TypeVar("Item")
 
