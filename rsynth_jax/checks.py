@@ -17,7 +17,7 @@ _MOST_OF = {  # of those that decide how much memory one array takes
     **dict.fromkeys(("side", "image_size", "width", "latent_size", "critic_width"), 1 << 14),
     **dict.fromkeys(("crop_padding", "shift", "factor", "seed_factor"), 1 << 10),
     **dict.fromkeys(("frames", "interpolate", "starts"), 10_000),
-    **{"batch_size": 1 << 16, "mapping_depth": 64},
+    **{"batch_size": 1 << 16, "shard_size": 1 << 16, "mapping_depth": 64},
 }
 _LARGEST_FEATURE = 1e15  # a sum of squares of a million of them is finite in float32
 

@@ -12,11 +12,11 @@ import numpy as np
 from tyro.conf import arg
 
 from rsynth_jax import checks
-from rsynth_jax.cli import classifiers, options
+from rsynth_jax.cli import classifiers, options, sharded
 from rsynth_jax.cli.generator_pages import COLUMNS, GeneratorFlags, decoded, generated, parse_flags
-from rsynth_jax.cli.report import CHANGE, Result, Title, climb_numbers, image_arrays, report
+from rsynth_jax.cli.report import Result, Title, report
+from rsynth_jax.cli.results import climbed
 from rsynth_jax.cli.run import Monitor, run
-from rsynth_jax.cli.sheets import Page
 from rsynth_jax.data import sources
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class Options:
     learned: GeneratorFlags = GeneratorFlags()
     ascent: options.LengthFlags = options.LengthFlags(radius=30.0, step_size=0.75)
     output: options.OutputFlags = options.OutputFlags(out=Path("generated.png"))
+    sharding: options.ShardFlags = options.ShardFlags()
     system: options.SystemFlags = options.SystemFlags()
 
     def __post_init__(self) -> None:
@@ -70,15 +71,33 @@ class Options:
 def generate(flags: Options) -> int:
     """Generate and report."""
     flags.output.check()
-    learned = flags.learned
-    make = (
-        generated if learned.generator is not None else decoded if learned.inverter is not None else climbed
-    )
-    return report(flags.output.out, make(flags), **flags.output.paths)
+    flags.sharding.check(flags.output)
+    from rsynth_jax.sampling.samplers import labels_of
+
+    in_shards = flags.sharding.shards is not None
+    if flags.learned.generator is not None:
+        return sharded.drawn(flags) if in_shards else _report(flags, generated(flags))
+    if flags.learned.inverter is not None:
+        return _report(flags, decoded(flags))
+    release = classifiers.load(flags.classifier)
+    given = None if flags.start is None else starts_of(flags.start, release, flags.num)
+    skipped = given.skipped if given else ()
+    make, title = climb_of(flags, release, given and given.images)
+    if in_shards:
+        weights = (release.variables, release.class_gaussians, given and given.images)
+        return sharded.generated(flags, release, weights, make, title.after(title.steps), skipped)
+    num = flags.num * len(labels_of(release, flags.classes))
+    shown = flags.output.animate(np.arange(num) % flags.num < COLUMNS)
+    with Monitor(num, title.steps, shown) as monitor:
+        samples = make(**monitor.run)
+    result = climbed(release, samples, flags.num, title, monitor)
+    return _report(flags, result._replace(skipped=skipped))
 
 
-def climbed(flags: Options) -> Result:
-    """Generate by the classifier's ascent."""
+def climb_of(
+    flags: Options, release: "Release", starts: np.ndarray | None
+) -> tuple[functools.partial, Title]:
+    """Bind the classifier's ascent to the flags, and make the title of the sheet."""
     from rsynth_jax.sampling import samplers
     from rsynth_jax.synthesis.objectives import CLASS_OBJECTIVES
     from rsynth_jax.synthesis.parameterization import PARAMETERIZATIONS
@@ -86,40 +105,23 @@ def climbed(flags: Options) -> Result:
     objective = checks.named("objective", flags.objective, CLASS_OBJECTIVES)
     schedule = checks.named("schedule", flags.schedule, samplers.SCHEDULES)
     coordinates = checks.named("parameterization", flags.parameterization, PARAMETERIZATIONS)
-    release, num = classifiers.load(flags.classifier), flags.num
-    names = [release.class_names[label] for label in samplers.labels_of(release, flags.classes)]
     steps = samplers.default_steps(release) if flags.steps is None else flags.steps
     settings = {"objective": objective, "schedule": schedule, "parameterization": coordinates}
-    given = None if flags.start is None else starts_of(flags.start, release, num)
-    settings["starts"] = given and given.images
+    settings |= {"starts": starts, "seed": flags.seed}
     settings |= {"num_steps": steps, "temperature": flags.temperature, "momentum": flags.momentum}
-    with Monitor(num * len(names), steps, flags.output.animated) as monitor:
-        settings |= flags.ascent.settings(release) | monitor.run
-        samples = samplers.generate(release, flags.classes, num, seed=flags.seed, **settings)
-    about = {"class": np.repeat(names, num), "index": np.tile(np.arange(num), len(names))}
-    numbers = climb_numbers(samples, about, monitor.seconds)
+    settings |= flags.ascent.settings(release)
     step_size = flags.ascent.step_size * samplers.scale_of(release)
-    title = Title(f"{flags.objective}, {flags.schedule}", steps, step_size)
-
-    def page(step: int, images: np.ndarray) -> Page:
-        cells = images.reshape(len(names), num, *images.shape[1:])
-        return Page(cells[:, :COLUMNS], names, title.after(step))
-
-    return Result(
-        page(steps, samples.images),
-        numbers,
-        f"{num * len(names)} images of {', '.join(names)} in {monitor.seconds:.1f} s; "
-        + CHANGE.format_map(numbers),
-        image_arrays(release, samples.images, samples.labels),
-        dict(zip(map("{class}-{index:04d}".format_map, numbers["images"]), samples.images, strict=True)),
-        [page(step, images) for step, images in monitor.frames.items()],
-        given.skipped if given else (),
-    )
+    make = functools.partial(samplers.generate, release, flags.classes, flags.num, **settings)
+    return make, Title(f"{flags.objective}, {flags.schedule}", steps, step_size)
 
 
 def starts_of(place: str, release: "Release", num: int) -> sources.Pictures:
     """Read the first images of a place, at the classifier's side. Raises ValueError if there is none."""
     return sources.read_all(sources.load(place, image_size=release.image_shape[0]).first(num))
+
+
+def _report(flags: Options, result: Result) -> int:
+    return report(flags.output.out, result, **flags.output.paths)
 
 
 main = functools.partial(run, Options, generate, parse_flags)

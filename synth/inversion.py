@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 from tyro.conf import arg
 
 from rsynth_jax import checks
 from rsynth_jax.cli import classifiers, one_pass, options, projection
 from rsynth_jax.cli.parse import parse_variant
-from rsynth_jax.cli.report import Result, Title, report
+from rsynth_jax.cli.report import ROWS, Result, Title, report
 from rsynth_jax.cli.results import interpolated, inverted
 from rsynth_jax.cli.run import Monitor, run
 from rsynth_jax.data import sources
@@ -84,7 +85,9 @@ def _invert(flags: Options, release: "Release", given: sources.Pictures) -> Resu
     ascent = flags.ascent
     settings = {"starts": flags.starts, "seed": flags.seed} | ascent.settings(release)
     settings["smoothness_weight"] = 1.0 if flags.smooth is None else flags.smooth
-    with Monitor(len(given.images) * flags.starts, ascent.steps, flags.output.animated) as monitor:
+    climbing = np.arange(len(given.images) * flags.starts)
+    shown = flags.output.animate(climbing < ROWS * flags.starts)
+    with Monitor(len(climbing), ascent.steps, shown) as monitor:
         found = samplers.invert(release, given.images, given.labels, **settings, **monitor.run)
     title = Title("feature match", ascent.steps, ascent.step_size * samplers.scale_of(release))
     return inverted(release, given, found, title, monitor)

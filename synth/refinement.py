@@ -6,15 +6,20 @@ rsynth-refine generated.npz --out refined.npz --sheet refined.png
 import dataclasses
 import functools
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from tyro.conf import arg
 
-from rsynth_jax.cli import classifiers, options
+from rsynth_jax.cli import classifiers, options, sharded
 from rsynth_jax.cli.report import CHANGE, Result, climb_numbers, image_arrays, report
 from rsynth_jax.cli.run import Monitor, run
 from rsynth_jax.cli.sheets import Page
+from rsynth_jax.data import sources
+
+if TYPE_CHECKING:
+    from rsynth_jax.sampling.runner import Samples
+    from rsynth_jax.storage.releases import Release
 
 COLUMNS = 16  # of a sheet at most: the .npz has all images
 
@@ -32,10 +37,11 @@ class Options:
     label: options.ClassName = None
     ascent: options.AscentFlags = options.AscentFlags(radius=1.0, steps=5, step_size=0.2)
     out: Path = Path("refined.npz")
-    """The refined images: images uint8 (n, h, w, c), labels, class_names."""
+    """The refined images: images uint8 (n, h, w, c), labels, class_names; not written with --shards."""
     sheet: Annotated[Path | None, arg(metavar="FILE")] = None
     """Also write a sheet: the first images, before and after."""
     json: options.JsonFile = None
+    sharding: options.ShardFlags = options.ShardFlags()
     system: options.SystemFlags = options.SystemFlags()
 
 
@@ -44,16 +50,28 @@ def refine(flags: Options) -> int:
     from rsynth_jax.sampling import samplers
 
     ascent = flags.ascent
-    options.check_outputs(npz=flags.out, sheet=flags.sheet, json=flags.json)
+    npz = flags.out if flags.sharding.shards is None else None
+    options.check_outputs(npz=npz, sheet=flags.sheet, json=flags.json)
+    flags.sharding.check()
     release = classifiers.load(flags.classifier)
-    given = options.read(flags.input, release, flags.label)
-    with Monitor(len(given.images), ascent.steps) as monitor:
-        settings = ascent.settings(release) | monitor.run
-        samples = samplers.refine(release, given.images, given.labels, **settings)
+    settings = ascent.settings(release)
     scale = samplers.scale_of(release)
     lengths = f"{ascent.step_size * scale:g}, l2 radius {ascent.radius * scale:g}"
-    cells = np.stack([given.images[:COLUMNS], samples.images[:COLUMNS]])
-    sheet = Page(cells, ["given", "refined"], f"logit, {ascent.steps} steps of {lengths}")
+
+    def sampler(release: "Release", given: sources.Pictures, **settings: Any) -> "Samples":
+        return samplers.refine(release, given.images, given.labels, **settings)
+
+    def page(before: np.ndarray, after: np.ndarray) -> Page:
+        cells = np.stack([before[:COLUMNS], after[:COLUMNS]])
+        return Page(cells, ["given", "refined"], f"logit, {ascent.steps} steps of {lengths}")
+
+    if npz is None:
+        done = sharded.edited(flags, release, sampler, **settings)
+        return done.made.report(page(done.given.images, done.after), flags.sheet, flags.json)
+    given = options.read(flags.input, release, flags.label)
+    with Monitor(len(given.images), ascent.steps) as monitor:
+        samples = sampler(release, given, **settings | monitor.run)
+    sheet = page(given.images, samples.images)
     arrays = image_arrays(release, samples.images, samples.labels)
     about = {"class": arrays["class_names"][arrays["labels"]]}
     numbers = climb_numbers(samples, about, monitor.seconds)

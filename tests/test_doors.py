@@ -27,6 +27,7 @@ from rsynth_jax.storage import (
     inverters,
     releases,
     segmenters,
+    shards,
     state_dicts,
     train_states,
 )
@@ -64,6 +65,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     "an npz": lambda path: files.read_arrays(Path(path), "images"),
     "tensors": lambda path: files.read_tensors(Path(path)),
     "a checkpoint": lambda path: train_states.restore_state(Path(path), like=None),
+    "shards": lambda path: shards.read(Path(path)),
     "a digest": lambda path: digests.of_file(Path(path)),
     "digests": lambda path: digests.check_sums(Path(path)),
 }
@@ -135,6 +137,7 @@ PROGRAMS = {  # by the path that is closed to the user
     "an output that exists": "synth.inpainting a.png --out closed.png",
     "json": "train.evaluate --data npz:a.npz --json closed/n.json",
     "npz": "synth.generation --class cat --num 1 --npz closed/n.npz",
+    "shards": "synth.generation --class cat --num 1 --shards closed --out /dev/null",
     "here": "synth.inpainting a.png --out o.png --json o.json",
 }
 WITHOUT_RIGHTS = """

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rsynth_jax import checks
-from rsynth_jax.cli import classifiers, options
+from rsynth_jax.cli import classifiers, options, sharded
 from rsynth_jax.cli.report import ROWS, Result, Title, climb_numbers, image_arrays, report
 from rsynth_jax.cli.run import Monitor
 from rsynth_jax.cli.sheets import Page
@@ -47,6 +47,7 @@ class EditFlags:
     objective: options.ObjectiveName = "log-prob"
     ascent: options.AscentFlags
     output: options.OutputFlags
+    sharding: options.ShardFlags = options.ShardFlags()
     system: options.SystemFlags = options.SystemFlags()
 
 
@@ -65,12 +66,22 @@ def edit(flags: EditFlags, sampler: EditSampler, *, factor: int = 1, rounds: int
     steps = flags.ascent.steps
     objective = checks.named("objective", flags.objective, CLASS_OBJECTIVES)
     flags.output.check()
+    flags.sharding.check(flags.output)
     release = classifiers.load(flags.classifier)
-    given = options.read(flags.input, release, flags.label, factor)
-    with Monitor(len(given.images), rounds * steps, flags.output.animated) as monitor:
-        settings = flags.ascent.settings(release) | monitor.run
-        samples, extra = sampler(release, given, objective=objective, **settings)
     title = Title(flags.objective, steps, flags.ascent.step_size * scale_of(release))
+    settings = flags.ascent.settings(release) | {"objective": objective}
+    if flags.sharding.shards is not None:
+        done = sharded.edited(
+            flags, release, lambda *given, **by: sampler(*given, **by)[0], factor=factor, **settings
+        )
+        before, after = done.given.images, done.after
+        cells = np.stack([before, after, _difference(before, after)], axis=1)
+        page = Page(cells, done.given.names, f"given, {title.after(steps)}, difference")
+        return done.made.report(page, flags.output.out, flags.output.json)
+    given = options.read(flags.input, release, flags.label, factor)
+    shown = flags.output.animate(np.arange(len(given.images)) < ROWS)
+    with Monitor(len(given.images), rounds * steps, shown) as monitor:
+        samples, extra = sampler(release, given, **settings | monitor.run)
     result = _result(release, given, samples, extra, title, monitor)
     return report(flags.output.out, result, **flags.output.paths)
 
@@ -85,8 +96,7 @@ def _result(
 
     def page(step: int, images: "Bytes", names: list[str]) -> Page:
         after = images[:ROWS]
-        difference = np.clip(128 + (np.int16(after) - before), 0, 255).astype(np.uint8)
-        cells = np.stack([before, samples.starts[:ROWS], after, difference], axis=1)
+        cells = np.stack([before, samples.starts[:ROWS], after, _difference(before, after)], axis=1)
         return Page(cells, names, f"given, start, {title.after(step)}, difference")
 
     more = "".join(f", {name.replace('_', ' ')} {numbers[name]:.4g}" for name in extra)
@@ -99,6 +109,10 @@ def _result(
         [page(step, images, short) for step, images in monitor.frames.items()],
         given.skipped,
     )
+
+
+def _difference(before: "Bytes", after: "Bytes") -> "Bytes":
+    return np.clip(128 + (np.int16(after) - before), 0, 255).astype(np.uint8)
 
 
 def _numbers(

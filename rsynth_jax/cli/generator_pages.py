@@ -137,8 +137,9 @@ def decoded(flags: Any) -> Result:
     from rsynth_jax.sampling import inverters
     from rsynth_jax.storage import inverters as files
 
-    if flags.classes != ("all",) or flags.output.animated:
-        raise ValueError("an inverter draws images of no given class, in one pass: no --class, no animation")
+    if flags.classes != ("all",) or flags.output.animated or flags.sharding.shards is not None:
+        refused = "leave out --class, --gif and --shards"
+        raise ValueError(f"an inverter draws images of no given class, in one pass: {refused}")
     name, size = str(flags.learned.inverter), flags.ascent.batch_size
     release = files.load(name)
     with Monitor(flags.num, 1, name="drawing") as monitor:

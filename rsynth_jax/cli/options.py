@@ -20,7 +20,7 @@ from tyro.conf import Positional, arg
 
 from rsynth_jax import checks
 from rsynth_jax.data import image_files, sources
-from rsynth_jax.storage import class_names, files
+from rsynth_jax.storage import class_names, files, shard_formats, shards
 
 if TYPE_CHECKING:
     from rsynth_jax.storage.releases import Release
@@ -43,6 +43,7 @@ FittingBatchSize = Annotated[int | Literal["auto"], arg(metavar="N", help=_FITTI
 ClassName = Annotated[str | None, arg(name="class", metavar="CLASS", help=_CLASS)]
 ObjectiveName = Annotated[str, arg(help=_OBJECTIVE)]
 ParameterizationName = Annotated[str, arg(help=_PARAMETERIZATION)]
+EXACT = 8  # images of a device at once, with --exact
 _SUFFIXES = {"sheet": image_files.SUFFIXES | {".gif"}, "gif": {".gif"}, "npz": {".npz"}, "json": {".json"}}
 _SUFFIXES |= {"weights": {".safetensors"}, "card": {".md"}}
 JsonFile = Annotated[Path | None, arg(metavar="FILE", help="Also write every number printed, as JSON.")]
@@ -173,6 +174,10 @@ class OutputFlags(SheetFlags):
         """Whether a file shows the frames of the ascent."""
         return self.gif is not None or is_animation(self.out)
 
+    def animate(self, rows: np.ndarray) -> np.ndarray | None:
+        """Which images an animation shows, bool (n,): these rows; None where there is no animation."""
+        return rows if self.animated else None
+
     @property
     def paths(self) -> dict[str, Any]:
         """The files that `report` writes."""
@@ -181,14 +186,76 @@ class OutputFlags(SheetFlags):
         return super().paths | {"npz": self.npz, "gif": self.gif, "each": each}
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ShardFlags:
+    """Flags of images that are made and written batch by batch, however many."""
+
+    shards: Annotated[Path | None, arg(metavar="DIR")] = None
+    """Write the images as shards into this folder, beside manifest.json, and of them only the first ones to
+    OUT. The same command again continues where it was stopped, and its --batch-size may be another."""
+    shard_size: Annotated[int, arg(metavar="N")] = 1000
+    """Images of each shard: two shards are in memory."""
+    format: str = "npz"
+    """npz, png (a folder of PNGs each) or array_record (PNGs, each before its label in 4 bytes)."""
+    exact: bool = False
+    """Make 8 images at a time on each device, whatever --batch-size, so that the bytes of an image depend on
+    the seed, its class and its number alone; else a few may differ by 1 of 255 (docs/large-runs.md)."""
+
+    def __post_init__(self) -> None:
+        checks.positive(shard_size=self.shard_size)
+        checks.named("format", self.format, shard_formats.FORMATS)
+        if self.exact and self.shards is None:
+            raise ValueError("--exact is a flag of --shards: give --shards DIR too")
+
+    def batch_size(self, size: int) -> int:
+        """Return how many images are made at once, of the number that --batch-size gives."""
+        import jax
+
+        return EXACT * jax.device_count() if self.exact else size
+
+    def check(self, output: SheetFlags | None = None) -> None:
+        """Raise ValueError if the folder cannot be written, or the output has all images or their frames."""
+        if self.shards is None:
+            return
+        files.check_writable(self.shards / shards.MANIFEST)
+        if isinstance(output, OutputFlags):
+            asked = {"npz": output.npz, "each": output.each, "gif": output.gif}
+            asked["out FILE.gif"] = output.animated
+            if found := next((name for name, value in asked.items() if value), None):
+                raise ValueError(f"--{found} keeps every image in memory: leave it out, or --shards")
+
+
 def read(
     flags: InputFlags, release: "Release", label: str | None = None, factor: int = 1
 ) -> sources.Pictures:
-    """Read the images that a classifier is to edit, at the classifier's side unless the flags give another.
+    """Read the images that a classifier is to edit, see `open_images` and `pictures`."""
+    return pictures(open_images(flags, release, factor), release, label, factor)
+
+
+def open_images(flags: InputFlags, release: "Release", factor: int = 1) -> sources.Dataset:
+    """Open the images that a classifier is to edit, at its side unless the flags give another.
 
     Args:
-      label: the class for all of them; by default the labels of an .npz.
-      factor: read the images `factor` times smaller, and repeat each pixel as a block.
+      factor: read the images `factor` times smaller.
+
+    Raises:
+      ValueError: there are no images, or the factor does not divide the side.
+    """
+    side = release.image_shape[0]
+    if flags.image_size is None and side % factor:
+        raise ValueError(f"factor is {factor}: it does not divide the classifier's {side} pixels")
+    size = flags.image_size or side // factor
+    return flags.load(flags.images, flags.split, size).first(flags.num)
+
+
+def pictures(
+    dataset: sources.Dataset, release: "Release", label: str | None = None, factor: int = 1
+) -> sources.Pictures:
+    """Read images that a classifier is to edit.
+
+    Args:
+      label: the class for all of them; by default the labels of an .npz or of shards.
+      factor: repeat each pixel as a block.
 
     Raises:
       ValueError: no image can be read, or the classifier takes no images of their size.
@@ -196,11 +263,6 @@ def read(
     from rsynth_jax.models.embedding import channel_repeats
     from rsynth_jax.sampling.samplers import enlarged
 
-    side = release.image_shape[0]
-    if flags.image_size is None and side % factor:
-        raise ValueError(f"factor is {factor}: it does not divide the classifier's {side} pixels")
-    size = flags.image_size or side // factor
-    dataset = flags.load(flags.images, flags.split, size).first(flags.num)
     pictures = sources.read_all(dataset)
     images = enlarged(pictures.images, factor)
     channel_repeats(release.model, release.variables, images.shape[1:])

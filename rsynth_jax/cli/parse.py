@@ -72,6 +72,17 @@ def parse_variant(options: type, variants: Mapping[str, type], arguments: Sequen
     return parse(variants[given[0]], arguments)
 
 
+def values_of(options: Any) -> dict[str, Any]:
+    """Return the value of every flag of parsed options, by its name on the command line, without dashes."""
+    hints = typing.get_type_hints(type(options), include_extras=True)
+    found: dict[str, Any] = {}
+    for field, value in vars(options).items():
+        named = (getattr(mark, "name", None) for mark in typing.get_args(hints[field])[1:])
+        name = next(filter(None, named), field).replace("_", "-")
+        found |= values_of(value) if dataclasses.is_dataclass(value) else {name: value}
+    return found
+
+
 def fail(name: str, message: str) -> NoReturn:
     """Print a message as one line of at most 200 characters on standard error; exit with status 2."""
     print(messages.one_line(f"{name}: {message}"), file=sys.stderr)

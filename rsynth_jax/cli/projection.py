@@ -72,7 +72,8 @@ def project(flags: Options) -> int:
     given = options.read(flags.input, release, flags.label)
     names = ("perceptual_weight", "truncation", "step_size", "seed", "batch_size")
     settings = {name: getattr(flags, name) for name in names} | {"num_steps": flags.steps}
-    with Monitor(len(given.images), flags.steps, flags.output.animated) as monitor:
+    shown = flags.output.animate(np.arange(len(given.images)) < ROWS)
+    with Monitor(len(given.images), flags.steps, shown) as monitor:
         samples = codes.project(release, generator, given.images, given.labels, **settings, **monitor.run)
     result = _result(flags, release, given, samples, monitor)
     return report(flags.output.out, result, **flags.output.paths)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from rsynth_jax.cli.report import ROWS, Result, Title, image_arrays, rows
+from rsynth_jax.cli.generator_pages import COLUMNS
+from rsynth_jax.cli.report import CHANGE, ROWS, Result, Title, climb_numbers, image_arrays, rows
 from rsynth_jax.cli.run import Monitor
 from rsynth_jax.cli.sheets import Page
 from rsynth_jax.data import image_files
@@ -23,11 +24,34 @@ if TYPE_CHECKING:
     from rsynth_jax.attacks.evaluation import Evaluation
     from rsynth_jax.attacks.threats import Threat
     from rsynth_jax.models.embedding import Embedding, Images
+    from rsynth_jax.sampling.runner import Samples
     from rsynth_jax.sampling.samplers import Inversion, Visualization
     from rsynth_jax.storage.releases import Release
 
 NEAREST = 5  # real images beside a generated one
 READERS = 2  # classes named beside a unit: those whose weights on it are largest
+
+
+def climbed(release: "Release", samples: "Samples", num: int, title: Title, monitor: Monitor) -> Result:
+    """Describe `num` images of each class; the sheet has a row a class."""
+    names = np.array(release.class_names)[samples.labels]
+    about = {"class": names, "index": np.arange(len(names)) % num}
+    numbers = climb_numbers(samples, about, monitor.seconds)
+    classes = names[::num].tolist()
+
+    def page(step: int, images: np.ndarray) -> Page:
+        cells = images.reshape(len(classes), -1, *images.shape[1:])
+        return Page(cells[:, :COLUMNS], classes, title.after(step))
+
+    closing = f"{len(names)} images of {', '.join(classes)} in {monitor.seconds:.1f} s; "
+    return Result(
+        page(title.steps, samples.images),
+        numbers,
+        closing + CHANGE.format_map(numbers),
+        image_arrays(release, samples.images, samples.labels),
+        dict(zip(map("{class}-{index:04d}".format_map, numbers["images"]), samples.images, strict=True)),
+        [page(step, images) for step, images in monitor.frames.items()],
+    )
 
 
 def inverted(
@@ -39,7 +63,7 @@ def inverted(
     about = {"name": given.names, "class": classes[found.labels], "from": classes[found.predicted_given]}
     each = rows(about | {"start": found.chosen, "tried": found.tried} | _outcome(found, classes))
     captions = list(map("{name}: {from}, now {ends}, distance {distance:.2f}".format_map, each[:ROWS]))
-    kept = np.arange(num) * starts + found.chosen
+    kept = (np.arange(num) * starts + found.chosen)[:ROWS]
 
     def page(step: int, images: np.ndarray) -> Page:
         columns = (given.images, found.starts, images)

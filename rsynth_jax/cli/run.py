@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 AGREE_EVERY = 10  # steps of processes that train together
 FRAME_STEPS = 2  # steps between two frames of an animation, at most
+EXACT_THREADS = "64"  # of XLA's pool on the CPU, which has no fewer than there are cores and devices
 Options = TypeVar("Options")
 Item = TypeVar("Item")
 
@@ -85,7 +86,8 @@ def jax_settings(arguments: Sequence[str]) -> dict[str, str]:
     """Return the environment variables that JAX reads when it is imported; what is set already stays.
 
     Each core is a device, where there is no accelerator. Compiled programs are kept in the user's cache
-    folder from one command to the next, unless --no-cache is given or the folder cannot be written.
+    folder from one command to the next, unless --no-cache is given or the folder cannot be written. With
+    --exact XLA divides the work of a CPU into as many parts on every machine, of which rounding depends.
     """
     keep = "--no-cache" not in arguments
     settings = {
@@ -94,23 +96,29 @@ def jax_settings(arguments: Sequence[str]) -> dict[str, str]:
     }
     if keep and (folder := _cache_folder()):
         settings["JAX_COMPILATION_CACHE_DIR"] = str(folder)
+    if "--exact" in arguments:
+        settings["NPROC"] = EXACT_THREADS
     settings = {name: value for name, value in settings.items() if name not in os.environ}
     return settings if keep else settings | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
 
 
 class Monitor:
-    """Show a progress bar for images that climb, and keep their frames: the callback of a sampler.
+    """Show a progress bar for images that climb, and keep frames: the callback of a sampler.
 
         with Monitor(len(images), num_steps) as monitor:
             samples = sampler(release, images, **monitor.run)
+
+    Args:
+      shown: bool (num,), the images whose frames are kept; none by default.
 
     Attributes:
       seconds: wall time of the ascent, once it is over.
     """
 
-    def __init__(self, num: int, num_steps: int, keep: bool = False, name: str = "climbing"):
+    def __init__(self, num: int, num_steps: int, shown: np.ndarray | None = None, name: str = "climbing"):
         self.seconds = 0.0
-        self._keep = keep
+        self._shown = shown
+        self._done: dict[int, int] = {}  # images by steps
         self._frames: dict[int, list[Bytes]] = {}
         self._bar = progress_bar()
         self._task = self._bar.add_task(name, start=False, total=num * num_steps)
@@ -126,21 +134,25 @@ class Monitor:
 
     def __call__(self, step: int, images: "Bytes") -> None:
         """Note that a batch of images has taken `step` steps."""
-        before = max((earlier for earlier in self._frames if earlier < step), default=0)
+        before = max((earlier for earlier in self._done if earlier < step), default=0)
         self._bar.start()
         self._bar.start_task(self._task)
         self._bar.update(self._task, advance=(step - before) * len(images))
-        self._frames.setdefault(step, []).extend([images] * self._keep)
+        first = self._done.get(step, 0)
+        self._done[step] = first + len(images)
+        if self._shown is not None:
+            here = self._shown[first : first + len(images)]
+            self._frames.setdefault(step, []).append(images[here])
 
     @property
     def run(self) -> dict[str, Any]:
         """The arguments of a sampler."""
-        return {"callback": self} | ({"every": FRAME_STEPS} if self._keep else {})
+        return {"callback": self} | ({} if self._shown is None else {"every": FRAME_STEPS})
 
     @property
     def frames(self) -> "dict[int, Bytes]":
-        """All images at the start and after each chunk, by the number of steps; empty unless kept."""
-        return {step: np.concatenate(parts) for step, parts in self._frames.items() if parts}
+        """The shown images at the start and after each chunk, by the number of steps."""
+        return {step: np.concatenate(parts) for step, parts in self._frames.items()}
 
 
 def progress_bar(*columns: str) -> "Progress":

@@ -28,12 +28,11 @@ from rsynth_jax.cli import hosts
 from rsynth_jax.cli.parse import parse, value_of
 from rsynth_jax.cli.run import Interrupted
 from rsynth_jax.data.sources import Dataset
-from rsynth_jax.storage import files
+from rsynth_jax.storage import files, locks
 from rsynth_jax.training.recipes import flat, replace
 
 RECORD = "run.json"  # its name inside a run
 LOG = "log.jsonl"  # its name inside a run
-LOCK = ".lock"  # its name inside a run; gone when the run ends
 RANDOM = "random"  # the comparator that is no classifier, but one without training
 CHANGEABLE = {"epochs", "judge", "test_split", "sample_every", "data_dir"}  # by --resume; epochs upwards
 CHANGEABLE |= {"save_every", "on_nan", "logdir", "wandb"}
@@ -150,8 +149,7 @@ def begun(options: Any, new: Any, **facts: Any) -> Iterator[Any]:
 
     Of several processes that train together the first does so.
 
-    Yields the newest whole state of the run to resume, like the new one, else the new one itself. The lock is
-    the system's: it ends with the process, however that ends. A file system without locks has none.
+    Yields the newest whole state of the run to resume, like the new one, else the new one itself.
 
     Raises:
       ValueError: another trainer has the folder; nothing is written.
@@ -159,16 +157,10 @@ def begun(options: Any, new: Any, **facts: Any) -> Iterator[Any]:
     if not hosts.is_first():
         yield restored(options, new)
         return
-    options.out.mkdir(parents=True, exist_ok=True)
-    lock = _lock(options.out, os.O_CREAT)
-    try:
+    with locks.held(options.out, _busy(options.out)):
         state = restored(options, new)
         files.write_json(options.out / RECORD, made_of(options) | facts)
         yield state
-    finally:
-        if lock is not None:
-            (options.out / LOCK).unlink(missing_ok=True)  # first, for who opens it later gets another file
-            os.close(lock)
 
 
 def read_record(out: Path) -> dict[str, Any]:
@@ -195,8 +187,8 @@ def check(options: Any, output: str) -> None:
         raise ValueError(f"{out} already holds a run: give --resume or another --out")
     if options.resume and not held and not read_record(out):
         raise ValueError(f"nothing to resume in {out}: it has no checkpoints")
-    if hosts.is_first() and (lock := _lock(out)) is not None:
-        os.close(lock)
+    if hosts.is_first():
+        locks.check_free(out, _busy(out))
 
 
 def facts_of(options: Any, dataset: Dataset) -> dict[str, Any]:
@@ -241,31 +233,8 @@ def finish(out: Path, state: Any, interrupted: Interrupted, closing: str, write_
     return 128 + interrupted.signal
 
 
-def _lock(out: Path, more: int = 0) -> int | None:
-    """Open the lock file, with these flags more, and lock it; None where there is none, or no locking.
-
-    Raises ValueError if another process has locked it.
-    """
-    try:
-        import fcntl
-
-        lock = os.open(out / LOCK, os.O_RDWR | more)
-    except (ImportError, OSError):
-        return None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        own = os.path.samestat(os.fstat(lock), os.stat(out / LOCK))
-    except BlockingIOError:
-        os.close(lock)
-        raise ValueError(f"another trainer is at work in {out}: wait for it, or give another --out") from None
-    except FileNotFoundError:
-        own = False
-    except OSError:
-        own = True  # and nothing is locked
-    if own:
-        return lock
-    os.close(lock)  # of a run that ended meanwhile, and removed it
-    return _lock(out, more)
+def _busy(out: Path) -> str:
+    return f"another trainer is at work in {out}: wait for it, or give another --out"
 
 
 def _check_same(out: Path, values: Mapping[str, Any]) -> None:

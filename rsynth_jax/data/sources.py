@@ -24,7 +24,7 @@ import numpy as np
 
 from rsynth_jax import checks, messages
 from rsynth_jax.data import image_files, tfrecord
-from rsynth_jax.storage import files
+from rsynth_jax.storage import files, shards
 
 _KEPT = 1 << 30  # bytes of images that `readable` keeps in memory
 _MOST_CLASSES = 1 << 20  # whose numbers are their names
@@ -49,7 +49,7 @@ class Dataset:
       class_names: label i is class_names[i]; None where there are none.
       stems: str (n,), the name of each file; None where the images are not in files of their own.
       labels: int (n,), in place of those that `read` returns, -1 for none; None: `read` returns them.
-      stored: the labels of an .npz by row number, unchecked; `labelled` and `labels_for` check them.
+      stored: the labels of an .npz or of shards by row number; `labelled` and `labels_for` check them.
       decoded: the images, uint8 (n, h, w, c), where they are in memory with `labels`; else None.
     """
 
@@ -135,7 +135,8 @@ def load(
                       the two classes PATH/splitA and PATH/splitB, the layout of CycleGAN; names that begin
                       with a dot and the folders of thumbnails that systems leave are passed over;
         npz:FILE      the arrays split_images, split_labels (optional) and class_names (optional);
-        PATH          a folder, an .npz or one image file.
+        shards:PATH   a folder that `shards.write` wrote, of which two shards at a time are in memory;
+        PATH          a folder, with shards or without, an .npz or one image file.
       split: train, test or any other that the data set has, or a part such as train[:90%]; "all" is the
         folder itself, or the arrays `images` and `labels`. None: test for TFDS, all for the others.
       data_dir: the folder of TFDS data sets; None for the default of TFDS.
@@ -208,9 +209,9 @@ def _renamed(dataset: Dataset, class_names: tuple[str, ...]) -> Dataset:
 
 
 def labels_for(dataset: Dataset, class_names: Sequence[str]) -> np.ndarray | None:
-    """Return the labels that an .npz has, as numbers of a classifier's classes, int32 (n,).
+    """Return the labels that an .npz or shards have, as numbers of a classifier's classes, int32 (n,).
 
-    They are matched by name where the .npz has class_names, else by number. None for any other data set, and
+    They are matched by name where there are class_names, else by number. None for any other data set, and
     for an .npz without labels. Raises ValueError if a label is no class, or none of the classifier's.
     """
     if dataset.stored is None:
@@ -236,14 +237,14 @@ def read_all(dataset: Dataset) -> Pictures:
     return Pictures(np.stack(arrays), dataset.names, skipped)
 
 
-def readable(dataset: Dataset, track: Callable[[Iterable], Iterable] = iter) -> Readable:
+def readable(dataset: Dataset, track: Callable[[Iterable], Iterable] = iter, room: int = _KEPT) -> Readable:
     """Read each example once, and leave out those that cannot be read; the others keep their names.
 
-    The first ones stay in memory, 1 GiB of them. Data for training and evaluation are read without this: one
-    label less would change the result. Raises ValueError if no example can be read.
+    The first ones stay in memory, `room` bytes of them. Data for training and evaluation are read without
+    this: one label less would change the result. Raises ValueError if no example can be read.
     """
     examples: dict[int, Example] = {}
-    kept, skipped, room = [], [], _KEPT
+    kept, skipped = [], []
     for i in track(range(len(dataset))):
         row = int(dataset.rows[i])
         try:
@@ -263,12 +264,14 @@ def readable(dataset: Dataset, track: Callable[[Iterable], Iterable] = iter) -> 
 
 
 def _parse_spec(spec: str) -> tuple[str, str]:
-    """The kind (tfds, folder, npz or file) and the place."""
+    """The kind (tfds, folder, npz, shards or file) and the place."""
     kind, _, place = spec.partition(":")
-    if kind not in ("tfds", "folder", "npz"):
+    if kind not in ("tfds", "folder", "npz", "shards"):
         place = spec
         suffix = Path(spec).suffix.lower()
         kind = "npz" if suffix == ".npz" else "file" if suffix in image_files.SUFFIXES else "folder"
+        if kind == "folder" and shards.is_folder(Path(os.path.expanduser(spec))):
+            kind = "shards"
     if not place:
         raise ValueError(f"cannot read {spec!r}: write an image, a folder, an .npz, or tfds:NAME")
     return kind, place
@@ -481,4 +484,19 @@ def _from_file(path: Path, split: str, percent: slice, size: int | None) -> Data
     return Dataset(str(path), lambda row: example, np.arange(1), stems=stems).take(_part(1, percent))
 
 
-_READERS = {"folder": _from_folder, "npz": _from_npz, "file": _from_file}
+def _from_shards(path: Path, split: str, percent: slice, size: int | None) -> Dataset:
+    """The images of a folder of shards, which has no splits."""
+    if split != "all":
+        raise ValueError(f"{path} holds shards: it has no split {split!r}: give the split 'all'")
+    manifest = shards.read(path)
+    image_of = shards.images_of(path, manifest)
+    return Dataset(
+        str(path),
+        lambda row: Example(image_files.square_bytes(image_of(row), size)),
+        _part(manifest.plan.num_images, percent),
+        manifest.plan.class_names,
+        stored=shards.labels_of(path, manifest),
+    )
+
+
+_READERS = {"folder": _from_folder, "npz": _from_npz, "file": _from_file, "shards": _from_shards}

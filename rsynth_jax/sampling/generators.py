@@ -34,7 +34,7 @@ from rsynth_jax.models import style
 from rsynth_jax.models.style import GeneratorConfig
 from rsynth_jax.sampling import runner
 from rsynth_jax.sampling.runner import BATCH_SIZE, Callback, Rows
-from rsynth_jax.sampling.samplers import labels_of
+from rsynth_jax.sampling.samplers import labels_of, numbered
 from rsynth_jax.storage.generators import GeneratorRelease
 from rsynth_jax.types import Bytes, Key
 
@@ -72,10 +72,15 @@ def draw(
     seed: int = 0,
     truncation: float = 1.0,
     layers: int = TRUNCATED,
+    rows: Int[np.ndarray, " m"] | None = None,
     **run: Unpack[Run],
 ) -> Draws:
-    """Draw `num` images of each class, class after class, in one pass of the generator each."""
-    labels, codes = codes_of(release, classes, range(num), seed, truncation, layers)
+    """Draw `num` images of each class, class after class, in one pass of the generator each.
+
+    Args:
+      rows: of the images of all classes only those of these numbers.
+    """
+    labels, codes = codes_of(release, classes, range(num), seed, truncation, layers, rows)
     return Draws(_decode(release, codes, run), labels)
 
 
@@ -86,13 +91,17 @@ def codes_of(
     seed: int = 0,
     truncation: float = 1.0,
     layers: int = TRUNCATED,
+    rows: Int[np.ndarray, " m"] | None = None,
 ) -> tuple[Int[np.ndarray, " n"], Rows]:
-    """Return the labels of the draws of these numbers of each class, and their codes, rows of `Code`."""
+    """Return the labels of the draws of these numbers of each class, and their codes, rows of `Code`.
+
+    Args:
+      rows: of the draws of all classes only those of these places.
+    """
     checks.positive(num=len(indices))
     checks.not_negative(truncation=truncation, layers=layers)
-    chosen = labels_of(release, classes)
-    labels = np.repeat(np.array(chosen, np.int32), len(indices))
-    numbers = np.tile(np.array(indices, np.int32), len(chosen))
+    labels, places = numbered(labels_of(release, classes), len(indices), rows)
+    numbers = places + np.int32(indices.start)
     weights = (release.variables, jnp.asarray(release.mean_styles), np.float32(truncation), np.int32(layers))
     coded = functools.partial(_coded(release.config), weights, seeds.key(seed))
     return labels, Rows(len(labels), lambda rows: coded(labels[rows], numbers[rows]))

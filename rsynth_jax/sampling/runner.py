@@ -23,6 +23,7 @@ from rsynth_jax import sharding
 from rsynth_jax.images import decode, encode
 from rsynth_jax.models import bind
 from rsynth_jax.models.embedding import Embedding, embed_images
+from rsynth_jax.storage.shard_formats import Batch
 from rsynth_jax.synthesis import ascent
 from rsynth_jax.synthesis.ascent import Ascent
 from rsynth_jax.synthesis.tasks import AscentFn
@@ -128,6 +129,26 @@ def sample(
     images = np.concatenate(images)
     kept = jax.tree.map(lambda *parts: np.concatenate(parts), *kept)
     return Samples(images, starts, summarize(model, variables, starts, images, batch_size), kept=kept)
+
+
+def stream(
+    make: Callable[[np.ndarray], Any], runs: Sequence[range], num: int, batch_size: int = BATCH_SIZE
+) -> Iterator[Batch]:
+    """Make images by their numbers, batch after batch, so that no more than a batch is in memory.
+
+    Args:
+      make: the images of these numbers, int (m,), with `images` and `labels`, such as `Samples`.
+      runs: the numbers of the images to make, of 0 ... num - 1.
+      num: of all images.
+      batch_size: every call of `make` has as many numbers, rounded up to the devices, the last one some of
+        them twice: one program serves all.
+    """
+    size = sharding.padded(batch_size)
+    for run in runs:
+        for first in range(run.start, run.stop, size):
+            made = make(np.arange(first, first + size) % num)
+            here = min(size, run.stop - first)
+            yield Batch(first, made.images[:here], made.labels[:here])
 
 
 def batches(

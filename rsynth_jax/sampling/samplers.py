@@ -95,6 +95,7 @@ def generate(
     momentum: float = 0.0,
     parameterization: Kind = pixel,
     starts: Bytes | None = None,
+    rows: Int[np.ndarray, " m"] | None = None,
     **run: Unpack[Run],
 ) -> Samples:
     """Generate `num` images of each class from draws of the classes' Gaussians, class after class.
@@ -109,11 +110,11 @@ def generate(
       momentum: decay of an average of the steps' directions, in [0, 1).
       starts: images of any classes to start from, in place of draws: image i of each class from starts[i],
         and from the first again after the last.
+      rows: of the images of all classes, class after class, only those of these numbers.
     """
     checks.not_negative(temperature=temperature)
-    chosen = labels_of(release, classes)
-    labels = np.repeat(np.array(chosen, np.int32), num)
-    numbers = np.stack([labels, np.tile(np.arange(num), len(chosen))], axis=1)
+    labels, indices = numbered(labels_of(release, classes), num, rows)
+    numbers = np.stack([labels, indices], axis=1)
     if starts is None:
         gaussians = class_gaussians.with_temperature(release.class_gaussians, temperature)
         begin = _draws(gaussians, seed, labels, numbers, release.image_shape)
@@ -123,6 +124,15 @@ def generate(
     num_steps = default_steps(release) if num_steps is None else num_steps
     path = _Path(radius, num_steps, step_size, schedule, momentum, parameterization)
     return _sample(release, tasks.generate, (begin, labels), path, run, labels, objective=objective)
+
+
+def numbered(
+    chosen: Sequence[int], num: int, rows: Int[np.ndarray, " m"] | None
+) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"]]:
+    """Find the label of each row, and its number in its class, of `num` images a class, class after class."""
+    rows = np.arange(len(chosen) * num) if rows is None else rows
+    places, indices = np.divmod(rows, num)
+    return np.array(chosen, np.int32)[places], indices.astype(np.int32)
 
 
 def _check_starts(starts: Bytes, release: Release) -> None:

@@ -35,6 +35,12 @@ def of_file(path: Path) -> str:
 
 
 @files.one_line_errors()
+def of_path(path: Path) -> str:
+    """Hash a file, or the digests of the files of a folder, as `write_sums` lists them."""
+    return hashlib.sha256(_listed(path).encode()).hexdigest() if path.is_dir() else of_file(path)
+
+
+@files.one_line_errors()
 def read_sums(path: Path) -> dict[str, str]:
     """Read a file of `sha256sum`: the digest of each name. Raises ValueError if a line is none of its."""
     lines = files.read(path).decode().removesuffix("\n").split("\n")
@@ -48,8 +54,7 @@ def read_sums(path: Path) -> dict[str, str]:
 @files.one_line_errors()
 def write_sums(folder: Path) -> None:
     """Write the digest of every file in a folder, and in its folders, into its SHA256SUMS."""
-    lines = [f"{of_file(folder / name)}  {name}\n" for name in _names(folder)]
-    files.write(folder / SUMS, "".join(lines).encode())
+    files.write(folder / SUMS, _listed(folder).encode())
 
 
 def check_sums(folder: Path) -> None:
@@ -61,6 +66,10 @@ def check_sums(folder: Path) -> None:
     for name in sorted({*sums, *_names(folder)}):
         if name not in sums or not (folder / name).is_file() or of_file(folder / name) != sums[name]:
             raise ValueError(f"{folder / name} is damaged: its SHA-256 is not the one in {SUMS}")
+
+
+def _listed(folder: Path) -> str:
+    return "".join(f"{of_file(folder / name)}  {name}\n" for name in _names(folder))
 
 
 def _names(folder: Path) -> list[str]:

@@ -310,12 +310,12 @@ def frame(step: int, *values: int):
     return step, np.array(values, np.uint8).reshape(-1, 1, 1, 1)
 
 
-def test_a_monitor_joins_batches_to_frames_and_counts_steps(capsys):
-    with run.Monitor(num=3, num_steps=4, keep=True) as watched:
+def test_a_monitor_joins_the_shown_images_to_frames_and_counts_steps(capsys):
+    with run.Monitor(num=3, num_steps=4, shown=np.array([True, False, True])) as watched:
         for step, images in (frame(0, 0, 1), frame(4, 6, 7), frame(0, 2), frame(4, 8)):
             watched(step, images)
     assert list(watched.frames) == [0, 4]
-    assert [images.ravel().tolist() for images in watched.frames.values()] == [[0, 1, 2], [6, 7, 8]]
+    assert [images.ravel().tolist() for images in watched.frames.values()] == [[0, 2], [6, 8]]
     assert watched.seconds > 0 and "climbing" in (errors := capsys.readouterr().err) and "12/12" in errors
 
 

@@ -16,7 +16,7 @@ import tiny
 from tiny import refused
 
 from rsynth_jax.cli import training_run
-from rsynth_jax.storage import files, train_states
+from rsynth_jax.storage import files, locks, train_states
 from rsynth_jax.training.recipes import Recipe, replace
 from train import train
 
@@ -73,7 +73,7 @@ def test_a_lock_that_a_run_removed_meanwhile_is_taken_anew(tmp_path, monkeypatch
         flock(number, how)
         calls.append(number)
         if len(calls) == 1:
-            (tmp_path / training_run.LOCK).unlink()
+            (tmp_path / locks.LOCK).unlink()
 
     monkeypatch.setattr(fcntl, "flock", removed)
     with begun(tmp_path):
@@ -213,7 +213,7 @@ def test_a_full_disk_ends_the_run_with_one_line_and_the_last_checkpoint(tmp_path
     with refused(match=f"^cannot write .*{what}.*: .*No space left on device"):
         run(tmp_path / "run")
     assert checkpoints(tmp_path / "run") == {"2"}
-    assert not (tmp_path / "run" / training_run.LOCK).exists()
+    assert not (tmp_path / "run" / locks.LOCK).exists()
 
 
 def test_a_log_on_a_full_disk_is_refused():

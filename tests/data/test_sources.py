@@ -599,8 +599,8 @@ def test_what_can_be_read_is_read_once_as_far_as_memory_goes(tmp_path, monkeypat
     for i, image in enumerate(IMAGES):
         write(tmp_path / f"{i}.png", image)
     (tmp_path / "2a.png").write_bytes(b"no image")
-    monkeypatch.setattr(sources, "_KEPT", kept * IMAGES[0].nbytes)
-    dataset, skipped = readable(load(str(tmp_path)), lambda numbers: numbers)
+    room = kept * IMAGES[0].nbytes
+    dataset, skipped = readable(load(str(tmp_path)), lambda numbers: numbers, room)
     assert len(skipped) == 1 and dataset.names == tuple(map(str, range(6)))
     opened = []
     read_image = image_files.read_image

@@ -13,7 +13,7 @@ from PIL import Image as Pillow
 from tiny import NAMES, refused
 
 from rsynth_jax import models
-from rsynth_jax.cli import sheets
+from rsynth_jax.cli import results, sheets
 from rsynth_jax.cli.generator_pages import parse_flags
 from rsynth_jax.cli.parse import parse
 from rsynth_jax.sampling import generators, samplers
@@ -166,7 +166,7 @@ def test_the_sheet_shows_the_images_a_row_a_class(classifier, tmp_path):
 
 
 def test_a_sheet_of_many_shows_the_first_of_each_class(classifier, tmp_path, monkeypatch):
-    monkeypatch.setattr(generation, "COLUMNS", 2)
+    monkeypatch.setattr(results, "COLUMNS", 2)
     many, few = (tmp_path / name for name in ("many", "few"))
     for folder, num in ((many, 3), (few, 2)):
         generate(classifier, folder, classes=("cat", "dog"), num=num)

@@ -1,0 +1,60 @@
+"""Let one process at a time write into a folder.
+
+    with held(folder, "another trainer is at work in runs/a: wait for it"):
+        ...
+
+The lock is the system's: it ends with the process, however that ends. A file system without locks has none.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+LOCK = ".lock"  # its name inside the folder; gone when the work ends
+
+
+@contextlib.contextmanager
+def held(folder: Path, refusal: str) -> Iterator[None]:
+    """Hold the lock of a folder, which is made, while the block lasts.
+
+    Raises ValueError, with the text `refusal`, if another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = _lock(folder, refusal, os.O_CREAT)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            (folder / LOCK).unlink(missing_ok=True)  # first, for who opens it later gets another file
+            os.close(lock)
+
+
+def check_free(folder: Path, refusal: str) -> None:
+    """Raise ValueError, with the text `refusal`, if another process holds the lock. Nothing is made."""
+    if (lock := _lock(folder, refusal)) is not None:
+        os.close(lock)
+
+
+def _lock(folder: Path, refusal: str, more: int = 0) -> int | None:
+    """Open the lock file, with these flags more, and lock it; None where there is none, or no locking."""
+    try:
+        import fcntl
+
+        lock = os.open(folder / LOCK, os.O_RDWR | more)
+    except (ImportError, OSError):
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        own = os.path.samestat(os.fstat(lock), os.stat(folder / LOCK))
+    except BlockingIOError:
+        os.close(lock)
+        raise ValueError(refusal) from None
+    except FileNotFoundError:
+        own = False
+    except OSError:
+        own = True  # and nothing is locked
+    if own:
+        return lock
+    os.close(lock)  # of a process that ended meanwhile, and removed it
+    return _lock(folder, refusal, more)
