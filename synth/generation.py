@@ -14,6 +14,7 @@ from tyro.conf import arg
 from rsynth_jax import checks
 from rsynth_jax.cli import classifiers, options, sharded
 from rsynth_jax.cli.generator_pages import COLUMNS, GeneratorFlags, decoded, generated, parse_flags
+from rsynth_jax.cli.hosts import JoinFlags
 from rsynth_jax.cli.report import Result, Title, report
 from rsynth_jax.cli.results import climbed
 from rsynth_jax.cli.run import Monitor, run
@@ -59,6 +60,7 @@ class Options:
     ascent: options.LengthFlags = options.LengthFlags(radius=30.0, step_size=0.75)
     output: options.OutputFlags = options.OutputFlags(out=Path("generated.png"))
     sharding: options.ShardFlags = options.ShardFlags()
+    hosts: JoinFlags = JoinFlags()
     system: options.SystemFlags = options.SystemFlags()
 
     def __post_init__(self) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from tyro.conf import arg
 
 from rsynth_jax.cli import classifiers, options, sharded
+from rsynth_jax.cli.hosts import JoinFlags
 from rsynth_jax.cli.report import CHANGE, Result, climb_numbers, image_arrays, report
 from rsynth_jax.cli.run import Monitor, run
 from rsynth_jax.cli.sheets import Page
@@ -42,6 +43,7 @@ class Options:
     """Also write a sheet: the first images, before and after."""
     json: options.JsonFile = None
     sharding: options.ShardFlags = options.ShardFlags()
+    hosts: JoinFlags = JoinFlags()
     system: options.SystemFlags = options.SystemFlags()
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from rsynth_jax import checks
 from rsynth_jax.cli import classifiers, options, sharded
+from rsynth_jax.cli.hosts import JoinFlags
 from rsynth_jax.cli.report import ROWS, Result, Title, climb_numbers, image_arrays, report
 from rsynth_jax.cli.run import Monitor
 from rsynth_jax.cli.sheets import Page
@@ -48,6 +49,7 @@ class EditFlags:
     ascent: options.AscentFlags
     output: options.OutputFlags
     sharding: options.ShardFlags = options.ShardFlags()
+    hosts: JoinFlags = JoinFlags()
     system: options.SystemFlags = options.SystemFlags()
 
 

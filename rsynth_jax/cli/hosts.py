@@ -88,6 +88,14 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
+def check_alone() -> None:
+    """Raise ValueError if several processes run a command that does not share its work."""
+    import jax
+
+    if jax.process_count() > 1:
+        raise ValueError("several processes share shards alone: give --shards DIR")
+
+
 @contextlib.contextmanager
 def own_folder(out: Path) -> Iterator[Path]:
     """Yield `out` on the first process, on every other a temporary folder in its place."""

@@ -19,6 +19,7 @@ import numpy as np
 from tyro.conf import Positional, arg
 
 from rsynth_jax import checks
+from rsynth_jax.cli import hosts
 from rsynth_jax.data import image_files, sources
 from rsynth_jax.storage import class_names, files, shard_formats, shards
 
@@ -211,11 +212,12 @@ class ShardFlags:
         """Return how many images are made at once, of the number that --batch-size gives."""
         import jax
 
-        return EXACT * jax.device_count() if self.exact else size
+        return EXACT * jax.local_device_count() if self.exact else size
 
     def check(self, output: SheetFlags | None = None) -> None:
         """Raise ValueError if the folder cannot be written, or the output has all images or their frames."""
         if self.shards is None:
+            hosts.check_alone()
             return
         files.check_writable(self.shards / shards.MANIFEST)
         if isinstance(output, OutputFlags):

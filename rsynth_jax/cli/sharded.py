@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from rsynth_jax.cli import options
+from rsynth_jax.cli import hosts, options
 from rsynth_jax.cli.generator_pages import COLUMNS
 from rsynth_jax.cli.parse import command_name, values_of
 from rsynth_jax.cli.report import ROWS, Result, report
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 SECONDS = 10  # between two lines of progress where there is no terminal
 _FREE = {"batch-size", "data-dir", "out", "sheet", "json", "npz", "gif", "each", "no-cache", "version"}
+_FREE |= {"distributed", "coordinator", "process"}
 _FREE |= {"shards", "shard-size", "format"}  # flags that decide no image; the plan has the last two
 _PLACES = {"images", "start"}  # flags that name images
 
@@ -55,7 +56,12 @@ class Made(NamedTuple):
         return found.reshape(*numbers.shape, *found.shape[1:])
 
     def report(self, page: Page, sheet: Path | None, json: Path | None) -> int:
-        """Write the sheet and the numbers, print the closing line; return the exit status."""
+        """Write the sheet and the numbers, print the closing line; return the exit status.
+
+        Of several processes that share the shards the first does so.
+        """
+        if not hosts.is_first():
+            return 0
         result = Result(page, self.numbers, self.closing, skipped=self.skipped)
         return report(self.folder, result, sheet=sheet, json=json)
 
@@ -155,13 +161,24 @@ def write(
         return _watched(runner.stream(make, runs, num, batch_size), plan, sum(map(len, runs)))
 
     began = time.perf_counter()
-    written = shards.write(own.shards, plan, batches)
+    written = shards.write(own.shards, plan, batches, _crew())
     seconds = time.perf_counter() - began
     rate = written.made / seconds
     numbers = {"num": num, "kept": written.kept, "made": written.made, "seconds": seconds}
     about = f"{num} images in {plan.num_shards} shards"
     now = f"{written.kept} there before, {written.made} made in {seconds:.1f} s, {rate:.1f} images/s"
     return Made(own.shards, numbers, f"{about}; {now}")
+
+
+def _crew() -> shards.Crew:
+    """All processes that joined."""
+    import jax
+    from jax.experimental import multihost_utils
+
+    if jax.process_count() == 1:
+        return shards.ALONE
+    meet = functools.partial(multihost_utils.sync_global_devices, "shards")
+    return shards.Crew(jax.process_index(), jax.process_count(), meet)
 
 
 def settings_of(flags: Any, weights: Any) -> dict[str, Any]:

@@ -15,38 +15,38 @@ LOCK = ".lock"  # its name inside the folder; gone when the work ends
 
 
 @contextlib.contextmanager
-def held(folder: Path, refusal: str) -> Iterator[None]:
-    """Hold the lock of a folder, which is made, while the block lasts.
+def held(folder: Path, refusal: str, name: str = LOCK) -> Iterator[None]:
+    """Hold the lock of this name of a folder, which is made, while the block lasts.
 
     Raises ValueError, with the text `refusal`, if another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = _lock(folder, refusal, os.O_CREAT)
+    lock = _lock(folder / name, refusal, os.O_CREAT)
     try:
         yield
     finally:
         if lock is not None:
-            (folder / LOCK).unlink(missing_ok=True)  # first, for who opens it later gets another file
+            (folder / name).unlink(missing_ok=True)  # first, for who opens it later gets another file
             os.close(lock)
 
 
 def check_free(folder: Path, refusal: str) -> None:
     """Raise ValueError, with the text `refusal`, if another process holds the lock. Nothing is made."""
-    if (lock := _lock(folder, refusal)) is not None:
+    if (lock := _lock(folder / LOCK, refusal)) is not None:
         os.close(lock)
 
 
-def _lock(folder: Path, refusal: str, more: int = 0) -> int | None:
+def _lock(path: Path, refusal: str, more: int = 0) -> int | None:
     """Open the lock file, with these flags more, and lock it; None where there is none, or no locking."""
     try:
         import fcntl
 
-        lock = os.open(folder / LOCK, os.O_RDWR | more)
+        lock = os.open(path, os.O_RDWR | more)
     except (ImportError, OSError):
         return None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        own = os.path.samestat(os.fstat(lock), os.stat(folder / LOCK))
+        own = os.path.samestat(os.fstat(lock), os.stat(path))
     except BlockingIOError:
         os.close(lock)
         raise ValueError(refusal) from None
@@ -57,4 +57,4 @@ def _lock(folder: Path, refusal: str, more: int = 0) -> int | None:
     if own:
         return lock
     os.close(lock)  # of a process that ended meanwhile, and removed it
-    return _lock(folder, refusal, more)
+    return _lock(path, refusal, more)

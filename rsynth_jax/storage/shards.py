@@ -7,7 +7,8 @@
     image_of(4999)                                 # uint8 (h, w, c); a shard at a time is in memory
 
 A shard is renamed to its name when it is whole, and manifest.json then gets its SHA-256: a process that ends
-at any moment leaves whole shards, and at most one whose work is lost. One process at a time writes.
+at any moment leaves whole shards, and at most one whose work is lost. One process at a time writes, or
+several that share the shards (`Crew`), each with a manifest of its own until all have met.
 """
 
 import functools
@@ -26,7 +27,7 @@ from rsynth_jax.storage import digests, files, locks
 from rsynth_jax.storage.shard_formats import FORMATS, Batch, Format
 
 MANIFEST = "manifest.json"  # its name inside the folder
-_MAKING = ".making"  # the shard that is being written
+_MAKING = ".making"  # the shard that a process is writing
 _TEMPORARY = "." + "[0-9a-f]" * 16  # what `files.write` renames, of a process that was killed
 _MOST = 1 << 31  # images of a folder
 
@@ -72,20 +73,34 @@ class Manifest(NamedTuple):
     shards: tuple[Shard, ...]
 
 
+class Crew(NamedTuple):
+    """Processes that share the shards: this one's index, their number, and how it waits for the others."""
+
+    index: int
+    num: int
+    meet: Callable[[], object]
+
+
+ALONE = Crew(0, 1, lambda: None)
+
+
 class Written(NamedTuple):
-    """Images that were there, and that were made."""
+    """Images that were there, and that were made by all processes."""
 
     kept: int
     made: int
 
 
 @files.one_line_errors()
-def write(folder: Path, plan: Plan, batches: Callable[[list[range]], Iterable[Batch]]) -> Written:
+def write(
+    folder: Path, plan: Plan, batches: Callable[[list[range]], Iterable[Batch]], crew: Crew = ALONE
+) -> Written:
     """Write the shards that the folder lacks, each by another thread while the next one is made.
 
     Args:
       folder: new, empty, or with shards of the same plan.
       batches: makes the images of these numbers, run after run, in batches of any size, each within a run.
+      crew: of which each process writes every so many shards.
 
     Returns:
       How many images the folder had, and how many were made.
@@ -95,18 +110,27 @@ def write(folder: Path, plan: Plan, batches: Callable[[list[range]], Iterable[Ba
         it; it cannot be written; or a batch is not the next one.
     """
     refusal = f"another process writes shards into {folder}: wait for it, or give another folder"
-    with locks.held(folder, refusal):
-        whole = {shard.first: shard for shard in _kept(folder, plan)}
-        _clean(folder)
+    with locks.held(folder, refusal, _own(locks.LOCK, crew.index)):
+        if crew.index == 0:
+            _join_manifests(folder, plan, _kept(folder, plan))
+            _clean(folder)
+        crew.meet()
+        whole = {shard.first: shard for shard in _read_manifest(folder / MANIFEST).shards}
+        own = whole if crew.index == 0 else {}
 
         def store(batch: Batch) -> None:
-            whole[batch.first] = _stored(folder, plan, batch)
-            _write_manifest(folder, plan, whole.values())
+            own[batch.first] = _stored(folder, plan, batch, crew)
+            _write_manifest(folder / _own(MANIFEST, crew.index), plan, own.values())
 
-        runs = _missing(plan, whole)
-        made = sum(map(len, runs))
-        _write_manifest(folder, plan, whole.values())
+        missing = [first for first in range(0, plan.num_images, plan.shard_size) if first not in whole]
+        made = sum(len(_images(plan, first)) for first in missing)
+        mine = [first for first in missing if first // plan.shard_size % crew.num == crew.index]
+        runs = _runs(plan, mine)
         _one_ahead(store, _joined(plan, runs, batches(runs) if runs else ()))
+        crew.meet()
+        if crew.num > 1 and crew.index == 0:
+            _join_manifests(folder, plan, _listed(folder))
+        crew.meet()
     return Written(plan.num_images - made, made)
 
 
@@ -118,7 +142,7 @@ def is_folder(path: Path) -> bool:
 @files.one_line_errors()
 def read(folder: Path) -> Manifest:
     """Read the manifest of a folder. Raises ValueError if it is damaged, or shards are missing."""
-    manifest = _read_manifest(folder)
+    manifest = _read_manifest(folder / MANIFEST)
     have = sum(shard.end - shard.first for shard in manifest.shards)
     if have < manifest.plan.num_images:
         raise ValueError(f"{folder} has {have} of {manifest.plan.num_images} images: run its command again")
@@ -152,26 +176,47 @@ def images_of(folder: Path, manifest: Manifest) -> Callable[[int], np.ndarray]:
     return lambda row: images(row // plan.shard_size)[row % plan.shard_size]
 
 
-def _missing(plan: Plan, whole: Iterable[int]) -> list[range]:
-    """The numbers of the images of every shard that is not whole, neighbours joined."""
+def _runs(plan: Plan, firsts: Iterable[int]) -> list[range]:
+    """The numbers of the images of the shards with these first ones, in order, neighbours joined."""
     runs: list[range] = []
-    for first in sorted(set(range(0, plan.num_images, plan.shard_size)) - set(whole)):
+    for first in firsts:
         joins = runs and runs[-1].stop == first
         runs.append(range(runs.pop().start if joins else first, _end(plan, first)))
     return runs
+
+
+def _images(plan: Plan, first: int) -> range:
+    return range(first, _end(plan, first))
 
 
 def _end(plan: Plan, first: int) -> int:
     return min(first + plan.shard_size, plan.num_images)
 
 
+def _own(name: str, index: int) -> str:
+    """The name of a file of the process of this index: the name itself of the first one."""
+    return f"{name}-{index}" if index else name
+
+
+def _listed(folder: Path) -> tuple[Shard, ...]:
+    """The shards in the manifests of all processes."""
+    paths = sorted(folder.glob(f"{MANIFEST}*"))
+    return tuple(shard for path in paths for shard in _read_manifest(path).shards)
+
+
+def _join_manifests(folder: Path, plan: Plan, shards: Iterable[Shard]) -> None:
+    """Write the one manifest of these shards, in place of those of all processes."""
+    _write_manifest(folder / MANIFEST, plan, shards)
+    for path in folder.glob(f"{MANIFEST}-*"):
+        path.unlink()
+
+
 def _kept(folder: Path, plan: Plan) -> tuple[Shard, ...]:
-    """The whole shards of an earlier process, but for those that are gone."""
+    """The whole shards of earlier processes, but for those that are gone."""
     if not is_folder(folder):
         return ()
-    manifest = _read_manifest(folder)
-    _check_same(folder, _values(manifest.plan), _values(plan))
-    there = tuple(shard for shard in manifest.shards if (folder / shard.file).exists())
+    _check_same(folder, _values(_read_manifest(folder / MANIFEST).plan), _values(plan))
+    there = tuple(shard for shard in _listed(folder) if (folder / shard.file).exists())
     for shard in there:
         if digests.of_path(folder / shard.file) != shard.sha256:
             remedy = "delete it, and the same command makes it again"
@@ -195,7 +240,7 @@ def _values(plan: Plan) -> dict[str, Any]:
 
 def _clean(folder: Path) -> None:
     """Remove what a killed process left."""
-    for path in (folder / _MAKING, *folder.glob(_TEMPORARY)):
+    for path in (*folder.glob(f"{_MAKING}*"), *folder.glob(_TEMPORARY)):
         _remove(path)
 
 
@@ -237,26 +282,26 @@ def _joined(plan: Plan, runs: list[range], batches: Iterable[Batch]) -> Iterator
             parts = [Batch(first, images[size:], labels[size:])]
 
 
-def _stored(folder: Path, plan: Plan, batch: Batch) -> Shard:
+def _stored(folder: Path, plan: Plan, batch: Batch, crew: Crew) -> Shard:
     """Write a shard, and rename it when it is whole."""
+    making = folder / _own(_MAKING, crew.index)
     kind = FORMATS[plan.format]
     name = f"shard-{batch.first // plan.shard_size:05d}-of-{plan.num_shards:05d}"
     path = folder / f"{name}{kind.suffix}"
     with files.errors_as(f"cannot write {path}"):
-        kind.write(folder / _MAKING, batch, plan.class_names)
-        sha256 = digests.of_path(folder / _MAKING)
+        kind.write(making, batch, plan.class_names)
+        sha256 = digests.of_path(making)
         _remove(path)  # which no manifest has
-        os.replace(folder / _MAKING, path)
+        os.replace(making, path)
     return Shard(path.name, batch.first, batch.first + len(batch.images), sha256)
 
 
-def _write_manifest(folder: Path, plan: Plan, shards: Iterable[Shard]) -> None:
+def _write_manifest(path: Path, plan: Plan, shards: Iterable[Shard]) -> None:
     entries = [shard._asdict() for shard in sorted(shards, key=lambda shard: shard.first)]
-    files.write_json(folder / MANIFEST, plan._asdict() | {"shards": entries})
+    files.write_json(path, plan._asdict() | {"shards": entries})
 
 
-def _read_manifest(folder: Path) -> Manifest:
-    path = folder / MANIFEST
+def _read_manifest(path: Path) -> Manifest:
     with files.errors_as(f"cannot read {path}"):
         values = json.loads(files.read(path))
         shards = tuple(Shard(**shard) for shard in values.pop("shards"))

@@ -6,8 +6,10 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +73,32 @@ def test_any_batches_make_the_same_shards_of_every_format(tmp_path, name, channe
     order = [9, 0, 5, 4, 1, 8, 2, 3, 7, 6]
     assert_array_equal(np.stack([image_of(i) for i in order]), images(range(10), channels)[order])
     assert_array_equal(shards.labels_of(tmp_path / "1", manifest), np.arange(10) % 3)
+
+
+@pytest.mark.parametrize("num", [2, 3])
+def test_processes_that_share_the_shards_make_those_of_one(whole, tmp_path, num):
+    barrier = threading.Barrier(num)
+
+    def work(index: int, num: int) -> shards.Written:
+        return shards.write(tmp_path, PLAN, stream, shards.Crew(index, num, barrier.wait))
+
+    with ThreadPoolExecutor(num) as executor:
+        assert set(executor.map(work, range(num), [num] * num)) == {(0, 10)}
+        assert content(tmp_path) == content(whole)
+        (tmp_path / "shard-00001-of-00003.npz").unlink()
+        assert set(executor.map(work, range(num), [num] * num)) == {(6, 4)}
+    assert content(tmp_path) == content(whole)
+
+
+def test_a_killed_crew_is_continued_by_one_process(whole, tmp_path):
+    shards.write(tmp_path, PLAN, stream)
+    for index in range(2):  # as two processes leave it that never met
+        manifest = json.loads((whole / MANIFEST).read_text())
+        manifest["shards"] = manifest["shards"][index : index + 1]
+        (tmp_path / (f"{MANIFEST}-{index}" if index else MANIFEST)).write_text(json.dumps(manifest))
+    (tmp_path / "shard-00002-of-00003.npz").unlink()
+    assert shards.write(tmp_path, PLAN, stream) == (8, 2)
+    assert content(tmp_path) == content(whole)
 
 
 def test_a_folder_of_shards_is_a_data_set_of_which_two_shards_are_in_memory(whole, monkeypatch):
