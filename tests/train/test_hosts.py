@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -17,26 +18,45 @@ from numpy.testing import assert_allclose
 from tiny import refused
 
 from rsynth_jax.cli.hosts import HostFlags
-from rsynth_jax.storage import releases
+from rsynth_jax.storage import releases, shards
 from train import train
 
 ROOT = Path(__file__).parents[2]
 CODE = """
-import sys
+import importlib, sys
 sys.path.insert(0, "tests")
 import tiny
 from rsynth_jax.cli import train_log
-from train import train, train_generator
 train_log.LOG_EVERY = train_log.PGD_STEPS = 1
 with tiny.network():
-    {"train": train, "train_generator": train_generator}[sys.argv.pop(1)].main()
+    importlib.import_module(sys.argv.pop(1)).main()
 """
 CLASSIFIER = (
-    *("train", "--recipe", "cifar10", "--architecture", "tiny", "--num-steps", "1", "--batch-size", "16"),
+    *(
+        "train.train",
+        "--recipe",
+        "cifar10",
+        "--architecture",
+        "tiny",
+        "--num-steps",
+        "1",
+        "--batch-size",
+        "16",
+    ),
     *("--schedule", "one-cycle", "--learning-rate", "0.05", "--ema-decay", "0.5", "--epochs"),
 )
 GENERATOR = (
-    *("train_generator", "--recipe", "style", "--widths", "8", "8", "--latent-size", "8", "--critic-width"),
+    *(
+        "train.train_generator",
+        "--recipe",
+        "style",
+        "--widths",
+        "8",
+        "8",
+        "--latent-size",
+        "8",
+        "--critic-width",
+    ),
     *("8", "--batch-size", "16", "--sample-every", "2", "--num-steps"),
 )
 
@@ -55,7 +75,7 @@ def data(tmp_path_factory) -> str:
     return f"npz:{path}"
 
 
-def begin(arguments: tuple[str, ...], out: Path, num: int, devices: int) -> list[subprocess.Popen]:
+def begin(arguments: Sequence[str], num: int, devices: int = 1) -> list[subprocess.Popen]:
     """Start so many processes of so many devices."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -64,7 +84,7 @@ def begin(arguments: tuple[str, ...], out: Path, num: int, devices: int) -> list
         "JAX_NUM_CPU_DEVICES": str(devices),
         "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir),
     }
-    command = [sys.executable, "-c", CODE, *arguments, "--out", str(out)]
+    command = [sys.executable, "-c", CODE, *arguments]
     joined = [["--coordinator", address, "--process", f"{i}/{num}"] if num > 1 else [] for i in range(num)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return [subprocess.Popen([*command, *more], cwd=ROOT, env=environment, **pipes) for more in joined]
@@ -88,8 +108,9 @@ def losses(out: Path) -> list[float]:
 @pytest.mark.parametrize(("num", "devices", "more"), [(2, 1, ()), (4, 1, ()), (2, 2, ("--shard-weights",))])
 def test_processes_train_the_classifier_of_one(data, tmp_path, num, devices, more):
     alone, together = tmp_path / "alone", tmp_path / "together"
-    end(begin((*CLASSIFIER, "2", "--data", data), alone, 1, 1))
-    first, *others = end(begin((*CLASSIFIER, "2", *more, "--data", data), together, num, devices))
+    arguments = (*CLASSIFIER, "2", "--data", data, "--out")
+    end(begin((*arguments, str(alone)), 1))
+    first, *others = end(begin((*arguments, str(together), *more), num, devices))
     assert first.endswith("classifier.safetensors: tiny after 2 epochs\n") and set(others) == {""}
     assert_allclose(losses(together), losses(alone), rtol=1e-4)
     with tiny.network():
@@ -104,16 +125,37 @@ def test_processes_train_the_classifier_of_one(data, tmp_path, num, devices, mor
 @pytest.mark.parametrize("arguments", [(*CLASSIFIER, "40"), (*GENERATOR, "80")], ids=lambda words: words[0])
 def test_processes_stop_together_at_a_signal_to_one_and_another_number_resumes(data, tmp_path, arguments):
     out, straight = tmp_path / "run", tmp_path / "straight"
-    processes = begin((*arguments, "--data", data), out, 2, 1)
+    processes = begin((*arguments, "--data", data, "--out", str(out)), 2)
     while not (out / "checkpoints").exists() or not list((out / "checkpoints").glob("*/SHA256SUMS")):
         assert all(process.poll() is None for process in processes)
         time.sleep(0.1)
     processes[1].send_signal(signal.SIGTERM)
     first, other = end(processes, 128 + signal.SIGTERM)
     assert first.splitlines()[-1].startswith("stopped after step") and other == ""
-    end(begin((arguments[0], "--resume"), out, 1, 2))
-    end(begin((*arguments, "--data", data), straight, 1, 1))
+    end(begin((arguments[0], "--resume", "--out", str(out)), 1, devices=2))
+    end(begin((*arguments, "--data", data, "--out", str(straight)), 1))
     assert_allclose(losses(out), losses(straight), rtol=2e-3)
+
+
+@pytest.mark.slow
+def test_processes_share_an_evaluation_and_shards(data, tmp_path):
+    with tiny.network():
+        tiny.release(tmp_path / "c.safetensors", tiny.NAMES, "linear")
+    classifier = ("--classifier", str(tmp_path / "c.safetensors"))
+    for num in (1, 2):
+        out = tmp_path / str(num)
+        json_file = ("--data", data, "--split", "train", "--attack", "square", "--json", f"{out}.json")
+        end(begin(("train.evaluate", *classifier, *json_file, "--steps", "20"), num))
+        sheet = ("--shards", str(out), "--out", f"{out}.png")
+        sizes = ("--num", "5", "--steps", "3", "--shard-size", "4", "--batch-size", "4")
+        first, *others = end(begin(("synth.generation", *classifier, *sizes, *sheet), num))
+        assert "15 images in 4 shards" in first and set(others) <= {""}
+    one, two = (json.loads((tmp_path / f"{num}.json").read_text()) for num in (1, 2))
+    assert {k: v for k, v in one.items() if "seconds" not in k} == {
+        k: v for k, v in two.items() if "seconds" not in k
+    }
+    one, two = (shards.read(tmp_path / str(num)).shards for num in (1, 2))
+    assert one == two and [shard.first for shard in one] == [0, 4, 8, 12]
 
 
 def test_flags_that_do_not_fit_are_refused():
