@@ -216,8 +216,9 @@ def make_gan_step(
     def critic_loss(params: Params, real: View, fake: View, labels: Labels, step: jax.Array):
         pairs = (real, fake, labels)
         losses, scores = jax.vmap(pair_loss, (None, 0, 0, 0))(params, *pairs)
-        some: Any = jax.tree.map(lambda leaf: leaf[::penalty_stride], pairs)
-        penalties = jax.vmap(pair_penalty, (None, 0, 0, 0, None))(params, *some, step)
+        real, fake, labels = jax.tree.map(lambda leaf: leaf[::penalty_stride], pairs)
+        inputs = (params, real, fake, labels, step)
+        penalties = jax.vmap(pair_penalty, (None, 0, 0, 0, None))(*inputs)
         return jnp.mean(losses) + jnp.mean(penalties), scores
 
     def update_critic(state: GanState, key: Key, images: jax.Array, labels: Labels):
