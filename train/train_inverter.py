@@ -10,15 +10,16 @@ bit on the same machine.
 import dataclasses
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+from tyro.conf import arg
 
 from rsynth_jax import checks
 from rsynth_jax.cli import classifiers, training_run
 from rsynth_jax.cli import run as console
 from rsynth_jax.cli.options import LabelledDataFlags, SystemFlags
-from rsynth_jax.cli.training_run import RANDOM, Place, RecipeName, Resume, RunFolder, TestSplit, TrainSplit
+from rsynth_jax.cli.training_run import RANDOM, Place, RecipeName, Resume, RunFolder, TrainSplit
 from rsynth_jax.data import loader, sources
 from rsynth_jax.training.inverter_recipes import RECIPES, InverterRecipe
 from rsynth_jax.training.recipes import replace
@@ -45,7 +46,7 @@ class Options:
     recipe: RecipeName = "faces-deepsim-64"
     data: Place = "folder:faces"
     train_split: TrainSplit = "train"
-    test_split: TestSplit = "test"
+    test_split: Annotated[str, arg(help="Split whose first images are on the sheets.")] = "test"
     sample_every: int = 500
     """Steps between two snapshots of the inverter, each with a sheet of inversions and a checkpoint."""
     out: RunFolder = Path("runs/inverter")
