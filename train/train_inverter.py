@@ -10,9 +10,10 @@ bit on the same machine.
 import dataclasses
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+from tyro.conf import arg
 
 from rsynth_jax import checks
 from rsynth_jax.cli import classifiers, training_run
@@ -26,7 +27,6 @@ from rsynth_jax.cli.training_run import (
     RecipeName,
     Resume,
     RunFolder,
-    TestSplit,
     TrainSplit,
 )
 from rsynth_jax.data import loader, sources
@@ -55,7 +55,7 @@ class Options:
     recipe: RecipeName = "faces-deepsim-64"
     data: Place = "folder:faces"
     train_split: TrainSplit = "train"
-    test_split: TestSplit = "test"
+    test_split: Annotated[str, arg(help="Split whose first images are on the sheets.")] = "test"
     sample_every: int = 500
     """Steps between two snapshots of the inverter, each with a sheet of inversions and a checkpoint."""
     out: RunFolder = Path("runs/inverter")

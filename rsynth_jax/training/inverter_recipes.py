@@ -1,6 +1,9 @@
 """Recipes of inverters: how to train a network that inverts a classifier's representation in one pass.
 
 recipe = replace(RECIPES["faces-deepsim-64"], layer="maps:2")
+
+The weights of the losses are such that the gradients of the three, for images of an inverter of 75 steps,
+had mean lengths of 0.08 (feature), 0.06 (adversarial) and 0.05 (image).
 """
 
 from typing import NamedTuple
@@ -19,7 +22,7 @@ class InverterValues(NamedTuple):
 
 
 class LossValues(NamedTuple):
-    """The losses, each a mean: over values, channels, layers and images."""
+    """The losses, each a mean over values, maps and images."""
 
     feature_weight: float = 1.0  # of the squared difference of the comparator's standardized maps.
     adversarial_weight: float = 0.05  # of the game against the critic.
