@@ -95,7 +95,7 @@ def units_page(view: View, network: str) -> Page:
             captions.append(f"{view.names[label]}: unit {unit}, IoU {best.iou[unit, label]:.2f}")
     height, width, units = view.survey.maps.shape[1:]
     about = f"{view.layer} of {network[-40:]}, {height} x {width}, {units} units"
-    title = f"{about}: the images that excite a unit most; bright, in yellow: it is on; in cyan: the class"
+    title = f"{about}: the images that excite a unit most; bright, in yellow: it is on; cyan: the class"
     return Page(np.stack(cells), captions, title)
 
 
