@@ -18,7 +18,7 @@ from rsynth_jax.cli.sheets import Page
 from rsynth_jax.metrics.estimates import Estimate
 
 if TYPE_CHECKING:
-    from rsynth_jax.sampling.dissection import Changed, Found, Intervention, Subject, Survey
+    from rsynth_jax.sampling.dissection import Artefacts, Changed, Found, Intervention, Subject, Survey
     from rsynth_jax.types import Bytes
 
 IOU, RATIO = 0.05, 0.01  # above which a unit is interpretable, Bau et al. 2019
@@ -154,6 +154,17 @@ def effect_of(
     what = f"{most} units {intervention.verb}"
     pictures = _before_after(view, label, ends["before"].images, ends[first].images, where, what)
     return Effect(numbers, _line(f"{name}, {what}", numbers), curves, pictures)
+
+
+def artefacts_of(view: View, found: "Artefacts") -> tuple[dict[str, Any], str]:
+    """The numbers and the line of the artefact units."""
+    order = found.order[: view.units]
+    first = ", ".join(f"{unit} ({found.scores[unit]:.1f})" for unit in order[:LISTED])
+    numbers = {"units": order.tolist(), "scores": found.scores[order].tolist()}
+    numbers |= {"before": found.before, "after": found.after, "random": found.random}
+    ends = "{before:.1f}, {after:.1f} without {num} of them, {random:.1f} without random units"
+    line = f"artefact units by Fréchet distance: {first}; of all images {ends}"
+    return numbers, line.format(num=len(order), **numbers)
 
 
 def effect_pictures(effects: Mapping[str, Effect], score: str) -> list[Image.Image]:
