@@ -16,9 +16,10 @@ from rsynth_jax.cli import classifiers, dissections, options, sheets
 from rsynth_jax.cli.dissections import View
 from rsynth_jax.cli.report import print_lines
 from rsynth_jax.cli.run import run
+from rsynth_jax.data import sources
 
 if TYPE_CHECKING:
-    from rsynth_jax.sampling.dissection import Subject
+    from rsynth_jax.sampling.dissection import Artefacts, Subject
 
 _MASKS = (
     "Folder of their human masks: NAME.png, indexed or grey, for each image; the names of the classes in "
@@ -62,6 +63,11 @@ class Options:
     """Switch sets of units on at a random place of each image, and measure what they cause."""
     optimize: Annotated[int | None, arg(metavar="STEPS")] = None
     """Also a set of units found by so many steps of Adam on what they cause, beside those of largest IoU."""
+    real: Annotated[str | None, arg(metavar="A")] = None
+    """Real images, a folder: also the units whose most exciting images are farthest from these, the artefact
+    units, and the Fréchet distance of all images without them."""
+    features: options.ClassifierName = "restricted-imagenet-64-robust"
+    """The classifier whose penultimate features the Fréchet distance compares, as in the other programs."""
     seed: options.Seed = 0
     batch_size: options.BatchSize = 40
     output: options.SheetFlags = options.SheetFlags(out=Path("dissected.png"))
@@ -87,6 +93,8 @@ class Options:
             raise ValueError("--ablate and --insert are different sheets: give one of them")
         if self.optimize is not None and not (self.ablate or self.insert):
             raise ValueError("--optimize finds a set of units to change: give --ablate or --insert too")
+        if self.real is not None and self.generator is None:
+            raise ValueError("--real is compared with the images of a generator: give --generator NAME")
 
 
 def dissect(flags: Options) -> int:
@@ -116,6 +124,10 @@ def dissect(flags: Options) -> int:
         pictures += dissections.effect_pictures(effects, subject.score)
         lines += [effect.line for effect in effects.values()]
         numbers["effects"] = {name: effect.numbers for name, effect in effects.items()}
+    if flags.real is not None:
+        found, line = dissections.artefacts_of(view, _artefacts(flags, view, flags.real))
+        lines.append(line)
+        numbers["artefacts"] = found
     out = flags.output.out
     sheets.write_picture(out, sheets.stack(*pictures))
     numbers |= {"network": network, "layer": layer, "shape": [height, width, units]}
@@ -157,6 +169,15 @@ def _effect(flags: Options, view: View, label: int) -> dissections.Effect:
     intervention = dissection.INSERTION if flags.insert else dissection.ABLATION
     run = {"seed": flags.seed, "batch_size": flags.batch_size}
     return dissections.effect_of(view, label, intervention, orders, **run)
+
+
+def _artefacts(flags: Options, view: View, place: str) -> "Artefacts":
+    from rsynth_jax.sampling import dissection
+
+    judge = classifiers.load(flags.features)
+    real = sources.read_all(sources.load(place, image_size=view.survey.images.shape[1]))
+    run = {"seed": flags.seed, "batch_size": flags.batch_size}
+    return dissection.artefacts(view.subject, view.survey, view.layer, judge, real.images, flags.units, **run)
 
 
 main = functools.partial(run, Options, dissect)

@@ -18,7 +18,7 @@ from rsynth_jax.cli.sheets import Page
 from rsynth_jax.metrics.estimates import Estimate
 
 if TYPE_CHECKING:
-    from rsynth_jax.sampling.dissection import Changed, Found, Intervention, Subject, Survey
+    from rsynth_jax.sampling.dissection import Artefacts, Changed, Found, Intervention, Subject, Survey
     from rsynth_jax.types import Bytes
 
 IOU, RATIO = 0.05, 0.01  # above which a unit is interpretable, Bau et al. 2019
@@ -95,7 +95,7 @@ def units_page(view: View, network: str) -> Page:
             captions.append(f"{view.names[label]}: unit {unit}, IoU {best.iou[unit, label]:.2f}")
     height, width, units = view.survey.maps.shape[1:]
     about = f"{view.layer} of {network[-40:]}, {height} x {width}, {units} units"
-    title = f"{about}: the images that excite a unit most; bright, in yellow: it is on; in cyan: the class"
+    title = f"{about}: the images that excite a unit most; bright, in yellow: it is on; cyan: the class"
     return Page(np.stack(cells), captions, title)
 
 
@@ -154,6 +154,17 @@ def effect_of(
     what = f"{most} units {intervention.verb}"
     pictures = _before_after(view, label, ends["before"].images, ends[first].images, where, what)
     return Effect(numbers, _line(f"{name}, {what}", numbers), curves, pictures)
+
+
+def artefacts_of(view: View, found: "Artefacts") -> tuple[dict[str, Any], str]:
+    """The numbers and the line of the artefact units."""
+    order = found.order[: view.units]
+    first = ", ".join(f"{unit} ({found.scores[unit]:.1f})" for unit in order[:LISTED])
+    numbers = {"units": order.tolist(), "scores": found.scores[order].tolist()}
+    numbers |= {"before": found.before, "after": found.after, "random": found.random}
+    ends = "{before:.1f}, {after:.1f} without {num} of them, {random:.1f} without random units"
+    line = f"artefact units by Fréchet distance: {first}; of all images {ends}"
+    return numbers, line.format(num=len(order), **numbers)
 
 
 def effect_pictures(effects: Mapping[str, Effect], score: str) -> list[Image.Image]:

@@ -44,6 +44,7 @@ TRIALS = 3  # orders of random units
 STEPS = 100  # of the optimization of a set of units
 RATE = 0.01  # of Adam, Bau et al. 2019
 PENALTY = 0.005  # of |alpha|^2, Bau et al. 2019
+EXCITED = 50  # images of a unit whose distance to real ones is measured
 SIDE = 4  # the side of a layer's map is so many times that of the places where units are changed
 _MOST_BYTES = 4 << 30  # of the maps of a survey
 
@@ -403,26 +404,65 @@ def optimize(
     return np.asarray(alpha)
 
 
+class Artefacts(NamedTuple):
+    """Units that are on in images unlike real ones, and the images without them.
+
+    Attributes:
+      scores: of each unit, the Fréchet distance of its most exciting images to real ones, (u,).
+      order: all units, the largest distance first.
+      before: the distance of all images.
+      after: without the first units of the order.
+      random: without as many random units, the mean over `TRIALS` orders.
+    """
+
+    scores: Float[np.ndarray, " u"]
+    order: Int[np.ndarray, " u"]
+    before: float
+    after: float
+    random: float
+
+
 def artefacts(
     subject: Subject,
     survey: Survey,
-    classifier: Release,
+    layer: str,
+    judge: Release,
     real: Bytes,
-    num: int,
+    units: int,
     *,
+    num: int = EXCITED,
+    seed: int = 0,
     batch_size: int = BATCH_SIZE,
-) -> Float[np.ndarray, " u"]:
-    """Measure each unit's Fréchet distance, of its `num` most exciting images to real ones.
+) -> Artefacts:
+    """Find the units whose `num` most exciting images are farthest from real ones, and ablate them.
 
-    The features are the penultimate ones of a classifier. Units of large distance are on in images that
-    look unlike real ones.
+    Args:
+      judge: a classifier, whose penultimate features are compared.
+      units: that are ablated, everywhere.
+
+    Raises:
+      ValueError: the classifier, the images and the real ones are not of one size.
     """
-    sets = (
-        embedding.embed_images(classifier.model, classifier.variables, images, batch_size).features
-        for images in (survey.images, real)
-    )
-    features, others = sets
-    return dissection.artefact_scores(features, peaks(survey), frechet.moments(others), num)
+    checks.same_size(judge.image_shape, survey.images.shape[1:])
+    checks.same_size(survey.images.shape[1:], real.shape[1:])
+
+    def features(images: Bytes) -> np.ndarray:
+        return embedding.embed_images(judge.model, judge.variables, images, batch_size).features
+
+    others = frechet.moments(features(real))
+    own = features(survey.images)
+    scores = dissection.artefact_scores(own, peaks(survey), others, min(num, len(own)))
+    order = np.argsort(-scores, kind="stable")
+    nothing, where = _zeros(survey, 0), _everywhere(seed, len(own), survey.maps.shape[1:])
+
+    def without(chosen_units: np.ndarray) -> float:
+        alpha = chosen(chosen_units[:units], len(scores))
+        images = change(subject, layer, 0, alpha, nothing, where, batch_size=batch_size).images
+        return frechet.frechet(frechet.moments(features(images)), others)
+
+    random = float(np.mean([without(each) for each in random_orders(len(scores), seed)]))
+    before = frechet.frechet(frechet.moments(own), others)
+    return Artefacts(scores, order, before, without(order), random)
 
 
 def peaks(survey: Survey) -> Float[np.ndarray, "n u"]:

@@ -91,6 +91,8 @@ def test_a_blend_is_the_formula_at_its_places_alone():
     found = blend(alpha, values, places)(x)
     assert_allclose(found[1, 2], (1 - alpha) * x[1, 2] + alpha * values, rtol=1e-6)
     assert_array_equal(np.delete(found.reshape(16, 3), 6, 0), np.delete(x.reshape(16, 3), 6, 0))
+    off = blend(jnp.array([0.0, 1.0, 1.0]), 0.0)
+    assert_array_equal(off(off(x)), off(x))  # ablation is idempotent
 
 
 @pytest.mark.parametrize("layer", LAYERS)

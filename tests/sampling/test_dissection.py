@@ -137,13 +137,18 @@ def test_a_segmenter_of_another_size_is_refused(tmp_path):
         dissection.of_generator(generator, judge._replace(image_shape=(8, 8, 3)), 2)
 
 
-def test_the_most_exciting_images_of_an_artefact_unit_are_far_from_real_ones(tmp_path):
+def test_the_unit_that_paints_what_real_images_lack_is_the_artefact_unit_and_is_removed(tmp_path):
+    """Unit 2 makes half of the images bright; the others are on in the dark half; real images are dark."""
+    maps = 0.1 * RNG.random((NUM, 16, 16, UNITS)).astype(np.float32)
+    maps[NUM // 2 :, ..., [0, 1, 3, 4]] += 0.5
+    maps[: NUM // 2, ..., 2] += 0.8
+    subject = SUBJECT._replace(rows=runner.Rows(NUM, lambda rows: maps[rows]))
+    seen = dissection.look(subject, "layer0", batch_size=8)
     with tiny.network():
-        release = tiny.release(tmp_path / "c.safetensors", tiny.NAMES, "linear")
-        images = tiny.noise(8)
-        images[:3] = 255
-        peaked = np.zeros((8, 1, 1, 2), np.float32)
-        peaked[:3, ..., 0], peaked[3:6, ..., 1] = 1, 1
-        seen = dissection.Survey(peaked, np.zeros((8, 16, 16), np.uint8), images)
-        scores = dissection.artefacts(SUBJECT, seen, release, tiny.noise(8), 3)
-    assert scores[0] > 2 * scores[1]
+        judge = tiny.release(tmp_path / "c.safetensors", tiny.NAMES, "linear")
+        real = tiny.noise(6) // 64
+        found = dissection.artefacts(subject, seen, "layer0", judge, real, 1, num=4, batch_size=8)
+        with refused(match="images of mixed size"):
+            dissection.artefacts(subject, seen, "layer0", judge, real[:, :8], 1)
+    assert found.order[0] == 2 and found.scores[2] > 10 * np.delete(found.scores, 2).max()
+    assert found.after < 0.1 * found.before and found.after < found.random

@@ -45,7 +45,12 @@ def made(options: Options) -> dict:
 
 
 def test_a_generator_is_dissected_and_its_units_are_inserted(place, tmp_path, capsys):
-    numbers = made(flags(place, tmp_path / "o.png", insert=True, optimize=2, classes=("door",)))
+    real, judge = str(place / "facades/images"), str(place / "c.safetensors")
+    more = {"insert": True, "optimize": 2, "classes": ("door",), "real": real, "features": judge}
+    numbers = made(flags(place, tmp_path / "o.png", **more))
+    artefacts = numbers["artefacts"]
+    assert len(artefacts["units"]) == 2 and artefacts["scores"][0] >= artefacts["scores"][1] > 0
+    assert min(artefacts[name] for name in ("before", "after", "random")) > 0
     assert numbers["segmenter_iou"] == {"wall": 0.5, "door": 0.5}
     assert (numbers["layer"], numbers["shape"], numbers["images"]) == ("layer3", [8, 8, 8], 6)
     (door,) = numbers["classes"].values()
@@ -61,6 +66,7 @@ def test_a_generator_is_dissected_and_its_units_are_inserted(place, tmp_path, ca
     assert sum(each["images"] for each in effect["gains"].values()) == 6
     printed = capsys.readouterr().out
     assert "IoU 0.500 on test images (wall 0.50, door 0.50): its errors bound what is below" in printed
+    assert "artefact units by Fréchet distance: " in printed
     assert "door, 2 units inserted: score before" in printed and "gain by what was there" in printed
 
 
@@ -87,6 +93,10 @@ def test_a_classifier_is_dissected_by_human_masks_and_its_units_are_ablated(plac
         ({"segmenter": None}, "a generator's images have no masks: give --segmenter NAME"),
         ({"generator": None, "classifier": "c.safetensors"}, "give --data A and --masks FOLDER"),
         ({"ablate": True, "insert": True}, "--ablate and --insert are different sheets"),
+        (
+            {"generator": None, "classifier": "c", "data": "x", "masks": Path("y"), "real": "z"},
+            "--real is compared",
+        ),
         ({"optimize": 3}, "give --ablate or --insert too"),
         ({"out": Path("o.txt")}, "cannot write o.txt: end its name in"),
     ],
