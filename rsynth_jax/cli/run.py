@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from rsynth_jax.models.embedding import Track
     from rsynth_jax.types import Bytes
 
+SPEED = 600.0  # seconds back to which a progress bar looks for the time that is left
 FRAME_STEPS = 2  # steps between two frames of an animation, at most
 Options = TypeVar("Options")
 Item = TypeVar("Item")
@@ -156,8 +157,9 @@ def progress_bar(*columns: str) -> "Progress":
     numbers += map(progress.TextColumn, columns)
     console = Console(stderr=True)
     if not console.is_terminal:
-        return PlainProgress(name, *numbers)
-    return progress.Progress(name, progress.BarColumn(bar_width=20), *numbers, console=console)
+        return PlainProgress(name, *numbers, speed_estimate_period=SPEED)
+    bar = progress.BarColumn(bar_width=20)
+    return progress.Progress(name, bar, *numbers, console=console, speed_estimate_period=SPEED)
 
 
 @contextlib.contextmanager
