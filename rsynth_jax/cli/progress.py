@@ -22,8 +22,14 @@ class PlainProgress(Progress):
     after it is finished.
     """
 
-    def __init__(self, *columns: ProgressColumn):
-        super().__init__(*columns, disable=True, auto_refresh=False, console=Console(stderr=True))
+    def __init__(self, *columns: ProgressColumn, speed_estimate_period: float):
+        super().__init__(
+            *columns,
+            disable=True,
+            auto_refresh=False,
+            console=Console(stderr=True),
+            speed_estimate_period=speed_estimate_period,
+        )
         self._finished: set[int] = set()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._write_lines, daemon=True)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from rsynth_jax.types import Bytes
 
 AGREE_EVERY = 10  # steps of processes that train together
+SPEED = 600.0  # seconds back to which a progress bar looks for the time that is left
 FRAME_STEPS = 2  # steps between two frames of an animation, at most
 EXACT_THREADS = "64"  # of XLA's pool on the CPU, which has no fewer than there are cores and devices
 Options = TypeVar("Options")
@@ -173,8 +174,9 @@ def progress_bar(*columns: str) -> "Progress":
         return progress.Progress(disable=True)
     console = Console(stderr=True)
     if not console.is_terminal:
-        return PlainProgress(name, *numbers)
-    return progress.Progress(name, progress.BarColumn(bar_width=20), *numbers, console=console)
+        return PlainProgress(name, *numbers, speed_estimate_period=SPEED)
+    bar = progress.BarColumn(bar_width=20)
+    return progress.Progress(name, bar, *numbers, console=console, speed_estimate_period=SPEED)
 
 
 @contextlib.contextmanager

@@ -40,6 +40,8 @@ class State(Protocol):
 
     def _asdict(self) -> dict[str, Any]: ...
 
+    def _replace(self, **changes: Any) -> Self: ...
+
 
 StateT = TypeVar("StateT", bound=State)
 
