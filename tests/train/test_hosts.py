@@ -122,7 +122,7 @@ def test_processes_train_the_classifier_of_one(data, tmp_path, num, devices, mor
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arguments", [(*CLASSIFIER, "40"), (*GENERATOR, "80")], ids=lambda words: words[0])
+@pytest.mark.parametrize("arguments", [(*CLASSIFIER, "12"), (*GENERATOR, "24")], ids=lambda words: words[0])
 def test_processes_stop_together_at_a_signal_to_one_and_another_number_resumes(data, tmp_path, arguments):
     out, straight = tmp_path / "run", tmp_path / "straight"
     processes = begin((*arguments, "--data", data, "--out", str(out)), 2)
