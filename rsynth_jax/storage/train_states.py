@@ -64,6 +64,8 @@ class Saver:
         self._hooks = sys.excepthook, sys.unraisablehook
 
     def __enter__(self) -> Self:
+        import orbax.checkpoint  # now, and not after a signal  # noqa: F401
+
         sys.excepthook = sys.unraisablehook = lambda *_: None  # Orbax's threads print how each of them failed
         return self
 
@@ -73,7 +75,8 @@ class Saver:
         finally:
             self._background.shutdown()
             with contextlib.suppress(Exception):  # which was raised before
-                self._checkpoints.close()
+                if "_checkpoints" in vars(self):
+                    self._checkpoints.close()
         sys.excepthook, sys.unraisablehook = self._hooks
 
     def __call__(self, state: State) -> None:
@@ -100,7 +103,8 @@ class Saver:
     def _finish(self, step: int) -> None:
         with self._errors(step):
             self._checkpoints.wait_until_finished()
-            digests.write_sums(self._run / FOLDER / str(step))
+            if jax.process_index() == 0:  # Orbax ends on all processes together
+                digests.write_sums(self._run / FOLDER / str(step))
 
     @contextlib.contextmanager
     def _errors(self, step: int) -> Iterator[None]:
