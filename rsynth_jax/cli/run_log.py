@@ -36,7 +36,7 @@ from rsynth_jax.training.finite import Checked
 from rsynth_jax.training.state import State, Trainer
 
 S = TypeVar("S", bound=State)
-LATE = 8  # steps after which a program reads whether a step was good: a device has these to do meanwhile
+LATE = 2  # steps after which it is read whether a step was good: a device has these to do meanwhile
 
 
 class Places(NamedTuple):

@@ -64,6 +64,8 @@ class Saver:
         self._hooks = sys.excepthook, sys.unraisablehook
 
     def __enter__(self) -> Self:
+        import orbax.checkpoint  # now, and not after a signal  # noqa: F401
+
         sys.excepthook = sys.unraisablehook = lambda *_: None  # Orbax's threads print how each of them failed
         return self
 
@@ -73,7 +75,8 @@ class Saver:
         finally:
             self._background.shutdown()
             with contextlib.suppress(Exception):  # which was raised before
-                self._checkpoints.close()
+                if "_checkpoints" in vars(self):
+                    self._checkpoints.close()
         sys.excepthook, sys.unraisablehook = self._hooks
 
     def __call__(self, state: State) -> None:

@@ -72,6 +72,7 @@ def cheap():
     with tiny.network(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(train_log, "LOG_EVERY", 1)
         patch.setattr(train_log, "PGD_STEPS", 1)
+        patch.setattr(train_log, "SAMPLE_STEPS", 1)
         patch.setattr(console, "Interrupted", Interrupted)
         patch.setattr(runs, "prepare", once)
         patch.setattr(runs, "prepare_afresh", prepare, raising=False)
@@ -84,11 +85,18 @@ def data(tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="module")
-def straight(tmp_path_factory, data) -> Path:
-    """A run of two epochs without an interruption."""
+def watched(tmp_path_factory, data) -> tuple[Path, list]:
+    """A run of two epochs without an interruption, and what its summaries got."""
     out = tmp_path_factory.mktemp("straight") / "run"
-    assert train.train(train.Options(data=data, out=out, settings=RECIPE)) == 0
-    return out
+    with tiny.summaries() as found:
+        assert train.train(train.Options(data=data, out=out, settings=RECIPE)) == 0
+    return out, found
+
+
+@pytest.fixture(scope="module")
+def straight(watched) -> Path:
+    """A run of two epochs without an interruption."""
+    return watched[0]
 
 
 def prepared(data: str, recipe: Recipe) -> runs.Run:
@@ -161,6 +169,14 @@ def test_the_log_has_the_loss_the_accuracies_and_the_speed_of_steps_and_the_judg
     for record in epochs:
         assert 0 <= record["test_adversarial"] <= 1 and 0 <= record["test_clean"] <= 1
     assert steps[-1]["learning_rate"] < max(record["learning_rate"] for record in steps)
+
+
+def test_the_summaries_have_the_numbers_of_the_log_and_a_sheet_of_each_epoch(watched):
+    out, found = watched
+    assert [{"step": step} | values for step, values in found if "samples" not in values] == log(out)
+    sheets = [(step, values["samples"]) for step, values in found if "samples" in values]
+    assert [step for step, _ in sheets] == [2, STEPS]
+    assert all(np.asarray(sheet).std() > 10 for _, sheet in sheets)  # and not blank
 
 
 def test_the_curves_are_a_png_and_what_made_the_run_is_json(straight):
