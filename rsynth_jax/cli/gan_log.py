@@ -8,7 +8,7 @@ checkpoint.
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -22,14 +22,14 @@ from rsynth_jax.cli.run import Clock, progress_bar
 from rsynth_jax.cli.sheets import Page
 from rsynth_jax.cli.train_log import continued
 from rsynth_jax.data import loader
-from rsynth_jax.data.sources import Dataset
 from rsynth_jax.images import encode
 from rsynth_jax.models import style
 from rsynth_jax.models.style import GeneratorConfig
-from rsynth_jax.sampling import inverters
+from rsynth_jax.sampling import inverters, translators
 from rsynth_jax.storage.generators import GeneratorRelease
 from rsynth_jax.storage.inverters import InverterRelease
 from rsynth_jax.storage.releases import Release
+from rsynth_jax.storage.translators import TranslatorRelease
 from rsynth_jax.training import gan
 from rsynth_jax.training.gan import GanState
 from rsynth_jax.training.run import fit
@@ -37,6 +37,7 @@ from rsynth_jax.types import Bytes, Params
 
 LOG_EVERY = 20  # steps
 COLUMNS = 8  # of a sheet of samples
+STYLES = 5  # drawn for each image of a sheet of translations
 ROWS = 8  # of a sheet of samples, several for each class where the classes are fewer
 MOST_ROWS = 20  # of a sheet of samples: the first classes, where there are more
 REMEDY = "lower --learning-rate or raise --gamma"  # of weights that diverge
@@ -51,16 +52,24 @@ class Product(NamedTuple):
       release: state -> the release.
       save: (path, release) -> None.
       page: (state, release) -> rows of images and their names, of the averaged weights.
+      unit: name of what a batch has.
     """
 
     file: str
     release: Callable[[GanState], Any]
     save: Callable[[Path, Any], None]
     page: Callable[[GanState, Any], tuple[Bytes, list[str]]]
+    unit: str = "images"
 
 
 def train(
-    options: Any, run: Any, new: GanState, dataset: Dataset, facts: Mapping[str, Any], product: Product
+    options: Any,
+    run: Any,
+    new: GanState,
+    dataset: Any,
+    facts: Mapping[str, Any],
+    product: Product,
+    batches_between: Callable[..., Iterator[loader.Arrays]] = loader.batches_between,
 ) -> int:
     """Train, write a snapshot after every `options.sample_every` steps, and report; return the exit status.
 
@@ -69,14 +78,13 @@ def train(
       run: a `GanRun`, or another with its recipe, trainer, step_key, devices and config.
       new: the state before the first step.
       facts: of the run's record.
+      batches_between: of (dataset, images of a step, seed, first step, last step).
     """
     out, recipe = options.out, run.recipe
     with training_run.begun(options, new, **facts) as state:
         interrupted = console.Interrupted()
         first = int(state.step)
-        batches = loader.batches_between(
-            dataset, recipe.images_per_step, recipe.seed, first, recipe.num_steps
-        )
+        batches = batches_between(dataset, recipe.images_per_step, recipe.seed, first, recipe.num_steps)
         with gan_log(out, run, product, first) as log:
 
             def callback(state: Any, step: int, metrics: Any, batch: Any) -> None:
@@ -112,11 +120,11 @@ class GanLog:
         columns |= columns.pop("generator")
         values = {name: float(value) for name, value in columns.items()}
         training_run.check_finite(step, values, REMEDY)
-        images = (step - self._logged) * self._run.recipe.images_per_step
+        num, unit = (step - self._logged) * self._run.recipe.images_per_step, self._product.unit
         self._logged = step
-        record = {"step": step, **values, "images_per_second": images / self._clock.lap()}
-        training_run.append(self._file, record)
-        rate = f"  {record['images_per_second']:.0f} images/s"
+        speed = num / self._clock.lap()
+        training_run.append(self._file, {"step": step, **values, f"{unit}_per_second": speed})
+        rate = f"  {speed:.0f} {unit}/s"
         self._bar.update(self._task, completed=step, now=_NOW.format(**values) + rate)
 
     def snapshot(self, state: GanState) -> None:
@@ -129,7 +137,7 @@ class GanLog:
         release = self._product.release(state)
         cells, names = self._product.page(state, release)
         shown = int(state.step) * self._run.recipe.images_per_step
-        sheet = sheets.draw(Page(cells, names, f"{shown} images shown"))
+        sheet = sheets.draw(Page(cells, names, f"{shown} {self._product.unit} shown"))
         snapshot = self._out / "snapshots" / f"{int(state.step):06d}"
         for path in (self._out / self._product.file, snapshot.with_suffix(".safetensors")):
             self._product.save(path, release)
@@ -182,9 +190,36 @@ def inverted(
     return cells, names
 
 
+def translated(
+    images: Sequence[Bytes], state: GanState, release: TranslatorRelease
+) -> tuple[Bytes, list[str]]:
+    """Draw a row for each image of each domain, by the averaged weights.
+
+    A row has the image, its translations in `STYLES` drawn styles, then an example, the same row's image of
+    the other domain, and the translation in its style. Its name is of the translations, with the mean error
+    of the drawn styles and that of the example's.
+
+    Args:
+      images: of the first domain, and of the second.
+    """
+    rows, names = [], []
+    for given, others, to in zip(images, images[::-1], release.class_names[::-1], strict=True):
+        examples = others[np.arange(len(given)) % len(others)]
+        drawn = translators.translate_by(release, given, to, styles=STYLES, batch_size=len(given))
+        each = [
+            translators.translate_like(release, image[None], to, example[None])
+            for image, example in zip(given, examples, strict=True)
+        ]
+        like = np.concatenate([found.images for found in each])
+        rows.append(np.concatenate([given[:, None], drawn.images, examples[:, None], like], axis=1))
+        errors = drawn.style_error.mean(axis=1), [float(found.style_error.mean()) for found in each]
+        names += [f"{to}, style {a:.2f}, {b:.2f}" for a, b in zip(*errors, strict=True)]
+    return np.concatenate(rows), names
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def _samples(config: GeneratorConfig, params: Params, labels: jax.Array) -> jax.Array:
     """Images, uint8 (n, h, w, c), whose latents and noise depend on their row alone."""
     keys = jax.random.split(jax.random.key(0), len(labels))
     one = functools.partial(gan.generate, functools.partial(style.bind, config), params)
-    return jax.vmap(lambda key, label: encode(one(key, label)))(keys, labels)
+    return jax.vmap(lambda key, label: encode(one(key, label)[1]))(keys, labels)

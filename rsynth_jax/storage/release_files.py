@@ -52,7 +52,8 @@ class Kind(NamedTuple):
 CLASSIFIER = Kind("classifier", ZOO)
 GENERATOR = Kind("generator", ZOO / "generators")
 INVERTER = Kind("inverter", ZOO / "inverters")
-_KINDS = (CLASSIFIER, GENERATOR, INVERTER)
+TRANSLATOR = Kind("translator", ZOO / "translators")
+_KINDS = (CLASSIFIER, GENERATOR, INVERTER, TRANSLATOR)
 
 
 class Content(NamedTuple):
