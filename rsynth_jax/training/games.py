@@ -7,12 +7,12 @@
 Scores are a vector, one a head, and a loss sums over them.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from rsynth_jax.types import Scalar, Scores, View
@@ -60,7 +60,7 @@ def averaged(game: Game, counts: Sequence[int]) -> Game:
 
     A critic that scores patches has a run of scores for each size of the image.
     """
-    ends = np.cumsum(counts)
+    ends = tuple(itertools.accumulate(counts))
 
     def over_runs(loss: GameLoss) -> GameLoss:
         def mean(real: Scores, fake: Scores) -> Scalar:
