@@ -28,6 +28,7 @@ from rsynth_jax.storage import (
     releases,
     state_dicts,
     train_states,
+    translators,
 )
 
 ROOT = Path(__file__).parents[1]
@@ -52,6 +53,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     "a classifier": releases.load,
     "a generator": generators.load,
     "an inverter": inverters.load,
+    "a translator": translators.load,
     "an extractor": extractors.load,
     "inception": lambda path: extractors.load(f"inception:{path}"),
     "lpips": extractors.load_lpips,
@@ -118,6 +120,7 @@ PROGRAMS = {  # by the path that is closed to the user
     "closed/c.safetensors": "synth.inpainting a.png --classifier closed/c.safetensors --out /dev/null",
     "generator": "synth.generation --generator closed.safetensors --out /dev/null",
     "inverter": "synth.inversion a.png --inverter closed.safetensors --out /dev/null",
+    "translator": "synth.translation a.png --to cat --translator closed.safetensors --out /dev/null",
     "data": "train.evaluate --data npz:closed.npz",
     "folder": "train.evaluate --data folder:closed",
     "tfds": "train.evaluate --data tfds:cifar10 --data-dir closed",

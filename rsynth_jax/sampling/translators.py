@@ -97,8 +97,9 @@ def blend_styles(
     Frame j * frames is that of style j. The way is cos(t) a + sin(t) b, t from 0 to pi / 2, which has the
     distribution N(0, I) at every t.
     """
-    checks.positive(frames=frames)
-    checks.enough("a way between styles", 2, styles)
+    checks.positive(frames=frames, styles=styles)
+    if styles < 2:
+        raise ValueError(f"styles is {styles}: the way between styles needs 2 or more")
     stops = _drawn_styles(release.config.style_size, len(images), styles, seed)[:, :, None]
     t = np.linspace(0, np.pi / 2, frames, endpoint=False, dtype=np.float32)[:, None]
     way = np.cos(t) * stops + np.sin(t) * np.roll(stops, -1, axis=1)

@@ -81,7 +81,10 @@ def test_the_way_between_styles_goes_through_them_and_keeps_their_distribution(r
         ),
         (lambda r: translators.translate_by(r, IMAGES[:0], "dog"), "a translation needs 1 images or more"),
         (lambda r: translators.translate_like(r, IMAGES, "dog", OTHERS[:, :8]), "these are 8 x 16 x 3"),
-        (lambda r: translators.blend_styles(r, IMAGES, "dog", styles=1), "needs 2 images or more"),
+        (
+            lambda r: translators.blend_styles(r, IMAGES, "dog", styles=1),
+            "styles is 1: the way between styles needs",
+        ),
         (lambda r: translators.blend_styles(r, IMAGES, "dog", frames=0), "frames is 0"),
     ],
 )
