@@ -35,7 +35,7 @@ from rsynth_jax.types import (
 )
 
 MakeGenerator = Callable[[Params], Generator]
-BATCH = "batch"  # the name of the axis of a batch's images, over which `Extra` may take means
+BATCH_AXIS = "batch"  # the name of the axis of a batch's images, over which `Extra` may take means
 
 
 class Made(NamedTuple):
@@ -163,7 +163,7 @@ def make_generator_step(
     Args:
       optimizer: of the generator.
       extra: more losses of a generated image. Each is added, and is a metric by its name. Its means over
-        the batch are `jax.lax.pmean(value, BATCH)`.
+        the batch are `jax.lax.pmean(value, BATCH_AXIS)`.
     """
 
     def fake_of(params: Params, key: Key, condition: Condition) -> tuple[Code, Image]:
@@ -179,7 +179,7 @@ def make_generator_step(
 
     def loss(params: Params, batch: Batch) -> tuple[Scalar, dict[str, Scalar]]:
         pairs = batch._replace(critic=())
-        losses = jax.vmap(pair_loss, (None, None, 0), axis_name=BATCH)(params, batch.critic, pairs)
+        losses = jax.vmap(pair_loss, (None, None, 0), axis_name=BATCH_AXIS)(params, batch.critic, pairs)
         return jax.tree.map(jnp.mean, losses)
 
     def step(state: GeneratorState, batch: Batch) -> tuple[GeneratorState, dict[str, Scalar]]:

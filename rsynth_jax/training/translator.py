@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from rsynth_jax.models.inversion import Posterior, divergence
 from rsynth_jax.models.translator import Domain, Pair, decode_pair
 from rsynth_jax.training.augmentation import Augment
-from rsynth_jax.training.gan import BATCH, Extra, Made
+from rsynth_jax.training.gan import BATCH_AXIS, Extra, Made
 from rsynth_jax.types import Key, Params, Scalar
 
 _SMALLEST = 1e-6  # variance of styles, whose logarithm is taken
@@ -81,7 +81,7 @@ def pixels(found: Pair, wanted: Pair) -> Scalar:
 
 def mean_where(chosen: jax.Array, value: Scalar) -> Scalar:
     """Scale the value of one image so that the mean over the batch is that over the chosen images, or 0."""
-    share = jax.lax.pmean(chosen.astype(jnp.float32), BATCH)
+    share = jax.lax.pmean(chosen.astype(jnp.float32), BATCH_AXIS)
     return jnp.where(chosen, value, 0.0) / jnp.where(share > 0, share, 1.0)
 
 
@@ -90,8 +90,8 @@ def moment_loss(styles: jax.Array) -> Scalar:
 
     m and v are the mean and the variance of each value over the batch.
     """
-    mean = jax.lax.pmean(styles, BATCH)
-    variance = jax.lax.pmean((styles - mean) ** 2, BATCH)
+    mean = jax.lax.pmean(styles, BATCH_AXIS)
+    variance = jax.lax.pmean((styles - mean) ** 2, BATCH_AXIS)
     return len(styles) * divergence(Posterior(mean, jnp.sqrt(variance + _SMALLEST)))
 
 
