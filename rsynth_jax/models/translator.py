@@ -106,7 +106,7 @@ class Autoencoder(nn.Module):
         self.scales = Dense(config.blocks * 2 * 2 * last)
         self.blocks = [[Conv(last) for _ in range(2)] for _ in range(config.blocks)]
         self.rises = [Conv(width) for width in config.widths[-2::-1]]
-        self.color = Conv(12)
+        self.color = Conv(12, deviation=0.0)  # the first images are grey
 
     def __call__(self, images):
         """Return the images (n, h, w, 3), encoded and decoded; makes every parameter."""

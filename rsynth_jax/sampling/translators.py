@@ -11,7 +11,8 @@ Arguments that mean the same everywhere:
   images: uint8 (n, h, w, c), of the domain that is not `to`.
   to: the domain to translate into, by name or number.
   seed: of the drawn styles. Style j of image i depends on (seed, i, j) alone.
-  batch_size: images translated together; it changes the speed, and the results by no more than rounding.
+  batch_size: translations made together, those of one image at least; it changes the speed, and the results
+    by no more than rounding.
 
 Each raises ValueError, in one line, for a class that the translator does not have, images of another size,
 and numbers that make no sense.
@@ -127,7 +128,7 @@ def _translated(
     _check(release, images)
     label = models.label_of(to, release.class_names)
     weights = release.variables[1 - label], release.variables[label]
-    size = min(batch_size, len(images))
+    size = min(max(1, batch_size // styles.shape[1]), len(images))
     parts = list(runner.batches(_translate(release.config), weights, (images, styles), size))
     made, errors = (np.concatenate(column) for column in zip(*parts, strict=True))
     if not np.isfinite(errors).all():
