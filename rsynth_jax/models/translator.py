@@ -106,7 +106,9 @@ class Autoencoder(nn.Module):
         self.scales = Dense(config.blocks * 2 * 2 * last)
         self.blocks = [[Conv(last) for _ in range(2)] for _ in range(config.blocks)]
         self.rises = [Conv(width) for width in config.widths[-2::-1]]
-        self.color = Conv(12, deviation=0.0)  # the first images are grey
+        # the first images are grey: random colors, and a grid of 2 pixels, take long to unlearn
+        self.colors = [Conv(3, 1, deviation=0.0) for _ in config.widths]
+        self.detail = Conv(12, deviation=0.0)
 
     def __call__(self, images):
         """Return the images (n, h, w, 3), encoded and decoded; makes every parameter."""
@@ -137,9 +139,11 @@ class Autoencoder(nn.Module):
         for first, second in self.blocks:
             y = leaky_relu(adaptive(first(x), 1 + next(parts), next(parts)))
             x += adaptive(second(y), 1 + next(parts), next(parts))
-        for layer in self.rises:
+        color = self.colors[0](x)
+        for layer, to_color in zip(self.rises, self.colors[1:], strict=True):
             x = leaky_relu(layer(doubled(x)))
-        return 0.5 + depth_to_space(self.color(x), 2) / 4
+            color = doubled(color) + to_color(x)
+        return 0.5 + (doubled(color) + depth_to_space(self.detail(x), 2)) / 4
 
 
 def check(config: TranslatorConfig) -> None:
