@@ -3,10 +3,10 @@
     python -m benchmarks.quality.translators --translators RUN --judge RUN --data folder:DIR --lpips FILE
 
 The first `num` test images of each class become the other class in so many styles: drawn, those of the first
-test images of that class, and by the classifier with as many seeds. A row has the share of translations that
-the judge, never attacked, gives the new class, LPIPS to the image, and LPIPS between two translations of one
-image, each a mean over the translations of an image with an interval over images. Described in
-docs/translators.md.
+test images of that class, and by the classifier with as many seeds. A row has the share of images whose first
+translation the judge, never attacked, gives the new class, LPIPS to the image, and LPIPS between two
+translations of one image, both means over the translations of an image, with intervals over images. Described
+in docs/translators.md.
 """
 
 import dataclasses
@@ -74,8 +74,7 @@ def measure(
     columns = np.moveaxis(made, 1, 0)
     found = {}
     for name, network in networks.items():
-        predict = functools.partial(embedding.predict, network.model, network.variables)
-        found[name] = np.mean([predict(each, BATCH) == 1 - labels for each in columns], axis=0)
+        found[name] = embedding.predict(network.model, network.variables, columns[0], BATCH) == 1 - labels
 
     def lpips(first: Bytes, second: Bytes) -> np.ndarray:
         return editing.distances(options, first, second)["lpips"]
