@@ -37,7 +37,7 @@ class LossValues(NamedTuple):
 class TranslatorRecipe(NamedTuple):
     """How to train a translator."""
 
-    num_steps: int = 15_000  # updates of the translator.
+    num_steps: int = 6_000  # updates of the translator.
     batch_size: int = 8  # pairs of images of an update, one of each domain.
     seed: int = 0  # of the weights, the order, the augmentation and the styles.
     translator: TranslatorValues = TranslatorValues()  # the translator.
