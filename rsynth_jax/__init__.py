@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rsynth_jax.api import (
         Release,
         Stroke,
+        blend_styles,
         classifier,
         decode_prior,
         detect,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         load,
         load_generator,
         load_inverter,
+        load_translator,
         loop,
         mix,
         paint,
@@ -47,7 +49,9 @@ if TYPE_CHECKING:
         sketch,
         superresolve,
         translate,
+        translate_by,
         translate_in_code,
+        translate_like,
         visualize,
     )
 
@@ -56,6 +60,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Release",
     "Stroke",
+    "blend_styles",
     "classifier",
     "decode_prior",
     "detect",
@@ -77,6 +82,7 @@ __all__ = [
     "load",
     "load_generator",
     "load_inverter",
+    "load_translator",
     "loop",
     "mix",
     "paint",
@@ -87,7 +93,9 @@ __all__ = [
     "sketch",
     "superresolve",
     "translate",
+    "translate_by",
     "translate_in_code",
+    "translate_like",
     "visualize",
 ]
 

@@ -8,12 +8,14 @@
     robust = rs.import_classifier("imagenet_l2_3_0.pt", epsilon=3.0)
     others = rs.draw(rs.load_generator("runs/faces"), "cat", num=16, seed=0, truncation=0.7)
     again = rs.invert_by(rs.load("cat-dog-64"), rs.load_inverter("runs/inverter"), photos)
+    dogs = rs.translate_by(rs.load_translator("runs/translator"), cats, "dog", styles=5)
 
 Images are uint8 (n, h, w, c). The tasks are those of `rsynth_jax.sampling.samplers`, and in the codes of a
 generator those of `rsynth_jax.sampling.codes`, which return more than the images: starts, codes, logits and
 features before and after, distances. `draw`, `mix` and `loop`, by a learned generator, are those of
 `rsynth_jax.sampling.generators`; `invert_by`, `reencode` and `decode_prior`, by a learned inverter, those of
-`rsynth_jax.sampling.inverters`.
+`rsynth_jax.sampling.inverters`; `translate_by`, `translate_like` and `blend_styles`, by a learned translator,
+those of `rsynth_jax.sampling.translators`, whose images are uint8 (n, styles, h, w, c).
 """
 
 import functools
@@ -35,11 +37,12 @@ from rsynth_jax.models import embedding
 from rsynth_jax.models.networks import from_function as from_function
 from rsynth_jax.models.networks import from_linen as from_linen
 from rsynth_jax.models.networks import from_nnx as from_nnx
-from rsynth_jax.sampling import codes, generators, inverters, measures, samplers
+from rsynth_jax.sampling import codes, generators, inverters, measures, samplers, translators
 from rsynth_jax.sampling.samplers import Stroke as Stroke
 from rsynth_jax.storage import extractors, files, published
 from rsynth_jax.storage import generators as generator_files
 from rsynth_jax.storage import inverters as inverter_files
+from rsynth_jax.storage import translators as translator_files
 from rsynth_jax.storage.releases import Release as Release
 from rsynth_jax.storage.releases import classifier as classifier
 from rsynth_jax.storage.releases import config_of
@@ -90,6 +93,11 @@ load_inverter = inverter_files.load
 invert_by = _images(inverters.invert_by)
 reencode = _images(inverters.reencode)
 decode_prior = inverters.decode_prior
+
+load_translator = translator_files.load
+translate_by = _images(translators.translate_by)
+translate_like = _images(translators.translate_like)
+blend_styles = _images(translators.blend_styles)
 
 
 def import_classifier(

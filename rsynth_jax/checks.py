@@ -14,10 +14,10 @@ from rsynth_jax import messages
 LARGEST = 1e19  # of a number that is given: its square is finite in float32
 _MOST = 10_000_000  # of a whole number: images, steps, classes ...
 _MOST_OF = {  # of those that decide how much memory one array takes
-    **dict.fromkeys(("side", "image_size", "width", "latent_size", "critic_width"), 1 << 14),
+    **dict.fromkeys(("side", "image_size", "width", "latent_size", "critic_width", "mlp_width"), 1 << 14),
     **dict.fromkeys(("crop_padding", "shift", "factor", "seed_factor"), 1 << 10),
-    **dict.fromkeys(("frames", "interpolate", "starts"), 10_000),
-    **{"batch_size": 1 << 16, "shard_size": 1 << 16, "mapping_depth": 64},
+    **dict.fromkeys(("frames", "interpolate", "starts", "styles", "style_size"), 10_000),
+    **{"batch_size": 1 << 16, "shard_size": 1 << 16, "mapping_depth": 64, "blocks": 64},
 }
 _LARGEST_FEATURE = 1e15  # a sum of squares of a million of them is finite in float32
 

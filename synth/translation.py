@@ -1,18 +1,22 @@
 """rsynth-translate: images turned into another class, from themselves and no further than a radius.
 
 rsynth-translate photo.png --to dog --until 0.9 --coarse 4 --out translated.png
+rsynth-translate photo.png --to dog --translator runs/translator --styles 5
 """
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from tyro.conf import arg
 
 from rsynth_jax import checks
+from rsynth_jax.cli import translated
 from rsynth_jax.cli.edit import EditFlags, edit, largest_change, read_mask
 from rsynth_jax.cli.options import AscentFlags, OutputFlags, Seed
+from rsynth_jax.cli.parse import parse_variant
 from rsynth_jax.cli.run import run
 
 
@@ -56,8 +60,10 @@ class Options(EditFlags):
         checks.seed(seed=self.seed)
 
 
-def translate(flags: Options) -> int:
+def translate(flags: Options | translated.Options) -> int:
     """Translate and report."""
+    if isinstance(flags, translated.Options):
+        return translated.translate_by(flags)
     from rsynth_jax.sampling import samplers
 
     limits = {"most": flags.most, "coarse": flags.coarse, "until": flags.until}
@@ -74,7 +80,12 @@ def translate(flags: Options) -> int:
     return edit(flags, sampler)
 
 
-main = functools.partial(run, Options, translate)
+def parse(options: type[Options], arguments: Sequence[str]) -> Any:
+    """Parse as the ascent's translation, or the translator's, by the flag that is given."""
+    return parse_variant(options, {"--translator": translated.Options}, arguments)
+
+
+main = functools.partial(run, Options, translate, parse)
 
 if __name__ == "__main__":
     main()

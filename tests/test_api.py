@@ -94,6 +94,14 @@ def test_a_task_in_the_codes_of_a_generator_returns_its_images(robust, generator
     assert images.dtype == np.uint8 and images.shape == IMAGES.shape
 
 
+def test_a_translator_returns_the_images_of_every_style(tmp_path):
+    release = tiny.translator(tmp_path / "t.safetensors")
+    made = rs.translate_by(rs.load_translator(tmp_path / "t.safetensors"), IMAGES, "dog", styles=2)
+    assert made.shape == (len(IMAGES), 2, *tiny.SHAPE) and made.dtype == np.uint8
+    assert rs.translate_like(release, IMAGES, "dog", IMAGES[:1]).shape == (len(IMAGES), 1, *tiny.SHAPE)
+    assert rs.blend_styles(release, IMAGES, "dog", styles=2, frames=1).shape == made.shape
+
+
 def test_evaluation_says_which_images_are_classified_correctly(release):
     labels = np.array([0, 1, 2])
     found = rs.evaluate(release, IMAGES, labels)

@@ -30,6 +30,7 @@ from rsynth_jax.storage import (
     shards,
     state_dicts,
     train_states,
+    translators,
 )
 
 ROOT = Path(__file__).parents[1]
@@ -58,6 +59,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     "a folder of masks": lambda path: masks.load(path, path),
     "the classes of masks": lambda path: masks.read_classes(Path(path)),
     "a mask of classes": image_files.read_indices,
+    "a translator": translators.load,
     "an extractor": extractors.load,
     "inception": lambda path: extractors.load(f"inception:{path}"),
     "lpips": extractors.load_lpips,
@@ -127,6 +129,7 @@ PROGRAMS = {  # by the path that is closed to the user
     "inverter": "synth.inversion a.png --inverter closed.safetensors --out /dev/null",
     "segmenter": "synth.dissection --generator faces --segmenter closed.safetensors --out /dev/null",
     "masks": "train.train_segmenter --data closed --masks closed --out run",
+    "translator": "synth.translation a.png --to cat --translator closed.safetensors --out /dev/null",
     "data": "train.evaluate --data npz:closed.npz",
     "folder": "train.evaluate --data folder:closed",
     "tfds": "train.evaluate --data tfds:cifar10 --data-dir closed",

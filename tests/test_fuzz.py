@@ -27,7 +27,7 @@ from PIL import Image as Pillow
 from tensorflow_datasets.proto import tf_example_pb2
 
 from rsynth_jax import messages
-from rsynth_jax.cli import one_pass, parse, projection, run_log
+from rsynth_jax.cli import one_pass, parse, projection, run_log, translated
 from rsynth_jax.data import tfrecord
 
 SECONDS = 20  # of a case, at most
@@ -39,6 +39,7 @@ PROGRAMS: dict[str, dict[str, str]] = {
     "train.train_generator": {"--data": f"npz:{GONE}", "--out": "{out}/run", "--recipe": "style"},
     "train.train_inverter": {"--data": f"npz:{GONE}", "--out": "{out}/run"},
     "train.train_segmenter": {"--data": f"folder:{GONE}", "--masks": GONE, "--out": "{out}/run"},
+    "train.train_translator": {"--data": f"npz:{GONE}", "--out": "{out}/run"},
     "train.evaluate": {"--classifier": GONE, "--data": "npz:{a}/d.npz", "--json": "{out}/n.json"},
     "train.detect": {"--classifier": GONE, "--in": "{a}/a.npz", "--json": "{out}/n.json"},
     "train.import_classifier": {"FILE": "{a}/d.npz", "--out": "{out}/c.safetensors"},
@@ -64,10 +65,17 @@ PROGRAMS: dict[str, dict[str, str]] = {
     "synth.generation by an inverter": {"--inverter": GONE, "--num": "1", "--out": "{out}/o.png"},
     "synth.inversion by a generator": {**EDIT, "--generator": "{a}/g.safetensors"},
     "synth.inversion by an inverter": {**EDIT, "--inverter": "{a}/i.safetensors"},
+    "synth.translation by a translator": {
+        "A": "{a}/a.png",
+        "--to": "dog",
+        "--translator": GONE,
+        "--out": "{out}/o.png",
+    },
 }
 VARIANTS = {
     "synth.inversion by a generator": projection.Options,
     "synth.inversion by an inverter": one_pass.Options,
+    "synth.translation by a translator": translated.Options,
 }
 # In every other case the classifier is there, and what is read after it is gone.
 LATER = {
@@ -75,6 +83,7 @@ LATER = {
     "--features": "{a}/c.safetensors",
     "--generator": "{a}/g.safetensors",
     "--inverter": "{a}/i.safetensors",
+    "--translator": "{a}/t.safetensors",
 }
 LATER |= {"A": f"{{a}}/{GONE}.png", "--in": f"{GONE}.npz", "--classes": GONE, "--class": GONE}
 LATER |= {"--data": f"npz:{{a}}/{GONE}", "FILE": GONE}
@@ -200,6 +209,7 @@ def place(tmp_path_factory) -> Path:
         tiny.inverter(folder / "i.safetensors", tiny.release(folder / "c.safetensors", tiny.NAMES, "linear"))
         tiny.generator(folder / "g.safetensors")
         tiny.segmenter(folder / "s.safetensors")
+        tiny.translator(folder / "t.safetensors")
         yield folder
 
 
@@ -394,6 +404,10 @@ DAMAGED = {  # the words of a command that works, by the file that is damaged: {
     ),
     "g.safetensors": ("synth.generation", {"--generator": "{x}", "--num": "1", "--out": "{out}/o.png"}),
     "i.safetensors": ("synth.inversion", {"A": "{a}/a.png", "--inverter": "{x}", "--out": "{out}/o.png"}),
+    "t.safetensors": (
+        "synth.translation",
+        {"A": "{a}/a.png", "--to": "dog", "--translator": "{x}", "--out": "{out}/o.png"},
+    ),
 }
 TFDS = {"--classifier": "{a}/c.safetensors", "--data": "tfds:pets", "--data-dir": "{x}", "--num": "3"}
 TFDS_FILES = ("dataset_info.json", "features.json", "label.labels.txt", "pets-test.tfrecord-00000-of-00001")

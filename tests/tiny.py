@@ -23,9 +23,10 @@ from rsynth_jax import models
 from rsynth_jax.attacks.threats import Steps, Threat
 from rsynth_jax.cli import writers
 from rsynth_jax.models import inversion, layers, resnet, style
+from rsynth_jax.models import translator as translator_nets
 from rsynth_jax.models.segmenter import SegmenterConfig
 from rsynth_jax.models.segmenter import create as create_segmenter
-from rsynth_jax.storage import generators, inverters, releases, segmenters
+from rsynth_jax.storage import generators, inverters, releases, segmenters, translators
 from rsynth_jax.synthesis.class_gaussians import ClassGaussians
 from rsynth_jax.synthesis.norms import L2
 from rsynth_jax.types import Classifier, Outputs
@@ -205,6 +206,17 @@ def masked(folder: Path, num: int, class_names: tuple[str, ...] = ("wall", "door
         Pillow.fromarray(mask).save(folder / "masks" / f"{i:02d}.png")
     (folder / "classes.txt").write_text("\n".join(class_names))
     return folder
+
+
+def translator(path: Path, class_names: tuple[str, str] = NAMES[1:]) -> translators.TranslatorRelease:
+    """An untrained translator of 16 pixels, also written to `path`."""
+    config = translator_nets.TranslatorConfig(SHAPE[0], (4, 4), blocks=1, style_size=2, mlp_width=4)
+    rng = np.random.default_rng(0)
+    shapes = jax.eval_shape(lambda: translator_nets.init(config, jax.random.key(0)))
+    first, second = jax.tree.map(lambda leaf: np.float32(rng.normal(size=leaf.shape)), shapes)
+    released = translators.TranslatorRelease(config, (first, second), class_names, {"steps": 0})
+    translators.save(path, released)
+    return translators.load(path)
 
 
 def options(kind: type, **flags: Any) -> Any:

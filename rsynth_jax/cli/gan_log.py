@@ -8,7 +8,7 @@ checkpoint.
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,14 +21,14 @@ from rsynth_jax.cli import run as console
 from rsynth_jax.cli.run_log import RunLog, guarded, run_log
 from rsynth_jax.cli.sheets import Page
 from rsynth_jax.data import loader
-from rsynth_jax.data.sources import Dataset
 from rsynth_jax.images import encode
 from rsynth_jax.models import style
 from rsynth_jax.models.style import GeneratorConfig
-from rsynth_jax.sampling import inverters
+from rsynth_jax.sampling import inverters, translators
 from rsynth_jax.storage.generators import GeneratorRelease
 from rsynth_jax.storage.inverters import InverterRelease
 from rsynth_jax.storage.releases import Release
+from rsynth_jax.storage.translators import TranslatorRelease
 from rsynth_jax.training import gan
 from rsynth_jax.training.finite import Checked
 from rsynth_jax.training.gan import GanState
@@ -37,6 +37,7 @@ from rsynth_jax.types import Bytes, Params
 
 LOG_EVERY = 20  # steps
 COLUMNS = 8  # of a sheet of samples
+STYLES = 5  # drawn for each image of a sheet of translations
 ROWS = 8  # of a sheet of samples, several for each class where the classes are fewer
 MOST_ROWS = 20  # of a sheet of samples: the first classes, where there are more
 REMEDY = "lower --learning-rate or raise --gamma"  # of weights that diverge
@@ -51,16 +52,24 @@ class Product(NamedTuple):
       release: state -> the release.
       save: (path, release) -> None.
       page: (state, release) -> rows of images and their names, of the averaged weights.
+      unit: name of what a batch has.
     """
 
     file: str
     release: Callable[[GanState], Any]
     save: Callable[[Path, Any], None]
     page: Callable[[GanState, Any], tuple[Bytes, list[str]]]
+    unit: str = "images"
 
 
 def train(
-    options: Any, run: Any, new: GanState, dataset: Dataset, facts: Mapping[str, Any], product: Product
+    options: Any,
+    run: Any,
+    new: GanState,
+    dataset: Any,
+    facts: Mapping[str, Any],
+    product: Product,
+    batches_between: Callable[..., Iterator[loader.Arrays]] = loader.batches_between,
 ) -> int:
     """Train, write a snapshot after every `options.sample_every` steps, and report; return the exit status.
 
@@ -69,6 +78,7 @@ def train(
       run: a `GanRun`, or another with its recipe, trainer, step_key, devices and config.
       new: the state before the first step.
       facts: of the run's record.
+      batches_between: of (dataset, images of a step, seed, first step, last step, rows of each batch).
     """
     out, recipe = options.out, run.recipe
     with training_run.begun(options, new, **facts) as state:
@@ -76,7 +86,7 @@ def train(
         first = int(state.step)
         size = recipe.images_per_step
         rows = sharding.own_rows(size)
-        batches = loader.batches_between(dataset, size, recipe.seed, first, recipe.num_steps, rows)
+        batches = batches_between(dataset, size, recipe.seed, first, recipe.num_steps, rows)
         with gan_log(options, run, product, first) as log:
             trainer = guarded(options.keeping, run.trainer)
             batches = interrupted.until(batches)
@@ -112,8 +122,9 @@ class GanLog:
         columns |= columns.pop("generator")
         values = {name: float(value) for name, value in columns.items()}
         speed = self._run.recipe.images_per_step * self._log.steps_per_second(step)
-        record = {"step": step, **values, "images_per_second": speed}
-        self._log.record(record, f"{_NOW.format(**values)}  {speed:.0f} images/s")
+        unit = self._product.unit
+        record = {"step": step, **values, f"{unit}_per_second": speed}
+        self._log.record(record, f"{_NOW.format(**values)}  {speed:.0f} {unit}/s")
 
     def snapshot(self, state: GanState) -> None:
         """Write the release and the sheet, each twice: the newest and this step's; and `save`.
@@ -125,7 +136,8 @@ class GanLog:
         with self._log.paused():
             release = self._product.release(state)
             cells, names = self._product.page(state, release)
-            sheet = sheets.draw(Page(cells, names, f"{step * self._run.recipe.images_per_step} images shown"))
+            shown = step * self._run.recipe.images_per_step
+            sheet = sheets.draw(Page(cells, names, f"{shown} {self._product.unit} shown"))
             out = self._log.folder
             snapshot = out / "snapshots" / f"{step:06d}"
             for path in (out / self._product.file, snapshot.with_suffix(".safetensors")):
@@ -178,9 +190,36 @@ def inverted(
     return cells, names
 
 
+def translated(
+    images: Sequence[Bytes], state: GanState, release: TranslatorRelease
+) -> tuple[Bytes, list[str]]:
+    """Draw a row for each image of each domain, by the averaged weights.
+
+    A row has the image, its translations in `STYLES` drawn styles, then an example, the same row's image of
+    the other domain, and the translation in its style. Its name is of the translations, with the mean error
+    of the drawn styles and that of the example's.
+
+    Args:
+      images: of the first domain, and of the second.
+    """
+    rows, names = [], []
+    for given, others, to in zip(images, images[::-1], release.class_names[::-1], strict=True):
+        examples = others[np.arange(len(given)) % len(others)]
+        drawn = translators.translate_by(release, given, to, styles=STYLES, batch_size=len(given))
+        each = [
+            translators.translate_like(release, image[None], to, example[None])
+            for image, example in zip(given, examples, strict=True)
+        ]
+        like = np.concatenate([found.images for found in each])
+        rows.append(np.concatenate([given[:, None], drawn.images, examples[:, None], like], axis=1))
+        errors = drawn.style_error.mean(axis=1), [float(found.style_error.mean()) for found in each]
+        names += [f"{to}, style {a:.2f}, {b:.2f}" for a, b in zip(*errors, strict=True)]
+    return np.concatenate(rows), names
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def _samples(config: GeneratorConfig, params: Params, labels: jax.Array) -> jax.Array:
     """Images, uint8 (n, h, w, c), whose latents and noise depend on their row alone."""
     keys = jax.random.split(jax.random.key(0), len(labels))
     one = functools.partial(gan.generate, functools.partial(style.bind, config), params)
-    return jax.vmap(lambda key, label: encode(one(key, label)))(keys, labels)
+    return jax.vmap(lambda key, label: encode(one(key, label)[1]))(keys, labels)

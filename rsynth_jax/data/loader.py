@@ -130,3 +130,22 @@ def batches_between(
     num_epochs = -(-last // (len(dataset) // batch_size))
     steps = batches_from(dataset, batch_size, seed, num_epochs, first, rows)
     return itertools.islice(steps, max(0, last - first))
+
+
+def by_class(dataset: Dataset) -> list[Dataset]:
+    """Split a data set whose labels are in memory: the examples of each class."""
+    labels = in_memory(dataset).labels
+    return [dataset.take(labels == label) for label in range(len(dataset.class_names or ()))]
+
+
+def pairs_between(
+    halves: tuple[Dataset, Dataset], batch_size: int, seed: int, first: int, last: int, rows: slice = ALL
+) -> Iterator[Arrays]:
+    """Iterate over batches of pairs, uint8 (n, 2, h, w, c), of two data sets, each in epochs of its own.
+
+    The orders of the two are independent, so that the pairs of an epoch are not those of another. Labels
+    are 0.
+    """
+    runs = (batches_between(half, batch_size, seed ^ i, first, last, rows) for i, half in enumerate(halves))
+    for one, other in zip(*runs, strict=True):
+        yield Arrays(np.stack([one.images, other.images], axis=1), np.zeros_like(one.labels))

@@ -42,12 +42,28 @@ class PixelCritic(nn.Module):
 
     @nn.compact
     def __call__(self, images, labels):
-        x = space_to_depth(images, 2)
-        for size, widths in enumerate(self.widths):
-            x = halved(x) if size else x
-            for width in widths:
-                x = leaky_relu(Conv(width)(x))
+        x = _trunk(images, self.widths)
         return Score(self.widths[-1][-1], self.num_classes)(x, labels)[:, None]
+
+
+class PatchCritic(nn.Module):
+    """The same convolutions, then a score for each position of the last map: of a patch of the image."""
+
+    widths: tuple[tuple[int, ...], ...]
+
+    @nn.compact
+    def __call__(self, images, labels):
+        return Conv(1, 1)(_trunk(images, self.widths)).reshape(len(images), -1)
+
+
+def _trunk(images: jax.Array, widths: tuple[tuple[int, ...], ...]) -> jax.Array:
+    """The convolutions of a critic of pixels: modules of the one that calls it."""
+    x = space_to_depth(images, 2)
+    for size, own in enumerate(widths):
+        x = halved(x) if size else x
+        for width in own:
+            x = leaky_relu(Conv(width)(x))
+    return x
 
 
 class MapHeads(nn.Module):
@@ -97,6 +113,29 @@ def pixel_critic(num_classes: int, widths: tuple[tuple[int, ...], ...]) -> Criti
       widths: see `pixel_widths`.
     """
     return _critic(PixelCritic(widths, num_classes), lambda image: 4 * image - 2)
+
+
+def patch_critic(side: int, most: int = 128) -> Critic:
+    """Make a critic of patches (Isola et al. 2017), of images of any class, scaled from [0, 1] to [-2, 2].
+
+    Its sizes are side / 2, / 4 and / 8, those of 1 pixel or more, and a position of the last is a score: at
+    64 pixels, 64 patches of 30 x 30.
+
+    Args:
+      side: of its images, 2 or more, a power of two.
+      most: channels of the last size; each doubling of the size halves them.
+    """
+    widths = tuple((max(1, most * 2**halving // 8),) for halving in (1, 2, 3) if side >> halving)
+    return _critic(PatchCritic(widths), lambda image: 4 * image - 2)
+
+
+def of_part(critic: Critic, part: Callable[[Any], Image]) -> Critic:
+    """Return the critic of a part of an image, such as one of a pair, or of the image at another size."""
+    return Critic(
+        init=lambda key, image: critic.init(key, part(image)),
+        view=lambda image: critic.view(part(image)),
+        score=critic.score,
+    )
 
 
 class Moments(NamedTuple):

@@ -60,11 +60,15 @@ def normalized(x: jax.Array) -> jax.Array:
     return x * jax.lax.rsqrt(jnp.mean(x**2, axis=-1, keepdims=True) + 1e-8)
 
 
+def instance_norm(x: jax.Array) -> jax.Array:
+    """Scale each channel of each image of x (n, h, w, c) to mean 0 and deviation 1."""
+    centered = x - x.mean(axis=(1, 2), keepdims=True)
+    return centered / jnp.sqrt(jnp.mean(centered**2, axis=(1, 2), keepdims=True) + 1e-5)
+
+
 def adaptive(x: jax.Array, scale: jax.Array, shift: jax.Array) -> jax.Array:
     """AdaIN: instance norm of x (n, h, w, c), then scale and shift, (n, c) each."""
-    centered = x - x.mean(axis=(1, 2), keepdims=True)
-    deviation = jnp.sqrt(jnp.mean(centered**2, axis=(1, 2), keepdims=True) + 1e-5)
-    return centered / deviation * scale[:, None, None] + shift[:, None, None]
+    return instance_norm(x) * scale[:, None, None] + shift[:, None, None]
 
 
 def modulated(x: jax.Array, weights: jax.Array, style: jax.Array) -> jax.Array:

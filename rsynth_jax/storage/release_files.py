@@ -53,7 +53,8 @@ CLASSIFIER = Kind("classifier", ZOO)
 GENERATOR = Kind("generator", ZOO / "generators")
 INVERTER = Kind("inverter", ZOO / "inverters")
 SEGMENTER = Kind("segmenter", ZOO / "segmenters")
-_KINDS = (CLASSIFIER, GENERATOR, INVERTER, SEGMENTER)
+TRANSLATOR = Kind("translator", ZOO / "translators")
+_KINDS = (CLASSIFIER, GENERATOR, INVERTER, SEGMENTER, TRANSLATOR)
 
 
 class Content(NamedTuple):

@@ -2,7 +2,7 @@
 
     setup = gan.Setup(make_generator, critic, augment=augment(recipe.augment))
     steps = gan.make_generator_step(setup, GAMES["relativistic"], optimizer(recipe))
-    trainer = make_trainer(recipe, setup, steps, image_shape=(64, 64, 3))
+    trainer = make_trainer(recipe, setup, steps, GAMES["relativistic"], image_shape=(64, 64, 3))
 
 A recipe here is any NamedTuple with the fields of `Recipe`.
 """
@@ -17,13 +17,13 @@ import optax
 from rsynth_jax import checks, seeds
 from rsynth_jax.storage.releases import Release
 from rsynth_jax.training import augmentation, games, gan
+from rsynth_jax.training.games import Game
 from rsynth_jax.training.gan import GanState, GeneratorStep, Setup
 from rsynth_jax.training.gan_recipes import AdamValues, AugmentValues, CriticValues
 from rsynth_jax.training.state import Trainer
 from rsynth_jax.types import Bytes, Key
 
 MEASURED = 1024  # training images on which a classifier's outputs are standardized
-Shape = tuple[int, int, int]
 
 
 class Recipe(Protocol):
@@ -76,11 +76,17 @@ def check_values(recipe: Recipe) -> None:
     checks.named("game", critic.game, games.GAMES)
 
 
-def check_images(recipe: Recipe, images: Bytes, num_images: int, side: int) -> None:
-    """Raise ValueError unless training images have the recipe's side, and fill a batch."""
+def check_images(
+    recipe: Recipe, images: Bytes, num_images: int, side: int, other: str = "other --widths"
+) -> None:
+    """Raise ValueError unless training images have the recipe's side, and fill a batch.
+
+    Args:
+      other: flag that would change the recipe's side.
+    """
     if images.shape[1:] != (side, side, 3):
         height, width, channels = images.shape[1:]
-        wanted = f"the recipe's are {side} x {side} x 3: give --image-size {side} or other --widths"
+        wanted = f"the recipe's are {side} x {side} x 3: give --image-size {side} or {other}"
         raise ValueError(f"the images are {height} x {width} x {channels}, {wanted}")
     if num_images < recipe.images_per_step:
         raise ValueError(f"{num_images} training images do not fill a batch of {recipe.images_per_step}")
@@ -122,15 +128,15 @@ def augment(values: AugmentValues) -> augmentation.Augment:
 
 
 def make_trainer(
-    recipe: Recipe, setup: Setup, generator_step: GeneratorStep, image_shape: Shape
+    recipe: Recipe, setup: Setup, generator_step: GeneratorStep, game: Game, image_shape: tuple[int, ...]
 ) -> Trainer[GanState]:
-    """Make the trainer of a generator's step against the recipe's critic, with R1 and R2."""
+    """Make the trainer of a generator's step against a critic that plays this game, with R1 and R2."""
     values = recipe.critic
     gamma = half_cosine(values.gamma, values.last_gamma, recipe.num_steps)
     step = gan.make_gan_step(
         setup,
         generator_step,
-        games.GAMES[values.game],
+        game,
         optimizer(recipe),
         games.both(games.r1(gamma), games.r2(gamma)),
         recipe.adam.ema_decay,

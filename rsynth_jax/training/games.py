@@ -7,7 +7,8 @@
 Scores are a vector, one a head, and a loss sums over them.
 """
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -52,6 +53,24 @@ GAMES = {
 def scaled(game: Game, weight: float) -> Game:
     """The game whose generator descends `weight` times its part."""
     return game._replace(generator=lambda real, fake: weight * game.generator(real, fake))
+
+
+def averaged(game: Game, counts: Sequence[int]) -> Game:
+    """The game whose loss is that of the mean over each run of scores, of so many in turn, summed over runs.
+
+    A critic that scores patches has a run of scores for each size of the image.
+    """
+    ends = tuple(itertools.accumulate(counts))
+
+    def over_runs(loss: GameLoss) -> GameLoss:
+        def mean(real: Scores, fake: Scores) -> Scalar:
+            runs = (slice(end - count, end) for end, count in zip(ends, counts, strict=True))
+            means = [loss(real[run], fake[run]) / (run.stop - run.start) for run in runs]
+            return jnp.sum(jnp.stack(means))
+
+        return mean
+
+    return Game(*map(over_runs, game))
 
 
 def squared_slope(score: Callable[[View], Scalar], view: View) -> Scalar:

@@ -20,6 +20,7 @@ from rsynth_jax.training.augmentation import Augment, identity
 from rsynth_jax.training.games import Game, Penalty, no_penalty
 from rsynth_jax.training.state import warmed_up
 from rsynth_jax.types import (
+    Code,
     Condition,
     Critic,
     Generator,
@@ -34,8 +35,26 @@ from rsynth_jax.types import (
 )
 
 MakeGenerator = Callable[[Params], Generator]
-# of (params, key, generated image, real image, its condition) -> weighted losses by name
-Extra = Callable[[Params, Key, Image, Image, Condition], dict[str, Scalar]]
+BATCH_AXIS = "batch"  # the name of the axis of a batch's images, over which `Extra` may take means
+
+
+class Made(NamedTuple):
+    """A generated image, before it is augmented, and what it was made of.
+
+    Attributes:
+      code: that was decoded.
+      image: the generated one.
+      real: the real one of the condition, mirrored.
+      condition: see `Setup`.
+    """
+
+    code: Code
+    image: Image
+    real: Image
+    condition: Condition
+
+
+Extra = Callable[[Params, Key, Made], dict[str, Scalar]]  # weighted losses by name
 
 
 class Batch(NamedTuple):
@@ -123,16 +142,17 @@ class Setup(NamedTuple):
     condition: Callable[[Image, Label], Condition] = class_alone
 
 
-def no_extra(params: Params, key: Key, fake: Image, real: Image, condition: Condition) -> dict[str, Scalar]:
+def no_extra(params: Params, key: Key, made: Made) -> dict[str, Scalar]:
     """No losses."""
     return {}
 
 
-def generate(make: MakeGenerator, params: Params, key: Key, condition: Condition) -> Image:
-    """Draw a latent and decode it with noise of its own."""
+def generate(make: MakeGenerator, params: Params, key: Key, condition: Condition) -> tuple[Code, Image]:
+    """Draw a latent and decode its code, with noise of its own."""
     latent_key, noise_key = jax.random.split(key)
     generator = make(params)
-    return generator.decode(generator.code(generator.prior(latent_key), condition), noise_key)
+    code = generator.code(generator.prior(latent_key), condition)
+    return code, generator.decode(code, noise_key)
 
 
 def make_generator_step(
@@ -142,24 +162,25 @@ def make_generator_step(
 
     Args:
       optimizer: of the generator.
-      extra: more losses of a generated image, before it is augmented, and the real image of its condition,
-        mirrored. Each is added, and is a metric by its name.
+      extra: more losses of a generated image. Each is added, and is a metric by its name. Its means over
+        the batch are `jax.lax.pmean(value, BATCH_AXIS)`.
     """
 
-    def fake_of(params: Params, key: Key, condition: Condition) -> Image:
+    def fake_of(params: Params, key: Key, condition: Condition) -> tuple[Code, Image]:
         return generate(setup.generator, params, key, condition)
 
     def pair_loss(params: Params, critic: Params, pair: Batch) -> tuple[Scalar, dict[str, Scalar]]:
         fake_key, augment_key, extra_key = jax.random.split(pair.keys, 3)
-        fake = fake_of(params, fake_key, pair.conditions)
+        code, fake = fake_of(params, fake_key, pair.conditions)
         seen = setup.critic.view(setup.augment(augment_key, fake))
         scores = (setup.critic.score(critic, view, pair.labels) for view in (pair.views, seen))
-        losses = extra(params, extra_key, fake, pair.images, pair.conditions)
+        losses = extra(params, extra_key, Made(code, fake, pair.images, pair.conditions))
         return sum(losses.values(), game.generator(*scores)), losses
 
     def loss(params: Params, batch: Batch) -> tuple[Scalar, dict[str, Scalar]]:
         pairs = batch._replace(critic=())
-        return jax.tree.map(jnp.mean, jax.vmap(pair_loss, (None, None, 0))(params, batch.critic, pairs))
+        losses = jax.vmap(pair_loss, (None, None, 0), axis_name=BATCH_AXIS)(params, batch.critic, pairs)
+        return jax.tree.map(jnp.mean, losses)
 
     def step(state: GeneratorState, batch: Batch) -> tuple[GeneratorState, dict[str, Scalar]]:
         (value, losses), grads = jax.value_and_grad(loss, has_aux=True)(state.params, batch)
@@ -172,7 +193,7 @@ def make_generator_step(
         params=lambda state: state.params,
         generate=lambda state, keys, conditions: jax.vmap(fake_of, (None, 0, 0))(
             state.params, keys, conditions
-        ),
+        )[1],
         step=step,
     )
 

@@ -141,7 +141,7 @@ def _trainer(recipe: GanRecipe, described: GeneratorConfig, critic: Critic) -> T
     )
     side = described.image_size
     steps = _generator_step(recipe, setup, adversarial.optimizer(recipe))
-    return adversarial.make_trainer(recipe, setup, steps, (side, side, 3))
+    return adversarial.make_trainer(recipe, setup, steps, games.GAMES[recipe.critic.game], (side, side, 3))
 
 
 def _generator_step(

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from rsynth_jax.models.inversion import Posterior, divergence
-from rsynth_jax.training.gan import Extra
-from rsynth_jax.types import Condition, Image, Key, Map, Params, Representation, Scalar
+from rsynth_jax.training.gan import Extra, Made
+from rsynth_jax.types import Image, Key, Map, Params, Representation, Scalar
 
 Compare = Callable[[Image], tuple[Map, ...]]
 MakeEncoder = Callable[[Params], Callable[[Representation], Posterior]]
@@ -43,11 +43,11 @@ def make_extra(encoder: MakeEncoder, compare: Compare, weights: Weights) -> Extr
       compare: an image's maps, such as `critics.standardized`.
     """
 
-    def extra(params: Params, key: Key, fake: Image, real: Image, condition: Condition) -> dict[str, Scalar]:
+    def extra(params: Params, key: Key, made: Made) -> dict[str, Scalar]:
         losses = {
-            "feature": (weights.feature, lambda: feature_loss(compare, fake, real)),
-            "image": (weights.image, lambda: jnp.mean((fake - real) ** 2)),
-            "kl": (weights.kl, lambda: divergence(encoder(params)(condition[1]))),
+            "feature": (weights.feature, lambda: feature_loss(compare, made.image, made.real)),
+            "image": (weights.image, lambda: jnp.mean((made.image - made.real) ** 2)),
+            "kl": (weights.kl, lambda: divergence(encoder(params)(made.condition[1]))),
         }
         return {f"{name}_loss": weight * loss() for name, (weight, loss) in losses.items() if weight}
 

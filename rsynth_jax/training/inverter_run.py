@@ -164,4 +164,4 @@ def _trainer(
     extra = make_extra(lambda params: inversion.encoder(described, params, seen), compare, weights)
     game = games.scaled(games.GAMES[recipe.critic.game], values.adversarial_weight)
     steps = gan.make_generator_step(setup, game, adversarial.optimizer(recipe), extra)
-    return adversarial.make_trainer(recipe, setup, steps, (side, side, 3))
+    return adversarial.make_trainer(recipe, setup, steps, game, (side, side, 3))

@@ -121,3 +121,12 @@ def test_a_scaled_game_weighs_the_generator_s_part_alone():
     scaled = games.scaled(game, 3.0)
     assert scaled.generator(*scores) == 3 * game.generator(*scores)
     assert scaled.critic is game.critic
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_the_average_over_runs_of_scores_is_the_sum_of_their_means(name):
+    real, fake = jnp.array([1.0, 2.0, -1.0]), jnp.array([0.5, -2.0, 3.0])
+    for own, mean in zip(GAMES[name], games.averaged(GAMES[name], [2, 1]), strict=True):
+        assert_allclose(mean(real, fake), own(real[:2], fake[:2]) / 2 + own(real[2:], fake[2:]), rtol=1e-6)
+    for own, mean in zip(GAMES[name], games.averaged(GAMES[name], [1, 1, 1]), strict=True):
+        assert_allclose(mean(real, fake), own(real, fake), rtol=1e-6)

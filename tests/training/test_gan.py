@@ -120,9 +120,9 @@ def test_the_average_of_the_generator_is_numpy_s():
 
 
 def test_extra_losses_of_a_generated_image_and_its_real_one_are_added_and_named():
-    def extra(params, key, fake, real, condition):
-        one = 3 * jnp.mean((fake - real) ** 2)
-        return {"image_loss": one, "class_loss": params * condition.astype(jnp.float32)}
+    def extra(params, key, made):
+        one = 3 * jnp.mean((made.image - made.real) ** 2)
+        return {"image_loss": one, "class_loss": params * made.condition.astype(jnp.float32)}
 
     labels = np.arange(4, dtype=np.int32)
     (with_extra, before), (without, _) = players("heuristic", extra=extra), players("heuristic")
@@ -146,8 +146,8 @@ def test_extra_losses_see_the_images_that_the_critic_sees_before_they_are_augmen
         draw = lambda code, key: theta + jax.random.normal(key, (1, 1, 1))  # noqa: E731
         return Generator(jax.random.normal, lambda latent, condition: latent, draw)
 
-    def extra(params, key, fake, real, condition):
-        return {"fake": fake.sum(), "real": real.sum(), "condition": condition.sum()}
+    def extra(params, key, made):
+        return {"fake": made.image.sum(), "real": made.real.sum(), "condition": made.condition.sum()}
 
     setup = SETUP._replace(
         generator=noise,
@@ -262,7 +262,7 @@ def test_image_i_depends_on_its_key_and_class_alone():
     images = generate(state, keys, CLASSES)
     order = np.array([3, 0, 7, 1, 2, 6, 5, 4])
     assert_allclose(generate(state, keys[order], CLASSES[order]), images[order], atol=1e-5)
-    one = jax.jit(lambda key, label: gan.generate(linear, LINEAR, key, label))
+    one = jax.jit(lambda key, label: gan.generate(linear, LINEAR, key, label)[1])
     for i in (0, 5):
         assert_allclose(one(keys[i], CLASSES[i]), images[i], atol=1e-5)
     assert np.abs(images[0] - images[2]).max() > 1e-3
