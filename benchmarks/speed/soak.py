@@ -107,7 +107,8 @@ def main(options: Options) -> None:
     figure = Figure(figsize=(9, 3), layout="constrained")
     for axis, (name, points) in zip(figure.subplots(1, 2), measured.items(), strict=True):
         axis.plot(*zip(*points, strict=True))
-        axis.set(xlabel=name, ylabel="resident memory, MB", ylim=(0, None))
+        axis.set(xlabel=name, ylabel="resident memory, MB", ylim=(0, 1.3 * points[-1][1]))
+        axis.grid(axis="y")
     figure.savefig(options.out, dpi=80)
     slopes = {f"MB per 1,000 {name}": round(slope(points), 2) for name, points in measured.items()}
     last = {f"MB after {name}": round(points[-1][1]) for name, points in measured.items()}

@@ -36,6 +36,7 @@ from rsynth_jax.training.finite import Checked
 from rsynth_jax.training.state import State, Trainer
 
 S = TypeVar("S", bound=State)
+_NOT_FINITE = "the loss or a weight is not finite"
 LATE = 2  # steps after which it is read whether a step was good: a device has these to do meanwhile
 
 
@@ -135,16 +136,12 @@ class RunLog:
 
     def _refuse(self, step: int, checked: Checked) -> None:
         loss = float(checked.loss)
-        what = (
-            f"the loss is {loss:.3g}" if math.isfinite(loss) and abs(loss) > finite.LARGEST else _NOT_FINITE
-        )
+        is_large = math.isfinite(loss) and abs(loss) > finite.LARGEST
+        what = f"the loss is {loss:.3g}" if is_large else _NOT_FINITE
         raise ValueError(f"{what} at step {step}: {self._remedy}")
 
     def _skip(self, step: int, checked: Checked) -> None:
         self.record({"step": step, "skipped": True})
-
-
-_NOT_FINITE = "the loss or a weight is not finite"
 
 
 class Guard(NamedTuple):
