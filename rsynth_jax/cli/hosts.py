@@ -16,10 +16,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 from tyro.conf import arg
 
 if TYPE_CHECKING:
     from rsynth_jax.sharding import MakeDevices
+
+
+AGREE_EVERY = 10  # steps of processes that train together
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,6 +98,24 @@ def check_alone() -> None:
 
     if jax.process_count() > 1:
         raise ValueError("several processes share shards alone: give --shards DIR")
+
+
+def as_the_first(decision: bool, step: int) -> bool:
+    """Return the decision of the first process, if the step is one at which they agree; else False."""
+    import jax
+
+    if jax.process_count() == 1:
+        return decision
+    from jax.experimental import multihost_utils
+
+    return step % AGREE_EVERY == 0 and bool(multihost_utils.broadcast_one_to_all(np.bool_(decision)))
+
+
+def largest(value: int) -> int:
+    """Return the largest of the values of all processes, which ask together."""
+    from jax.experimental import multihost_utils
+
+    return int(np.max(multihost_utils.process_allgather(np.int32(value))))
 
 
 @contextlib.contextmanager

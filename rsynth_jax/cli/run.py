@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from rsynth_jax.models.embedding import Track
     from rsynth_jax.types import Bytes
 
-AGREE_EVERY = 10  # steps of processes that train together
 SPEED = 600.0  # seconds back to which a progress bar looks for the time that is left
 FRAME_STEPS = 2  # steps between two frames of an animation, at most
 EXACT_THREADS = "64"  # of XLA's pool on the CPU, which has no fewer than there are cores and devices
@@ -211,7 +210,7 @@ class Interrupted:
     def until(self, items: Iterable[Item]) -> Iterator[Item]:
         """Iterate over the items until a signal arrives, of several processes at any one of them.
 
-        Those that train together ask each other every `AGREE_EVERY` items, and end with the same one.
+        Those that train together ask each other every `hosts.AGREE_EVERY` items, and end with the same one.
         """
         import jax
 
@@ -222,13 +221,10 @@ class Interrupted:
 
     def _agreed(self, i: int) -> bool:
         """Whether a signal has arrived at any process; it then has at all of them."""
-        if i % AGREE_EVERY:
+        if i % hosts.AGREE_EVERY:
             return False
-        from jax.experimental import multihost_utils
-
-        arrived = int(np.max(multihost_utils.process_allgather(np.int32(self.signal or 0))))
-        self.signal = arrived or None
-        return arrived > 0
+        self.signal = hosts.largest(self.signal or 0) or None
+        return self.signal is not None
 
     def _catch(self, number: int, frame: object) -> None:
         self.signal = number

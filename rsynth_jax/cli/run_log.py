@@ -64,7 +64,7 @@ class RunLog:
         self._remedy = remedy
         self._task = places.bar.add_task("training", total=num_steps, completed=step, now="")
         self._unread: collections.deque[tuple[int, Checked]] = collections.deque()
-        self._logged = step
+        self._logged = self._noted = step
         self._clock = Clock()
         self._saved = time.monotonic()
 
@@ -75,6 +75,7 @@ class RunLog:
 
     def note(self, step: int, checked: Checked) -> None:
         """Note a step, and read whether the one `LATE` before it was good, as `settle`."""
+        self._noted = step
         self._unread.append((step, checked))
         self._settle(LATE)
 
@@ -118,8 +119,14 @@ class RunLog:
 
     @property
     def is_due(self) -> bool:
-        """Whether --save-every has passed since the last checkpoint, or the start."""
-        return self._every is not None and time.monotonic() - self._saved >= self._every
+        """Whether --save-every has passed since the last checkpoint, or the start.
+
+        Of several processes that train together the first one's clock decides, every `AGREE_EVERY` steps.
+        """
+        if self._every is None:
+            return False
+        passed = time.monotonic() - self._saved >= self._every
+        return hosts.as_the_first(passed, self._noted)
 
     def save(self, state: State) -> None:
         """Begin to write a checkpoint. Raises ValueError as `settle`, or if the last one was not written."""

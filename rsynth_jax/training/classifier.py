@@ -114,7 +114,7 @@ def make_train_step(setup: Setup) -> Callable[..., tuple[TrainState, Metrics]]:
         clean_outputs, _ = apply(variables, clean)
         outputs, updates = apply(variables, adversarial)
         value = setup.loss(clean_outputs.logits, outputs.logits, labels)
-        return value, (updates["batch_stats"], accuracy(outputs.logits, labels))
+        return value, (updates.get("batch_stats", {}), accuracy(outputs.logits, labels))
 
     mean = accumulated(descent(batch_loss), setup.num_parts)
 

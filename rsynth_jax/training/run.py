@@ -114,6 +114,7 @@ def start(run: Run, release: Release | None = None) -> Any:
         raise ValueError(f"the classifier to start {method} training from has other classes than the data")
     else:
         variables = models.with_readout(release.variables, drawn())
+    variables = {"batch_stats": {}} | variables  # a network without batch norm has none
     return run.trainer.place(run.devices, run.trainer.init(variables))
 
 
