@@ -21,7 +21,7 @@ from rsynth_jax.cli import run as console
 from rsynth_jax.cli.options import DataFlags, SystemFlags
 from rsynth_jax.cli.training_run import KeepFlags, RecipeName, Resume, RunFolder
 from rsynth_jax.data import loader, masks
-from rsynth_jax.training.segmentation import RECIPES, SegmenterRecipe
+from rsynth_jax.training.segmenter_recipes import RECIPES, SegmenterRecipe
 
 _MASKS = (
     "Folder of masks: NAME.png, indexed or grey, for each image; the names of the classes in classes.txt, a "

@@ -19,7 +19,6 @@ from rsynth_jax import checks
 from rsynth_jax.data import image_files, sources
 from rsynth_jax.data.sources import Dataset
 from rsynth_jax.storage import files
-from rsynth_jax.types import Bytes
 
 CLASSES = "classes.txt"
 MOST_CLASSES = 256  # a byte holds the class of a pixel
@@ -33,7 +32,7 @@ class Masked(NamedTuple):
     """
 
     dataset: Dataset
-    images: Bytes
+    images: UInt8[np.ndarray, "n h w c"]
     masks: UInt8[np.ndarray, "n h w"]
 
     @property

@@ -40,9 +40,7 @@ def test_an_unknown_program_is_refused_with_the_known_ones(monkeypatch, capsys):
         call(monkeypatch, "dream")
     errors = capsys.readouterr().err
     assert stopped.value.code == 2 and errors.count("\n") == 1
-    assert errors.startswith(
-        "rsynth: no program 'dream': give one of detect, evaluate, export, fit-seeds, generate"
-    )
+    assert errors.startswith("rsynth: no program 'dream': give one of detect, dissect, evaluate, export")
 
 
 def test_the_version_is_the_package_s(monkeypatch, capsys):

@@ -139,7 +139,7 @@ def test_a_mixture_takes_the_styles_that_it_is_told_to(release):
     """As by `style.mix`, whose crossover is the layer from which the source's styles are taken."""
     found = mix(release, ("cat", "dog"), num=1, taken=range(2, 4))
     assert found.source_labels.tolist() == found.target_labels.tolist() == [1, 2]
-    codes = generators._codes(release, ("cat", "dog"), range(2), 0, 1.0, 8)[1][np.arange(4)].styles
+    codes = generators.codes_of(release, ("cat", "dog"), range(2), 0, 1.0, 8)[1][np.arange(4)].styles
     for i, target in enumerate((codes[1], codes[3])):
         for j, source in enumerate((codes[0], codes[2])):
             image = release.generator.decode(style.mix(target, source, 2), jax.random.key(0))
@@ -160,7 +160,7 @@ def test_a_loop_passes_the_draws_and_closes(release):
     found = loop(quiet, ("cat", "dog"), num=3, frames=4)
     assert found.images.shape == (2, 12, *SHAPE) and found.labels.tolist() == [1, 2]
     assert same(found.images[:, ::4].reshape(-1, *SHAPE), draw(quiet, ("cat", "dog"), num=3).images)
-    codes = generators._codes(quiet, "dog", range(3), 0, 1.0, 8)[1][np.arange(3)].styles
+    codes = generators.codes_of(quiet, "dog", range(3), 0, 1.0, 8)[1][np.arange(3)].styles
     between = quiet.generator.decode(0.75 * codes[2] + 0.25 * codes[0], jax.random.key(0))
     assert same(found.images[1, 9], np.asarray(encode(between)))
 

@@ -20,7 +20,7 @@ from rsynth_jax.data import masks
 from rsynth_jax.storage import segmenters
 from rsynth_jax.training import segmentation
 from rsynth_jax.training.recipes import flat, replace
-from rsynth_jax.training.segmentation import SegmenterRecipe
+from rsynth_jax.training.segmenter_recipes import SegmenterRecipe
 from train import train_segmenter as program
 from train.train_segmenter import Options
 

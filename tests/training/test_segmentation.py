@@ -9,7 +9,7 @@ from tiny import refused
 
 from rsynth_jax.training import segmentation
 from rsynth_jax.training.recipes import flat, replace
-from rsynth_jax.training.segmentation import RECIPES, MoveValues, SegmenterRecipe
+from rsynth_jax.training.segmenter_recipes import RECIPES, MoveValues, SegmenterRecipe
 
 RNG = np.random.default_rng(0)
 STILL = MoveValues(flip=0.0, translation=0.0, zoom=0.0)
