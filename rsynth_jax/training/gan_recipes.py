@@ -78,12 +78,13 @@ class GanRecipe(NamedTuple):
         return self.batch_size * self.critic.critic_steps
 
 
-_STYLE = GanRecipe()
+_STYLE = replace(GanRecipe(), num_steps=5_000, penalty_stride=4)
 _EVOLVED = replace(  # three updates of the critic, each on 32 images, as in the paper
     _STYLE,
     widths=(128, 128, 64),
     game="minimax",
     critic_steps=3,
+    penalty_stride=1,
     mutations=("minimax", "heuristic", "least-squares"),
     num_steps=10_000,
 )
