@@ -1,5 +1,6 @@
 # make demo    eight images of every class, in demo.png and demo.gif
 # make test    the tests
+# make hosts   the tests of several processes that share a run
 # make lint    ruff and basedpyright, as the pre-commit hooks run them
 # make wheel   build the wheel in dist/
 # make clean   remove what the others made
@@ -16,7 +17,7 @@ BIN = $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-script-location
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lint wheel clean
+.PHONY: demo test hosts lint wheel clean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/rsynth-generate --class all --num 8 --out demo.png --gif demo.gif
@@ -24,6 +25,9 @@ demo: $(VENV)/.installed-demo
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest
+
+hosts: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -n 0 -m slow tests/train/test_hosts.py
 
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff format --check .
