@@ -3,9 +3,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tiny
 from numpy.testing import assert_array_equal
 
 from rsynth_jax import sharding
+from rsynth_jax.training import run as runs
+from rsynth_jax.training.recipes import Recipe, replace
 from rsynth_jax.training.run import fit
 from rsynth_jax.training.state import Trainer, TrainState
 
@@ -51,3 +54,15 @@ def test_the_callback_is_called_after_every_step_with_the_split_batch():
 
     fit(TRAINER, begun(), BATCHES, key=KEY, devices=DEVICES, callback=callback)
     assert calls == [(i + 1, i + 1, i, 8) for i in range(4)]
+
+
+def test_a_network_without_batch_norm_is_trained_and_released():
+    recipe = replace(
+        Recipe(), architecture="linear", method="natural", epochs=1, batch_size=4, crop_padding=0
+    )
+    labels = np.arange(8, dtype=np.int32) % 3
+    with tiny.network():
+        run = runs.prepare(recipe, tiny.noise(8), labels, tiny.NAMES, num_images=8)
+        batches = [(tiny.noise(4), labels[:4])] * 2
+        state = fit(run.trainer, runs.start(run), batches, key=run.keys[1], devices=run.devices)
+        assert runs.release(run, state).recipe["steps"] == 2
