@@ -111,6 +111,7 @@ class GanLog:
         self._run = run
         self._product = product
         self.save = log.save
+        self.save_if_due = log.save_if_due
 
     def step(self, step: int, checked: Checked) -> None:
         """Log every `LOG_EVERY`-th step and the last. Raises ValueError for a step so far that diverged."""
@@ -146,11 +147,6 @@ class GanLog:
                 sheets.write_picture(path, sheet)
             self._log.picture(step, "samples", lambda: sheet)
         self.save(state)
-
-    def save_if_due(self, state: GanState) -> None:
-        """Write a checkpoint if --save-every has passed since the last one."""
-        if self._log.is_due:
-            self.save(state)
 
 
 @contextlib.contextmanager

@@ -4,8 +4,7 @@
     with run_log(options, num_steps, int(state.step), "lower --learning-rate") as log:
         log.note(step, checked)                    # after every step; raises for one before that diverged
         log.record({"step": step, "loss": 0.5}, "loss 0.500")
-        if log.is_due:
-            log.save(state)
+        log.save_if_due(state)
 
 `log.jsonl` has a line for each record, and one, {"step": t, "skipped": true}, for each step that
 `--on-nan skip` dropped.
@@ -134,6 +133,11 @@ class RunLog:
         with self.paused():
             self._places.save(state)
         self._saved = time.monotonic()
+
+    def save_if_due(self, state: State) -> None:
+        """Write a checkpoint if it `is_due`."""
+        if self.is_due:
+            self.save(state)
 
     def _settle(self, num_unread: int) -> None:
         while len(self._unread) > num_unread:

@@ -37,6 +37,7 @@ class SegmenterLog:
         self._run = run
         self._test = test
         self.save = log.save
+        self.save_if_due = log.save_if_due
 
     def step(self, step: int, checked: Checked) -> None:
         """Log every `LOG_EVERY`-th step and the last. Raises ValueError for a step so far that diverged."""
@@ -67,11 +68,6 @@ class SegmenterLog:
             sheets.write_picture(self._log.folder / SHEET, sheet)
             self._log.picture(step, "segmented", lambda: sheet)
         self.save(state)
-
-    def save_if_due(self, state: TrainState) -> None:
-        """Write a checkpoint if --save-every has passed since the last one."""
-        if self._log.is_due:
-            self.save(state)
 
     def _page(self, release: SegmenterRelease, step: int) -> sheets.Page:
         images, masks = self._test.images[:SHOWN], self._test.masks[:SHOWN]
