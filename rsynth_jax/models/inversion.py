@@ -10,10 +10,11 @@ The code is the representation, each unit or channel standardized by its `Moment
 draws it: two small heads on the standardized representation give the mean and the deviation of the code,
 which training holds near N(0, I), so that a draw of N(0, I) can be decoded. The decoder has the sizes of the
 style-based generator, plain convolutions, and no noise. It begins at 4 pixels from features, and at the side
-of the map from a map.
+of the map from a map, and ends with layers of the image's own size: depth-to-space, which costs less, left a
+grid of 2 pixels on every image.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -21,7 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from rsynth_jax import checks
-from rsynth_jax.models.equalized import Conv, Dense, depth_to_space, doubled, leaky_relu
+from rsynth_jax.models.equalized import Conv, Dense, doubled, leaky_relu
 from rsynth_jax.types import (
     Classifier,
     Code,
@@ -48,7 +49,7 @@ class InverterConfig(NamedTuple):
     Attributes:
       layer: the classifier's layer that it inverts, "features" or "maps:N".
       shape: of the representation, (d,) or (h, w, c).
-      image_size: side of the images: twice the last size, a power of two.
+      image_size: side of the images: the last size.
       widths: channels at 4, 8, 16 ... pixels; from a map, those below its side are not used.
       latent_size: values of a variational code, at every position of a map; 0 if the code is the
         representation.
@@ -57,7 +58,7 @@ class InverterConfig(NamedTuple):
     layer: str
     shape: tuple[int, ...]
     image_size: int = 64
-    widths: tuple[int, ...] = (128, 128, 64, 32)
+    widths: tuple[int, ...] = (128, 128, 64, 32, 16)
     latent_size: int = 0
 
     @property
@@ -88,6 +89,11 @@ class Posterior(NamedTuple):
 
     mean: jax.Array
     deviation: jax.Array
+
+
+def last_size(widths: Sequence[int]) -> int:
+    """The side of the images of an inverter of these widths."""
+    return FIRST * 2 ** (len(widths) - 1)
 
 
 def moments(values: jax.Array) -> Moments:
@@ -140,9 +146,8 @@ class Inverter(nn.Module):
         self.heads = Dense(2 * config.latent_size) if config.latent_size else None
         self.opening = Conv(first, 1) if len(config.shape) == 3 else Dense(FIRST**2 * first)
         self.layers = [[Conv(width) for _ in range(LAYERS)] for width in config.used]
-        # the first images are grey: random colors, and a grid of 2 pixels, take long to unlearn
+        # the first images are grey: random colors take long to unlearn
         self.colors = [Conv(3, 1, deviation=0.0) for _ in config.used]
-        self.detail = Conv(12, deviation=0.0)
 
     def __call__(self, standardized):
         """Return the images (n, h, w, 3) of the mean codes; makes every parameter."""
@@ -165,7 +170,7 @@ class Inverter(nn.Module):
             for layer in layers:
                 x = leaky_relu(layer(x))
             color = doubled(color) + to_color(x) if size else to_color(x)
-        return 0.5 + (doubled(color) + depth_to_space(self.detail(x), 2)) / 4
+        return 0.5 + color / 4
 
 
 def check(config: InverterConfig) -> None:
@@ -175,7 +180,7 @@ def check(config: InverterConfig) -> None:
         raise ValueError("widths is empty: give the channels at 4, 8, 16 ... pixels")
     checks.positive(**{f"width {i}": width for i, width in enumerate(config.widths)})
     checks.not_negative(latent_size=config.latent_size)
-    side = FIRST * 2 ** len(config.widths)
+    side = last_size(config.widths)
     if config.image_size != side:
         raise ValueError(f"{len(config.widths)} widths make images of {side} pixels, not {config.image_size}")
     checks.positive(**{f"side {i}": side for i, side in enumerate(config.shape)})

@@ -19,7 +19,7 @@ class InverterValues(NamedTuple):
     layer: str = "features"  # of the classifier, which is inverted: features, or maps:N of residual block N.
     variational: bool = False  # the code is drawn, near N(0, I), so that draws of N(0, I) make images.
     latent_size: int = 128  # values of a variational code, at every position of a map.
-    widths: tuple[int, ...] = (128, 128, 64, 32)  # channels at 4, 8, 16 ... pixels, to half the side.
+    widths: tuple[int, ...] = (128, 128, 64, 32, 16)  # channels at 4, 8, 16 ... pixels, to the side.
 
 
 class LossValues(NamedTuple):

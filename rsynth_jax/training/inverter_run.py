@@ -61,7 +61,7 @@ def validate(recipe: InverterRecipe) -> None:
 def config(recipe: InverterRecipe, shape: tuple[int, ...]) -> InverterConfig:
     """Return the inverter's description; `shape` is of the representation."""
     values = recipe.inverter
-    side = inversion.FIRST * 2 ** len(values.widths)
+    side = inversion.last_size(values.widths)
     latent_size = values.latent_size if values.variational else 0
     return InverterConfig(values.layer, tuple(shape), side, values.widths, latent_size)
 
@@ -94,7 +94,7 @@ def prepare(
       ValueError: the images do not fill a batch, theirs or a classifier's have another size than the
         recipe's, or the classifier has no such layer, or one of another size than the inverter's.
     """
-    side = inversion.FIRST * 2 ** len(recipe.inverter.widths)
+    side = inversion.last_size(recipe.inverter.widths)
     adversarial.check_images(recipe, images, num_images, side)
     others = classifier if comparator is None else comparator
     for each in (classifier, others):

@@ -29,7 +29,7 @@ STEPS = 3
 SHAPE = (8, 8, 3)
 SMALL = replace(
     InverterRecipe(),
-    widths=(4,),
+    widths=(4, 4),
     critic_width=4,
     batch_size=8,
     num_steps=STEPS,
@@ -142,7 +142,7 @@ def test_a_run_that_is_stopped_and_resumed_is_the_straight_run_bit_for_bit(tmp_p
         ({"feature_weight": -1.0}, "feature_weight is -1"),
         ({"kl_weight": float("nan")}, "kl_weight is nan"),
         ({"gamma": -1.0}, "gamma is -1"),
-        ({"widths": (4, 4)}, "images are 8 x 8 x 3, the recipe's are 16 x 16 x 3"),
+        ({"widths": (4, 4, 4)}, "images are 8 x 8 x 3, the recipe's are 16 x 16 x 3"),
         ({"batch_size": 32}, "20 training images do not fill a batch of 32"),
         ({"classifier": "cat-dog-64"}, "classifier's images are 64 x 64 x 3, the recipe's 8 x 8 x 3"),
         ({"comparator": "cat-dog-64"}, "classifier's images are 64 x 64 x 3, the recipe's 8 x 8 x 3"),
