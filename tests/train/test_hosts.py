@@ -53,6 +53,7 @@ GENERATOR = (
         "--widths",
         "8",
         "8",
+        "8",
         "--latent-size",
         "8",
         "--critic-width",
