@@ -74,3 +74,8 @@ def networks():
     """Meanwhile there are the networks of tiny.py."""
     with tiny.network():
         yield
+
+
+def pytest_collection_modifyitems(items):
+    """Run the training programs first: they take longest, and no worker is to wait for another at the end."""
+    items.sort(key=lambda item: "tests/train/" not in item.nodeid)

@@ -158,6 +158,7 @@ def begun(options: Any, new: Any, **facts: Any) -> Iterator[Any]:
         yield restored(options, new)
         return
     with locks.held(options.out, _busy(options.out)):
+        files.remove_temporaries(options.out)
         state = restored(options, new)
         files.write_json(options.out / RECORD, made_of(options) | facts)
         yield state

@@ -25,6 +25,7 @@ from rsynth_jax import messages
 from rsynth_jax.storage import npz
 
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}  # it is full, or fails
+_TEMPORARY = "." + 16 * "[0-9a-f]"  # names of files that are being written
 _LEAST = 40  # characters of a reason
 _DTYPES: dict[str, Any] = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "BF16": ml_dtypes.bfloat16, "BOOL": "?"}
 _DTYPES |= {"U8": "u1", "I8": "i1", "I16": "<i2", "I32": "<i4", "I64": "<i8"}
@@ -116,6 +117,12 @@ def write(path: Path, content: bytes) -> None:
             _replace(target.file, target.status, content)
     except OSError as error:
         raise ValueError(f"cannot write {path}: {error.strerror}") from error
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what killed processes had begun to write in a folder and below it, where nobody writes now."""
+    for path in folder.rglob(_TEMPORARY):
+        path.unlink(missing_ok=True)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

@@ -28,7 +28,6 @@ from rsynth_jax.storage.shard_formats import FORMATS, Batch, Format
 
 MANIFEST = "manifest.json"  # its name inside the folder
 _MAKING = ".making"  # the shard that a process is writing
-_TEMPORARY = "." + "[0-9a-f]" * 16  # what `files.write` renames, of a process that was killed
 _MOST = 1 << 31  # images of a folder
 
 
@@ -116,6 +115,7 @@ def write(
             _clean(folder)
         crew.meet()
         whole = {shard.first: shard for shard in _read_manifest(folder / MANIFEST).shards}
+        crew.meet()  # the first process writes there from now on
         own = whole if crew.index == 0 else {}
 
         def store(batch: Batch) -> None:
@@ -240,8 +240,9 @@ def _values(plan: Plan) -> dict[str, Any]:
 
 def _clean(folder: Path) -> None:
     """Remove what a killed process left."""
-    for path in (*folder.glob(f"{_MAKING}*"), *folder.glob(_TEMPORARY)):
+    for path in folder.glob(f"{_MAKING}*"):
         _remove(path)
+    files.remove_temporaries(folder)
 
 
 def _remove(path: Path) -> None:

@@ -222,3 +222,11 @@ def test_numbers_that_json_does_not_have_are_refused(tmp_path, value):
     with refused(match=r"cannot write .*n\.json"):
         files.write_json(tmp_path / "n.json", {"a": [1.0, {"b": value}]})
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_write_left_is_removed_and_nothing_else(tmp_path):
+    kept = [tmp_path / ".lock", tmp_path / "below" / "a.npz", tmp_path / f".{'0' * 15}"]
+    for path in (*kept, tmp_path / f".{'0a' * 8}", tmp_path / "below" / f".{'f' * 16}"):
+        files.write(path, b"")
+    files.remove_temporaries(tmp_path)
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == set(kept)
