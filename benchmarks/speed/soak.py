@@ -46,7 +46,7 @@ class Options:
     out: Path
     """The plot."""
     steps: int = 2000
-    images: int = 2000
+    images: int = 20_000
 
 
 def resident() -> float:
