@@ -2,6 +2,7 @@
 # make test    the tests
 # make hosts   the tests of several processes that share a run
 # make lint    ruff and basedpyright, as the pre-commit hooks run them
+# make docs    build the documentation site in build/site/; a warning is an error
 # make wheel   build the wheel in dist/
 # make clean   remove what the others made
 #
@@ -17,7 +18,7 @@ BIN = $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-script-location
 
 .DELETE_ON_ERROR:
-.PHONY: demo test hosts lint wheel clean
+.PHONY: demo test hosts lint docs wheel clean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/rsynth-generate --class all --num 8 --out demo.png --gif demo.gif
@@ -33,6 +34,9 @@ lint: $(VENV)/.installed-lint
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -d build/doctrees docs build/site
 
 wheel: $(VENV)/.installed-test
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist
@@ -55,6 +59,10 @@ $(VENV)/.installed-test: setup.cfg pyproject.toml | $(BIN)/python
 	@echo "installing rsynth_jax and its tests in $(VENV) (the first time: several minutes)"
 	$(INSTALL) --editable '.[test]'
 	@touch $(VENV)/.installed-demo $@
+
+$(VENV)/.installed-docs: setup.cfg pyproject.toml | $(BIN)/python
+	$(INSTALL) --editable '.[docs]'
+	@touch $@
 
 $(VENV)/.installed-lint: Makefile $(VENV)/.installed-test | $(BIN)/python
 	$(INSTALL) ruff==$(RUFF) basedpyright==$(BASEDPYRIGHT)

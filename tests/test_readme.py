@@ -17,7 +17,7 @@ SETUP = (ROOT / "setup.cfg").read_text()
 PROGRAMS = dict(re.findall(r"^    (rsynth-\S+) = rsynth_jax_(\S+):main$", SETUP, re.MULTILINE))
 PAGES = [
     ROOT / "README.md",
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "rsynth_jax/zoo").rglob("*.md")),
 ]
 WRITTEN = "\n".join(page.read_text().replace("\\\n", " ") for page in PAGES)

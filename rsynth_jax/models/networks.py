@@ -52,7 +52,7 @@ def from_linen(module: nn.Module, variables: Any, maps: Maps = without_maps, **a
     """Make a network of a flax.linen module and its variables.
 
     Args:
-      module: module.apply(variables, images, **arguments) -> logits, or (logits, features).
+      module: `module.apply(variables, images, **arguments)` gives logits, or (logits, features).
       arguments: of the call, such as train=False or method="features".
     """
 
