@@ -8,10 +8,9 @@
 An inverter is a `Generator` whose condition is the class and the representation (Dosovitskiy & Brox 2016).
 The code is the representation, each unit or channel standardized by its `Moments`. A variational inverter
 draws it: two small heads on the standardized representation give the mean and the deviation of the code,
-which training holds near N(0, I), so that a draw of N(0, I) can be decoded. The decoder has the sizes of the
-style-based generator, plain convolutions, and no noise. It begins at 4 pixels from features, and at the side
-of the map from a map, and ends with layers of the image's own size: depth-to-space, which costs less, left a
-grid of 2 pixels on every image.
+which training holds near N(0, I), so that a draw of N(0, I) can be decoded. The decoder has the sizes and the
+demodulated layers of the style-based generator, without noise: the code, of a map its mean, is the style of
+each. It begins at 4 pixels from features, and at the side of the map from a map.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,6 +22,7 @@ import jax.numpy as jnp
 
 from rsynth_jax import checks
 from rsynth_jax.models.equalized import Conv, Dense, doubled, leaky_relu
+from rsynth_jax.models.style import Demodulated
 from rsynth_jax.types import (
     Classifier,
     Code,
@@ -145,7 +145,7 @@ class Inverter(nn.Module):
         first, *_ = config.used
         self.heads = Dense(2 * config.latent_size) if config.latent_size else None
         self.opening = Conv(first, 1) if len(config.shape) == 3 else Dense(FIRST**2 * first)
-        self.layers = [[Conv(width) for _ in range(LAYERS)] for width in config.used]
+        self.layers = [[Demodulated(width) for _ in range(LAYERS)] for width in config.used]
         # the first images are grey: random colors take long to unlearn
         self.colors = [Conv(3, 1, deviation=0.0) for _ in config.used]
 
@@ -162,13 +162,14 @@ class Inverter(nn.Module):
 
     def decode(self, codes):
         """Make images (n, h, w, 3) of codes (n, ...)."""
+        style = codes.mean((1, 2)) if codes.ndim == 4 else codes
         x = leaky_relu(self.opening(codes))
         x = x.reshape(len(codes), FIRST, FIRST, -1) if x.ndim == 2 else x
         color = jnp.zeros(())
         for size, (layers, to_color) in enumerate(zip(self.layers, self.colors, strict=True)):
             x = doubled(x) if size else x
             for layer in layers:
-                x = leaky_relu(layer(x))
+                x = layer(x, style)
             color = doubled(color) + to_color(x) if size else to_color(x)
         return 0.5 + color / 4
 

@@ -87,12 +87,12 @@ def modulated(x: jax.Array, weights: jax.Array, style: jax.Array) -> jax.Array:
 
 
 class Demodulated(nn.Module):
-    """A convolution whose weights the style scales, noise, bias and a leaky ReLU."""
+    """A convolution whose weights the style scales, noise where it is given, bias and a leaky ReLU."""
 
     features: int
 
     @nn.compact
-    def __call__(self, x, style, noise):
+    def __call__(self, x, style, noise=None):
         channels = x.shape[-1]
         weights = kernel(self, 3, channels, self.features)
         y = modulated(x, weights, Dense(channels, bias=1.0, name="style")(style))
@@ -113,8 +113,9 @@ class Adaptive(nn.Module):
 
 def _with_noise(module: nn.Module, x: jax.Array, noise: jax.Array) -> jax.Array:
     """x plus noise (n, h, w, 1) times a learned scale a channel, 0 at first, and a bias."""
-    scale, bias = (module.param(name, nn.initializers.zeros, x.shape[-1:]) for name in ("noise", "bias"))
-    return x + NOISE_RATE * scale * noise + bias
+    if noise is not None:
+        x = x + NOISE_RATE * module.param("noise", nn.initializers.zeros, x.shape[-1:]) * noise
+    return x + module.param("bias", nn.initializers.zeros, x.shape[-1:])
 
 
 NORMS: dict[str, Callable[..., nn.Module]] = {"demodulated": Demodulated, "adain": Adaptive}

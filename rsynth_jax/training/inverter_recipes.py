@@ -2,9 +2,8 @@
 
 recipe = replace(RECIPES["faces-deepsim-64"], layer="maps:2")
 
-For images of an inverter of 75 steps, the gradients of the three losses, weighed 1, 0.02 and 20, had mean
-lengths of 0.08 (feature), 0.02 (adversarial) and 0.10 (image). In a trial with 0.05 and 10 the critic won,
-and the other losses rose again.
+The adversarial weight decides how the images look: with 0.02, layers that are plain convolutions drew
+outlines around light and dark regions in 64,000 images, as the comparator's maps asked for no more.
 """
 
 from typing import NamedTuple
@@ -26,7 +25,7 @@ class LossValues(NamedTuple):
     """The losses, each a mean over values, maps and images."""
 
     feature_weight: float = 1.0  # of the squared difference of the comparator's standardized maps.
-    adversarial_weight: float = 0.02  # of the game against the critic.
+    adversarial_weight: float = 0.2  # of the game against the critic.
     image_weight: float = 20.0  # of the squared difference of pixels in [0, 1].
     kl_weight: float = 0.005  # of the divergence of a variational code from N(0, I).
     comparator: str | None = (
