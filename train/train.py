@@ -1,6 +1,6 @@
 """rsynth-train: train a robust classifier by a recipe.
 
-    rsynth-train --recipe cifar10-cpu --data tfds:cifar10 --data-dir DIR --out RUN
+    rsynth-train --recipe cifar10-cpu --data cifar10 --out RUN
 
 RUN then holds classifier.safetensors (for every other command), log.jsonl, curves.png, run.json (everything
 that made it) and the checkpoints. --resume --out RUN continues it, bit for bit on the same machine.
@@ -34,7 +34,7 @@ class Options:
     """
 
     recipe: training_run.RecipeName = "cifar10-cpu"
-    data: training_run.Place = "tfds:cifar10"
+    data: training_run.Place = "cifar10"
     train_split: training_run.TrainSplit = "train"
     test_split: training_run.TestSplit = "test"
     judge: int = 1000

@@ -16,7 +16,6 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,7 +23,7 @@ import numpy as np
 
 from rsynth_jax.cli import hosts
 from rsynth_jax.cli.parse import command_name, expand_home, fail, parse, replace_unprintable
-from rsynth_jax.storage import files
+from rsynth_jax.storage import cache, files
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -94,7 +93,7 @@ def jax_settings(arguments: Sequence[str]) -> dict[str, str]:
         "JAX_NUM_CPU_DEVICES": str(os.cpu_count()),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
-    if keep and (folder := _cache_folder()):
+    if keep and (folder := cache.folder()):
         settings["JAX_COMPILATION_CACHE_DIR"] = str(folder)
     if "--exact" in arguments:
         settings["NPROC"] = EXACT_THREADS
@@ -244,15 +243,6 @@ class Clock:
     def pause(self, seconds: float) -> None:
         """Leave these seconds out of the current lap."""
         self.since += seconds
-
-
-def _cache_folder() -> Path | None:
-    try:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rsynth_jax"
-        files.check_writable(folder / "program")  # JAX makes the folder when it compiles
-    except (ValueError, RuntimeError):  # RuntimeError: no home
-        return None
-    return folder
 
 
 def _check_devices() -> None:

@@ -27,7 +27,8 @@ from rsynth_jax import checks
 from rsynth_jax.cli import hosts
 from rsynth_jax.cli.parse import parse, value_of
 from rsynth_jax.cli.run import Interrupted
-from rsynth_jax.data.sources import Dataset
+from rsynth_jax.data import archives
+from rsynth_jax.data.sources import KINDS, Dataset
 from rsynth_jax.storage import files, locks
 from rsynth_jax.training.recipes import flat, replace
 
@@ -41,8 +42,8 @@ _PATHS = ("data", "data_dir", "masks", "test_data", "test_masks", "logdir")  # r
 _UNRECORDED = {"out", "resume", "system", "hosts"}
 
 _PLACES = (
-    "tfds:NAME, folder:PATH (one folder a class, in train/ and test/, or trainA, trainB, testA, testB) or "
-    "npz:FILE (train_images, ...)."
+    "cifar10, cifar100 or mnist (downloaded, or cifar10:FILE.tar.gz, mnist:FOLDER), tfds:NAME, folder:PATH "
+    "(one folder a class, in train/ and test/, or trainA, trainB, testA, testB) or npz:FILE (train_images)."
 )
 _TRAIN_SPLIT = "Split to train on; train[:90%] is a part, all is a folder or file without splits."
 _RESUME = (
@@ -276,8 +277,10 @@ def _classifier(name: str) -> str:
 
 
 def _absolute(place: str) -> str:
-    """A path, or the path of folder:PATH or npz:PATH, as it is from any folder."""
-    kind, _, path = place.partition(":")
-    if kind in ("folder", "npz"):
-        return f"{kind}:{_absolute(path)}"
-    return os.path.abspath(place) if kind != "tfds" and os.path.exists(place) else place
+    """A path, or the path of folder:PATH, npz:PATH ..., as it is from any folder."""
+    kind, colon, path = place.partition(":")
+    if kind not in KINDS:
+        kind, colon, path = "", "", place
+    if kind == "tfds" or place in archives.NAMES or not os.path.exists(path):
+        return place
+    return f"{kind}{colon}{os.path.abspath(path)}"

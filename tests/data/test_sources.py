@@ -4,6 +4,7 @@ import functools
 import io
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
@@ -189,6 +190,12 @@ def test_hidden_files_and_thumbnails_are_neither_classes_nor_images(tmp_path, na
     assert dataset.class_names == ("cat", "dog") and dataset.names == ("1", "cat-1", "dog-1")
     assert read_all(dataset).skipped == ()
     assert [example.label for example in dataset] == [None, 0, 1]
+
+
+def test_without_tfds_one_line_names_the_command_that_installs_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    with refused(match=r'^tensorflow-datasets is not installed: pip install "rsynth-jax\[tfds\]"$'):
+        load("tfds:cifar10")
 
 
 # ---- CycleGAN's layout
