@@ -19,7 +19,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Annotated, Any, TypeVar
+from typing import IO, Annotated, Any, TypeVar, get_args, get_type_hints
 
 from tyro.conf import arg
 
@@ -52,7 +52,8 @@ _RESUME = (
     "--data-dir, --save-every, --on-nan, --logdir, --wandb and the number of devices may be others; where "
     "the data moved, write their new place into run.json."
 )
-RecipeName = Annotated[str, arg(metavar="NAME", help="Name of the recipe.")]
+_RECIPE = "Name of the recipe, or a file: the run.json (recipe.json) of a run, whose recipe is taken."
+RecipeName = Annotated[str, arg(metavar="NAME", help=_RECIPE)]
 Place = Annotated[str, arg(metavar="KIND:PLACE", help=_PLACES)]
 TrainSplit = Annotated[str, arg(help=_TRAIN_SPLIT)]
 TestSplit = Annotated[str, arg(help="Split to evaluate on after each epoch.")]
@@ -109,11 +110,11 @@ def parse_flags(
     Args:
       options: see the head of this module.
       arguments: the words after the command's name.
-      recipes: the values of `settings`, by the name that --recipe gives.
+      recipes: the values of `settings`, by the name that --recipe gives; it may also name a run's record.
       adapt: makes a recipe go on from what --start names, before its values become defaults.
 
     Raises:
-      ValueError: no recipe has that name, or the record is damaged.
+      ValueError: no recipe has that name, or the record is damaged, or another trainer's.
       SystemExit: see `parse`.
     """
     default: Any = options()
@@ -122,11 +123,14 @@ def parse_flags(
         with files.errors_as(f"cannot use {out / RECORD}"):
             default = _with_record(default, own)
     else:
-        name = value_of("recipe", arguments, default.recipe)
-        recipe = checks.named("recipe", name, recipes)
+        asked = value_of("recipe", arguments, default.recipe)
+        name, recipe = _recipe(asked, recipes, default)
         if adapt is not None and (start := value_of("start", arguments, "")):
             recipe = adapt(recipe, start)
         default = dataclasses.replace(default, recipe=name, settings=recipe)
+        if name != asked:  # the name in the record, for the record of this run
+            parsed: Any = parse(options, arguments, default=default)
+            return dataclasses.replace(parsed, recipe=name)
     return parse(options, arguments, default=default)
 
 
@@ -167,11 +171,7 @@ def begun(options: Any, new: Any, **facts: Any) -> Iterator[Any]:
 def read_record(out: Path) -> dict[str, Any]:
     """Return the values that make a run, by name: of a run of 0.1.0 its recipe, and nothing of no run."""
     path = next((path for path in (out / RECORD, out / "recipe.json") if path.is_file()), None)
-    if path is None:
-        return {}
-    with files.errors_as(f"cannot read {path}"):
-        values = dict(json.loads(path.read_text()))
-        return {name: tuple(value) if type(value) is list else value for name, value in values.items()}
+    return {} if path is None else _values_in(path)
 
 
 def check(options: Any, output: str) -> None:
@@ -256,14 +256,49 @@ def _names(options: Any) -> list[str]:
     return [name for name in names if name not in _GROUPS | _UNRECORDED]
 
 
+def _values_in(path: Path) -> dict[str, Any]:
+    with files.errors_as(f"cannot read {path}"):
+        values = dict(json.loads(files.read(path)))
+        return {name: tuple(value) if type(value) is list else value for name, value in values.items()}
+
+
+def _recipe(name: str, recipes: Mapping[str, Any], options: Any) -> tuple[str, Any]:
+    """The name and the values of a recipe, by its name or the path of a record that holds it."""
+    path = Path(os.path.expanduser(name))
+    if name in recipes or not os.path.isfile(path):
+        return name, checks.named("recipe", name, dict(recipes))
+    own = _values_in(path)
+    names = flat(options.settings).keys()
+    if 2 * len(names & own.keys()) < len(names):  # of an older version: it may lack a few
+        raise ValueError(f"{path} is no record of a run of this trainer: give the run.json of one")
+    with files.errors_as(f"cannot use {path}"):
+        return str(own.get("recipe", name)), _recorded(type(options.settings)(), own)
+
+
+def _recorded(recipe: Any, own: Mapping[str, Any]) -> Any:
+    """The recipe with the recorded values in place of its own. Raises an error for one of another type."""
+    groups = [recipe, *(group for group in recipe if hasattr(group, "_fields"))]
+    hints = {name: hint for group in groups for name, hint in get_type_hints(type(group)).items()}
+    return replace(recipe, **{name: _typed(own[name], hints[name]) for name in flat(recipe) if name in own})
+
+
+def _typed(value: Any, hint: Any) -> Any:
+    """A value of JSON, if it is of the declared type, which may have None too."""
+    from rsynth_jax.storage.release_files import parsed
+
+    if value is None and type(None) in get_args(hint):
+        return None
+    plain = next((kind for kind in get_args(hint) if type(None) in get_args(hint)), hint)
+    return parsed(list(value) if type(value) is tuple else value, plain)
+
+
 def _with_record(options: Any, own: Mapping[str, Any]) -> Any:
     """The options with the recorded values in place of their own."""
 
     def pick(names: Any) -> dict[str, Any]:
         return {name: own[name] for name in names if name in own}
 
-    recipe = type(options.settings)()
-    settings = replace(recipe, **pick(flat(recipe)))
+    settings = _recorded(type(options.settings)(), own)
     reading = dataclasses.replace(options.reading, **pick(dataclasses.asdict(options.reading)))
     return dataclasses.replace(options, settings=settings, reading=reading, **pick(_names(options)))
 

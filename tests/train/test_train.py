@@ -525,6 +525,27 @@ def test_the_flags_stand_over_the_recipe_they_name(flags):
     assert options.recipe == "cifar10" and options.settings == replace(RECIPES["cifar10"], epochs=3)
 
 
+def test_the_recipe_of_a_run_is_taken_from_its_record_under_the_flags(straight):
+    values = json.loads((straight / "run.json").read_text())
+    options = train.parse_flags(train.Options, ["--recipe", str(straight / "run.json"), "--epochs", "3"])
+    assert options.settings == replace(RECIPE, epochs=3) and options.recipe == values["recipe"]
+    assert options.data == train.Options().data  # the recipe, and no more
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"batch_size": 8, "seed": 1}', "is no record of a run of this trainer"),
+        (json.dumps(flat(RECIPE) | {"batch_size": "8"}), "cannot use .*: '8' where a int should be"),
+        ("[", "cannot read"),
+    ],
+)
+def test_a_file_that_holds_no_recipe_is_refused(tmp_path, content, said):
+    (tmp_path / "recipe.json").write_text(content)
+    with refused(match=f"{said}"):
+        train.parse_flags(train.Options, ["--recipe", str(tmp_path / "recipe.json")])
+
+
 @pytest.fixture(scope="module")
 def robust(tmp_path_factory, data) -> str:
     """A classifier to go on from."""
