@@ -36,7 +36,7 @@ RECORD = "run.json"  # its name inside a run
 LOG = "log.jsonl"  # its name inside a run
 RANDOM = "random"  # the comparator that is no classifier, but one without training
 CHANGEABLE = {"epochs", "judge", "test_split", "sample_every", "data_dir"}  # by --resume; epochs upwards
-CHANGEABLE |= {"save_every", "on_nan", "logdir", "wandb"}
+CHANGEABLE |= {"judge_every", "save_every", "on_nan", "logdir", "wandb"}
 _GROUPS = {"settings", "reading", "keeping"}  # recorded value by value
 _PATHS = ("data", "data_dir", "masks", "test_data", "test_masks", "logdir")  # recorded from any folder
 _UNRECORDED = {"out", "resume", "system", "hosts"}
@@ -45,12 +45,15 @@ _PLACES = (
     "cifar10, cifar100 or mnist (downloaded, or cifar10:FILE.tar.gz, mnist:FOLDER), tfds:NAME, folder:PATH "
     "(one folder a class, in train/ and test/, or trainA, trainB, testA, testB) or npz:FILE (train_images)."
 )
-_TRAIN_SPLIT = "Split to train on; train[:90%] is a part, all is a folder or file without splits."
+_TRAIN_SPLIT = (
+    "Split to train on; train[:90%] is a part, all is a folder or file without splits. In a folder without "
+    "splits train is 90 % of each class, and test the rest."
+)
 _RESUME = (
     "Continue the run in --out from its newest whole checkpoint, or from the start where it has none yet, "
-    "with the values of its run.json. Only --epochs (upwards), --judge, --test-split, --sample-every, "
-    "--data-dir, --save-every, --on-nan, --logdir, --wandb and the number of devices may be others; where "
-    "the data moved, write their new place into run.json."
+    "with the values of its run.json. Only --epochs (upwards), --judge, --judge-every, --test-split, "
+    "--sample-every, --data-dir, --save-every, --on-nan, --logdir, --wandb and the number of devices may be "
+    "others; where the data moved, write their new place into run.json."
 )
 _RECIPE = "Name of the recipe, or a file: the run.json (recipe.json) of a run, whose recipe is taken."
 RecipeName = Annotated[str, arg(metavar="NAME", help=_RECIPE)]
@@ -104,6 +107,7 @@ def parse_flags(
     arguments: Sequence[str],
     recipes: dict[str, Any],
     adapt: Callable[[Any, str], Any] | None = None,
+    presets: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Options:
     """Parse the flags, over the values of the run that they resume, or of the recipe that they name.
 
@@ -112,6 +116,7 @@ def parse_flags(
       arguments: the words after the command's name.
       recipes: the values of `settings`, by the name that --recipe gives; it may also name a run's record.
       adapt: makes a recipe go on from what --start names, before its values become defaults.
+      presets: other defaults that come with a recipe, by its name: fields of the options.
 
     Raises:
       ValueError: no recipe has that name, or the record is damaged, or another trainer's.
@@ -127,7 +132,8 @@ def parse_flags(
         name, recipe = _recipe(asked, recipes, default)
         if adapt is not None and (start := value_of("start", arguments, "")):
             recipe = adapt(recipe, start)
-        default = dataclasses.replace(default, recipe=name, settings=recipe)
+        preset = (presets or {}).get(asked, {})
+        default = dataclasses.replace(default, recipe=name, settings=recipe, **preset)
         if name != asked:  # the name in the record, for the record of this run
             parsed: Any = parse(options, arguments, default=default)
             return dataclasses.replace(parsed, recipe=name)

@@ -27,6 +27,8 @@ from rsynth_jax.data import archives, image_files, tfrecord
 from rsynth_jax.storage import files, shards
 
 KINDS = ("tfds", "folder", "npz", "shards", *archives.NAMES)  # of the words before a colon
+_ALL = slice(0, 100)  # percent
+_HELD_OUT = {"train": slice(0, 90), "test": slice(90, 100)}  # of a folder without splits
 _KEPT = 1 << 30  # bytes of images that `readable` keeps in memory
 _MOST_CLASSES = 1 << 20  # whose numbers are their names
 _PER_EXAMPLE = ("rows", "stems", "labels", "decoded")
@@ -135,7 +137,8 @@ def load(
                       from cifar10:FILE.tar.gz, cifar100:FILE.tar.gz, mnist:FOLDER (`data.archives`);
         tfds:NAME     a prepared TFDS data set, read without TensorFlow;
         folder:PATH   the image files of PATH/split and of the class folders in it, one of each in turn, or of
-                      the two classes PATH/splitA and PATH/splitB, the layout of CycleGAN; names that begin
+                      the two classes PATH/splitA and PATH/splitB, the layout of CycleGAN; in a PATH
+                      without such folders train is 90 % of the images and test the rest; names that begin
                       with a dot and the folders of thumbnails that systems leave are passed over;
         npz:FILE      the arrays split_images, split_labels (optional) and class_names (optional);
         shards:PATH   a folder that `shards.write` wrote, of which two shards at a time are in memory;
@@ -419,7 +422,8 @@ def _pair_names(name: str) -> tuple[str, ...]:
 
 def _from_folder(path: Path, split: str, percent: slice, size: int | None) -> Dataset:
     """The image files of PATH/split, without labels, and of the folders in it; split "all" is PATH itself."""
-    root = path if split == "all" else path / split
+    held_out = _HELD_OUT.get(split, _ALL) if _is_undivided(path) else _ALL
+    root = path if split == "all" or held_out != _ALL else path / split
     classes = _halves(path, split) or {folder.name: [folder] for folder in _folders(root)}
     if not (root.is_dir() or classes):
         wanted = "images, an .npz, or tfds:NAME" if split == "all" else f"{split}/, or the split 'all'"
@@ -428,6 +432,7 @@ def _from_folder(path: Path, split: str, percent: slice, size: int | None) -> Da
     for label, folders in enumerate([[root] if root.is_dir() else [], *classes.values()], start=-1):
         listed = (file for folder in folders for file in image_files.listed(folder))
         found = [file for file in listed if file.suffix.lower() in image_files.SUFFIXES]
+        found = [found[i] for i in _part(len(found), held_out)]
         entries += [(rank, label, found[i]) for rank, i in enumerate(_part(len(found), percent))]
     entries.sort()
     labels = np.array([label for _, label, _ in entries], np.int32)
@@ -440,6 +445,13 @@ def _from_folder(path: Path, split: str, percent: slice, size: int | None) -> Da
         np.array(stems, np.str_),
         labels,
     )
+
+
+def _is_undivided(path: Path) -> bool:
+    """Whether there are images or class folders, but no folders of a split."""
+    folders = _folders(path)
+    divided = any(re.fullmatch("(train|test|val|validation)[AB]?", folder.name) for folder in folders)
+    return path.is_dir() and not divided
 
 
 def _folders(path: Path) -> list[Path]:

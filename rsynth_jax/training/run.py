@@ -89,6 +89,14 @@ def prepare(
     )
 
 
+def lasting(run: Run, num_epochs: int) -> Run:
+    """Return a run of another length. A state before the first step is one of either run."""
+    recipe = run.recipe._replace(epochs=num_epochs)
+    model = models.create(run.config)
+    trainer = build.trainer(recipe, model, run.steps_per_epoch, run.gaussians, run.image_shape)
+    return run._replace(recipe=recipe, trainer=trainer)
+
+
 def start(run: Run, release: Release | None = None) -> Any:
     """Return the state before the first step, on the devices, from drawn weights or those of a classifier.
 

@@ -113,6 +113,17 @@ def test_a_missing_split_is_refused(photos):
         decoded(f"folder:{photos}", "test")
 
 
+def test_a_folder_without_splits_is_divided_into_nine_tenths_of_each_class_and_the_rest(photos):
+    folder = f"folder:{photos / 'train'}"
+    train, test = decoded(folder, "train"), decoded(folder, "test")
+    assert np.bincount(train.labels).tolist() == [18, 36] and train.class_names == ("axolotl", "cat")
+    assert sorted(numbers(train) + numbers(test)) == list(range(60))
+    halves = [numbers(decoded(folder, part)) for part in ("train[:50%]", "train[50%:]")]
+    assert sorted(halves[0] + halves[1]) == sorted(numbers(train)) and len(halves[0]) == 27
+    with refused(match="no folder .*/train/validation"):
+        decoded(folder, "validation")
+
+
 @pytest.mark.parametrize("inside", ["", "cat", "cat/notes.txt"])
 def test_a_folder_without_images_is_refused(tmp_path, inside):
     path = tmp_path / "photos" / inside
