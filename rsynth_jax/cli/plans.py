@@ -34,7 +34,7 @@ def started(options: Any, images: Bytes, labels: np.ndarray) -> Any:
     if options.start != NEAREST:
         return options
     name, accuracy = planning.nearest(images, labels)
-    _print(f"start from {name}: the nearest class mean of its features is right for {accuracy:.1%} of images")
+    _print(f"start: {name}, whose features separate {accuracy:.1%} of the images")
     settings = build.recipe_from_release(options.settings, releases.load(name))
     return dataclasses.replace(options, start=name, settings=settings)
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from rsynth_jax.types import Bytes
 
 SPEED = 600.0  # seconds back to which a progress bar looks for the time that is left
+WIDE = 102  # columns of a terminal that shows a bar beside a run's numbers
 FRAME_STEPS = 2  # steps between two frames of an animation, at most
 EXACT_THREADS = "64"  # of XLA's pool on the CPU, which has no fewer than there are cores and devices
 Options = TypeVar("Options")
@@ -157,7 +158,8 @@ class Monitor:
 def progress_bar(*columns: str) -> "Progress":
     """Make a progress bar on standard error: steps done, time taken, time left, then the given columns.
 
-    Where that is no terminal, the same in plain lines, one every `progress.INTERVAL` seconds.
+    Where that is no terminal, the same in plain lines, one every `progress.INTERVAL` seconds. A line fits
+    into 80 columns; a narrow terminal shows no bar.
     """
     from rich import progress
     from rich.console import Console
@@ -173,8 +175,8 @@ def progress_bar(*columns: str) -> "Progress":
     console = Console(stderr=True)
     if not console.is_terminal:
         return PlainProgress(name, *numbers, speed_estimate_period=SPEED)
-    bar = progress.BarColumn(bar_width=20)
-    return progress.Progress(name, bar, *numbers, console=console, speed_estimate_period=SPEED)
+    bar = [progress.BarColumn(bar_width=20)] if console.width >= WIDE or not columns else []
+    return progress.Progress(name, *bar, *numbers, console=console, speed_estimate_period=SPEED)
 
 
 @contextlib.contextmanager

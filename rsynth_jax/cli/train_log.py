@@ -37,11 +37,8 @@ SAMPLED = 10  # classes on a sheet: the first ones
 SAMPLE_STEPS = 20  # of the ascents to them
 REMEDY = "lower --learning-rate"  # of weights that diverge
 SHEET = "samples.png"  # its name inside a run
-_NOW = (
-    "loss {loss:.3f}  clean {clean_accuracy:.1%}  adversarial {adversarial_accuracy:.1%}  "
-    "{dual}{images_per_second:.0f} images/s"
-)
-_DUAL = "T {num_steps:.0f}  AUC {auc:.2f}  energy {real_energy:.1f} / {fake_energy:.1f}  "
+_NOW = "loss {loss:.3f} clean {clean_accuracy:.0%} adv. {adversarial_accuracy:.0%} {images_per_second:.0f}/s"
+_DUAL = "adv. {adversarial_accuracy:.0%} AUC {auc:.2f} T {num_steps:.0f} {images_per_second:.0f}/s"
 _EPOCH = "epoch {epoch}/{epochs}: clean {test_clean:.1%}, PGD {test_adversarial:.1%}"
 
 
@@ -90,8 +87,8 @@ class TrainLog:
             "learning_rate": float(self._rate(step)),
             "images_per_second": self._run.recipe.batch_size * self._log.steps_per_second(step),
         }
-        dual = _DUAL.format(**record) if "auc" in record else ""
-        self._log.record(record, _NOW.format(dual=dual, **record))
+        now = _DUAL if "auc" in record else _NOW
+        self._log.record(record, now.format(**record))
 
     def epoch(self, state: ClassifierState, step: int) -> None:
         """Log the averaged weights' accuracies on test images, and publish. Raises ValueError as `step`."""
