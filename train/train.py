@@ -85,7 +85,6 @@ def train(options: Options) -> int:
     run = prepare(options.settings, images, labels, facts["class_names"], len(dataset), options.hosts.devices)
     begins_from = None if train_states.has_states(out) else options.start
     state = start(run, None if begins_from is None else releases.load(begins_from))
-
     options, run = plans.within(options, run, state, dataset, len(test.labels), began)
 
     def publish(state: Any) -> releases.Release:
