@@ -22,7 +22,7 @@ from rsynth_jax.training.state import Trainer
 from rsynth_jax.types import Bytes, Key
 
 _MOST = 10  # evaluations in a run
-_SHARE = 0.1  # of the time, for all evaluations, if one takes no more
+_SHARE = 0.2  # of the time, for all evaluations, if one takes no more
 _IMAGES = 2000  # to compare classifiers on, at most
 _BATCH = 100
 _FIRST = 2  # steps that may compile: the second one where the first one's state has another layout
