@@ -1,6 +1,6 @@
 """rsynth-score: how close generated images are to real ones.
 
-rsynth-score generated.npz tfds:cifar10 --data-dir DIR --num 1000
+rsynth-score generated.npz cifar10 --num 1000
 """
 
 import dataclasses
@@ -25,11 +25,11 @@ LABELS |= {name: name for name in ("precision", "recall", "density", "coverage")
 class Options:
     """rsynth-score: how close generated images are to real ones.
 
-    A and B are each a folder of images (in folders or not), an .npz with the array images, tfds:NAME,
-    folder:PATH or npz:FILE. Prints, each with its 95 % interval, the Fréchet distance FD and the kernel
-    distance KID (lower is better), the Inception Score of A, precision and density (are A's images like
-    B's?), recall and coverage (does A have all that B has?). Compare such figures only where the network,
-    B and the numbers of images are the same.
+    A and B are each a folder of images (in folders or not), an .npz with the array images, cifar10,
+    tfds:NAME, folder:PATH or npz:FILE. Prints, each with its 95 % interval, the Fréchet distance FD and the
+    kernel distance KID (lower is better), the Inception Score of A, precision and density (are A's images
+    like B's?), recall and coverage (does A have all that B has?). Compare such figures only where the
+    network, B and the numbers of images are the same.
     """
 
     generated: Positional[Annotated[str, arg(metavar="A")]]

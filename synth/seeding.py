@@ -33,7 +33,7 @@ class Options:
 
     classifier: Positional[options.ClassifierName]
     data: Annotated[str, arg(metavar="KIND:PLACE")]
-    """Training images: tfds:NAME, folder:PATH (one folder a class) or npz:FILE."""
+    """Training images: cifar10, tfds:NAME, folder:PATH (one folder a class) or npz:FILE."""
     split: str = "train"
     """Split of the data; all is a folder or file without splits."""
     num: Annotated[int | None, arg(metavar="N")] = None

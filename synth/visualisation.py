@@ -1,6 +1,6 @@
 """rsynth-visualize: images that units of the penultimate layer, or classes, respond to.
 
-rsynth-visualize --features top:16 --data tfds:cifar10 --data-dir DIR --out features.png
+rsynth-visualize --features top:16 --data cifar10 --out features.png
 """
 
 import dataclasses
@@ -37,7 +37,7 @@ class Options:
     classes: Annotated[tuple[str, ...], arg(metavar="CLASS ...")] = ()
     """Classes by name or number, or all; their activation is the logit."""
     data: Annotated[str | None, arg(metavar="A")] = None
-    """Real images: a folder, an .npz, or tfds:NAME; by default none."""
+    """Real images: a folder, an .npz, cifar10, or tfds:NAME; by default none."""
     split: options.Split = None
     num: Annotated[int, arg(metavar="N")] = 1000
     """Only the first N images of A."""

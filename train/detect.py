@@ -1,6 +1,6 @@
 """rsynth-detect: out-of-distribution detection by a robust classifier's energy, set by set.
 
-rsynth-detect --in tfds:cifar10 --against noise constant photos/ --data-dir DIR --plot energy.png
+rsynth-detect --in cifar10 --against noise constant photos/ --plot energy.png
 """
 
 import dataclasses
@@ -33,8 +33,8 @@ class Options:
     """
 
     classifier: options.ClassifierName = "cifar10"
-    inside: Annotated[str, arg(name="in", metavar="A")] = "tfds:cifar10"
-    """Images like those of training, but not among them: tfds:NAME, a folder, or an .npz."""
+    inside: Annotated[str, arg(name="in", metavar="A")] = "cifar10"
+    """Images like those of training, but not among them: cifar10, tfds:NAME, a folder, or an .npz."""
     against: Annotated[tuple[str, ...], arg(metavar="B ...")] = tuple(noise.DRAWS)
     """Out-of-distribution sets to compare with: noise (every value uniform), gaussian (mean 0.5, deviation
     0.25, cut to [0, 1]), constant (each image one random color), or images as for --in."""

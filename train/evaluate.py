@@ -1,6 +1,6 @@
 """rsynth-evaluate: accuracy of a classifier, on clean images and under attack.
 
-rsynth-evaluate --classifier cifar10 --data tfds:cifar10 --data-dir DIR --attack autoattack
+rsynth-evaluate --classifier cifar10 --data cifar10 --attack autoattack
 """
 
 import dataclasses
@@ -31,8 +31,9 @@ class Options:
     """
 
     classifier: options.ClassifierName = "cifar10"
-    data: Annotated[str, arg(metavar="KIND:PLACE")] = "tfds:cifar10"
-    """tfds:NAME, folder:PATH (one folder a class, or testA and testB) or npz:FILE."""
+    data: Annotated[str, arg(metavar="KIND:PLACE")] = "cifar10"
+    """cifar10, cifar100 or mnist, tfds:NAME, folder:PATH (one folder a class, or testA and testB) or
+    npz:FILE."""
     split: str = "test"
     """Split of the data; all is a folder or file without splits."""
     num: int = 1000

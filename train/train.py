@@ -1,6 +1,8 @@
 """rsynth-train: train a robust classifier by a recipe.
 
-    rsynth-train --recipe cifar10-cpu --data tfds:cifar10 --data-dir DIR --out RUN
+    rsynth-train --recipe cifar10-cpu --data cifar10 --out RUN
+
+    rsynth-train --recipe own-64 --data folder:PICTURES --out RUN
 
 RUN then holds classifier.safetensors (for every other command), log.jsonl, curves.png, run.json (everything
 that made it) and the checkpoints. --resume --out RUN continues it, bit for bit on the same machine.
@@ -8,6 +10,7 @@ that made it) and the checkpoints. --resume --out RUN continues it, bit for bit 
 
 import dataclasses
 import functools
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,21 +31,29 @@ class Options:
 
     Recipes: the paper's six (cifar10, restricted-imagenet, imagenet, horse2zebra, apple2orange,
     summer2winter: ResNet-50, PGD with 7 steps, SGD), small ResNets for two cores (cifar10-cpu, and of
-    64 pixels restricted-imagenet-64, horse2zebra-64, apple2orange-64, summer2winter-64, cat-dog-64), and
-    dual, which goes on from a robust classifier given with --start. Every flag of the groups "settings"
+    64 pixels restricted-imagenet-64, horse2zebra-64, apple2orange-64, summer2winter-64, cat-dog-64), own-64
+    for a few hundred pictures of your own (with --image-size 64 --start nearest --max-minutes 10), and dual,
+    which goes on from a robust classifier given with --start. Every flag of the groups "settings"
     overrides one value of the recipe that --recipe names. Ctrl-C saves and stops.
     """
 
     recipe: training_run.RecipeName = "cifar10-cpu"
-    data: training_run.Place = "tfds:cifar10"
+    data: training_run.Place = "cifar10"
     train_split: training_run.TrainSplit = "train"
     test_split: training_run.TestSplit = "test"
     judge: int = 1000
     """Number of test images to evaluate on, with PGD-10 in the recipe's threat model."""
+    judge_every: int = 1
+    """Epochs from one evaluation, with a release and a checkpoint, to the next."""
+    max_minutes: float | None = None
+    """Train for about so many minutes: steps are timed first, then the recipe's schedule is stretched over as
+    many epochs as fit, in place of --epochs. Up to ten evaluations, in equal parts of the time, in place of
+    --judge-every; each also writes samples.png."""
     out: training_run.RunFolder = Path("runs/classifier")
     start: Annotated[str | None, arg(metavar="CLASSIFIER")] = None
     """Start from the weights of a classifier: a name, a file or a run. Its network is kept, and by the
-    recipe dual its threat model; for other classes than its own the last layer is new."""
+    recipe dual its threat model; for other classes than its own the last layer is new. nearest: the bundled
+    one in whose penultimate features the class means separate the training images best."""
     resume: training_run.Resume = False
     settings: Recipe = RECIPES["cifar10-cpu"]
     """The recipe's values."""
@@ -55,11 +66,13 @@ class Options:
 def train(options: Options) -> int:
     """Train, evaluate and release after every epoch, and report."""
     from rsynth_jax import sharding
+    from rsynth_jax.cli import plans
     from rsynth_jax.cli.run_log import guarded
     from rsynth_jax.cli.train_log import train_log
     from rsynth_jax.storage import releases, train_states
     from rsynth_jax.training.run import fit, prepare, release, start
 
+    began = time.monotonic()
     check(options)
     out = options.out
     dataset, test = options.reading.load_labelled(options.data, options.train_split, options.test_split)
@@ -67,10 +80,12 @@ def train(options: Options) -> int:
     test = loader.in_memory(test.first(options.judge))
     images, labels = loader.in_memory(dataset, loader.MEMORY)
     loader.check_classes(dataset, labels, least=2)
+    options = plans.started(options, images, labels)
     facts = training_run.facts_of(options, dataset)
     run = prepare(options.settings, images, labels, facts["class_names"], len(dataset), options.hosts.devices)
     begins_from = None if train_states.has_states(out) else options.start
     state = start(run, None if begins_from is None else releases.load(begins_from))
+    options, run = plans.within(options, run, state, dataset, len(test.labels), began)
 
     def publish(state: Any) -> releases.Release:
         made = release(run, state, data=options.data)
@@ -99,7 +114,8 @@ def check(options: Options) -> None:
     from rsynth_jax.training import build
 
     method = options.settings.method
-    checks.positive(judge=options.judge)
+    checks.positive(judge=options.judge, judge_every=options.judge_every)
+    checks.given(checks.positive, max_minutes=options.max_minutes)
     build.validate(options.settings)
     if build.METHODS[method].continues and options.start is None and not options.resume:
         raise ValueError(f"{method} training goes on from a robust classifier: give it with --start")
@@ -108,13 +124,18 @@ def check(options: Options) -> None:
 
 def going_on(recipe: Recipe, start: str) -> Recipe:
     """Return the recipe with the network of a classifier, and by the recipe dual its threat model."""
+    if start == "nearest":  # which the images decide
+        return recipe
     from rsynth_jax.storage import releases
     from rsynth_jax.training import build
 
     return build.recipe_from_release(recipe, releases.load(start))
 
 
-parse_flags = functools.partial(training_run.parse_flags, recipes=RECIPES, adapt=going_on)
+own = {"start": "nearest", "max_minutes": 10.0, "reading": LabelledDataFlags(image_size=64)}
+parse_flags = functools.partial(
+    training_run.parse_flags, recipes=RECIPES, adapt=going_on, presets={"own-64": own}
+)
 main = functools.partial(console.run, Options, train, parse_flags)
 
 if __name__ == "__main__":

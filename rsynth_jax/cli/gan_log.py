@@ -41,7 +41,7 @@ STYLES = 5  # drawn for each image of a sheet of translations
 ROWS = 8  # of a sheet of samples, several for each class where the classes are fewer
 MOST_ROWS = 20  # of a sheet of samples: the first classes, where there are more
 REMEDY = "lower --learning-rate or raise --gamma"  # of weights that diverge
-_NOW = "critic {loss:.2f}  generator {generator_loss:.2f}  real {real_score:.2f}  fake {fake_score:.2f}"
+_NOW = "critic {loss:.2f} generator {generator_loss:.2f}"
 
 
 class Product(NamedTuple):
@@ -125,7 +125,7 @@ class GanLog:
         speed = self._run.recipe.images_per_step * self._log.steps_per_second(step)
         unit = self._product.unit
         record = {"step": step, **values, f"{unit}_per_second": speed}
-        self._log.record(record, f"{_NOW.format(**values)}  {speed:.0f} {unit}/s")
+        self._log.record(record, f"{_NOW.format(**values)} {speed:.0f}/s")
 
     def snapshot(self, state: GanState) -> None:
         """Write the release and the sheet, each twice: the newest and this step's; and `save`.

@@ -30,7 +30,7 @@ _CLASSIFIER = (
     "A bundled classifier's name, a .safetensors file, a training run, or package.module:function, which "
     "returns a classifier of your own."
 )
-_SPLIT = "Part of A: train, test, train[:50%] ...; by default test of TFDS, all of anything else."
+_SPLIT = "Part of A: train, test, train[:50%] ...; by default test of cifar10 or TFDS, all of anything else."
 _BATCH = "Images computed together; changes the speed, and the results by no more than rounding."
 _FITTING = f"{_BATCH} auto: as many as half of the free memory holds, at most 40; 100 to evaluate."
 _CLASS = "Target class, by name or number; by default an .npz's own labels, else the predicted class."
@@ -99,7 +99,7 @@ class InputFlags(DataFlags):
     """The images that a program edits."""
 
     images: Positional[Annotated[str, arg(metavar="A")]]
-    """The images: one image file, a folder, an .npz with the array images, or tfds:NAME.
+    """The images: one image file, a folder, an .npz with the array images, cifar10, or tfds:NAME.
 
     Files are turned upright by their EXIF; transparent pixels become white. By default images are resized to
     the classifier's side.

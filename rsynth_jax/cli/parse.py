@@ -131,7 +131,7 @@ def command_name(options: type) -> str:
 
 def expand_home(arguments: Sequence[str]) -> list[str]:
     """Replace ~ and ~USER where a word, a flag's value or the place of a KIND:PLACE begins with them."""
-    words = (re.fullmatch(r"((?:--[\w-]+=)?(?:[a-z]+:)?)(.*)", word, re.DOTALL) for word in arguments)
+    words = (re.fullmatch(r"((?:--[\w-]+=)?(?:[a-z0-9]+:)?)(.*)", word, re.DOTALL) for word in arguments)
     return [start + os.path.expanduser(place) for start, place in (word.groups() for word in words if word)]
 
 

@@ -16,7 +16,6 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,7 +23,7 @@ import numpy as np
 
 from rsynth_jax.cli import hosts
 from rsynth_jax.cli.parse import command_name, expand_home, fail, parse, replace_unprintable
-from rsynth_jax.storage import files
+from rsynth_jax.storage import cache, files
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from rsynth_jax.types import Bytes
 
 SPEED = 600.0  # seconds back to which a progress bar looks for the time that is left
+WIDE = 102  # columns of a terminal that shows a bar beside a run's numbers
 FRAME_STEPS = 2  # steps between two frames of an animation, at most
 EXACT_THREADS = "64"  # of XLA's pool on the CPU, which has no fewer than there are cores and devices
 Options = TypeVar("Options")
@@ -94,7 +94,7 @@ def jax_settings(arguments: Sequence[str]) -> dict[str, str]:
         "JAX_NUM_CPU_DEVICES": str(os.cpu_count()),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
-    if keep and (folder := _cache_folder()):
+    if keep and (folder := cache.folder()):
         settings["JAX_COMPILATION_CACHE_DIR"] = str(folder)
     if "--exact" in arguments:
         settings["NPROC"] = EXACT_THREADS
@@ -158,7 +158,8 @@ class Monitor:
 def progress_bar(*columns: str) -> "Progress":
     """Make a progress bar on standard error: steps done, time taken, time left, then the given columns.
 
-    Where that is no terminal, the same in plain lines, one every `progress.INTERVAL` seconds.
+    Where that is no terminal, the same in plain lines, one every `progress.INTERVAL` seconds. A line fits
+    into 80 columns; a narrow terminal shows no bar.
     """
     from rich import progress
     from rich.console import Console
@@ -174,8 +175,8 @@ def progress_bar(*columns: str) -> "Progress":
     console = Console(stderr=True)
     if not console.is_terminal:
         return PlainProgress(name, *numbers, speed_estimate_period=SPEED)
-    bar = progress.BarColumn(bar_width=20)
-    return progress.Progress(name, bar, *numbers, console=console, speed_estimate_period=SPEED)
+    bar = [progress.BarColumn(bar_width=20)] if console.width >= WIDE or not columns else []
+    return progress.Progress(name, *bar, *numbers, console=console, speed_estimate_period=SPEED)
 
 
 @contextlib.contextmanager
@@ -244,15 +245,6 @@ class Clock:
     def pause(self, seconds: float) -> None:
         """Leave these seconds out of the current lap."""
         self.since += seconds
-
-
-def _cache_folder() -> Path | None:
-    try:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rsynth_jax"
-        files.check_writable(folder / "program")  # JAX makes the folder when it compiles
-    except (ValueError, RuntimeError):  # RuntimeError: no home
-        return None
-    return folder
 
 
 def _check_devices() -> None:

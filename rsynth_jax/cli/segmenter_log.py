@@ -26,7 +26,7 @@ LOG_EVERY = 20  # steps
 SHOWN = 8  # test images on a sheet: the first ones
 SHEET = "segmented.png"  # its name inside a run
 REMEDY = "lower --learning-rate"  # of weights that diverge
-_NOW = "loss {loss:.3f}  accuracy {accuracy:.1%}  {images_per_second:.0f} images/s"
+_NOW = "loss {loss:.3f} accuracy {accuracy:.0%} {images_per_second:.0f}/s"
 
 
 class SegmenterLog:

@@ -1,4 +1,4 @@
-"""The log of a classifier's training: its steps, and after each epoch an evaluation, a release, a checkpoint.
+"""The log of a classifier's training: its steps; after an epoch an evaluation, a release and a checkpoint.
 
 with train_log(options, run, test, step=0, publish=publish) as log:
     state = fit(trainer, state, batches, key=key, devices=run.devices, callback=log)
@@ -36,19 +36,24 @@ SAMPLES = 4  # images of each class on a sheet
 SAMPLED = 10  # classes on a sheet: the first ones
 SAMPLE_STEPS = 20  # of the ascents to them
 REMEDY = "lower --learning-rate"  # of weights that diverge
-_NOW = (
-    "loss {loss:.3f}  clean {clean_accuracy:.1%}  adversarial {adversarial_accuracy:.1%}  "
-    "{dual}{images_per_second:.0f} images/s"
-)
-_DUAL = "T {num_steps:.0f}  AUC {auc:.2f}  energy {real_energy:.1f} / {fake_energy:.1f}  "
+SHEET = "samples.png"  # its name inside a run
+_NOW = "loss {loss:.3f} clean {clean_accuracy:.0%} adv. {adversarial_accuracy:.0%} {images_per_second:.0f}/s"
+_DUAL = "adv. {adversarial_accuracy:.0%} AUC {auc:.2f} T {num_steps:.0f} {images_per_second:.0f}/s"
 _EPOCH = "epoch {epoch}/{epochs}: clean {test_clean:.1%}, PGD {test_adversarial:.1%}"
 
 
 class TrainLog:
-    """The steps and the epochs of a classifier's training."""
+    """The steps and the epochs of a classifier's training.
 
-    def __init__(self, log: RunLog, run: Run, test: Arrays, publish: Publish):
+    Args:
+      every: epochs from one evaluation to the next; the last one is always evaluated.
+      has_sheet: whether each evaluation also writes samples into the run's folder.
+    """
+
+    def __init__(self, log: RunLog, run: Run, test: Arrays, publish: Publish, every: int, has_sheet: bool):
         self._log = log
+        self._every = every
+        self._has_sheet = has_sheet
         self._run = run
         self._model = models.create(run.config)
         self._test = test
@@ -57,12 +62,14 @@ class TrainLog:
         self.save = log.save
 
     def __call__(self, state: ClassifierState, step: int, checked: Checked, batch: tuple[Any, Any]) -> None:
-        """Log a step, and at the end of an epoch evaluate and save: the callback of `fit`."""
+        """Log a step, and at the end of an epoch to evaluate do so and save: the callback of `fit`."""
         self._log.note(step, checked)
         self.step(state, step, checked.metrics, batch)
-        if step % self._run.steps_per_epoch == 0:
+        epoch, rest = divmod(step, self._run.steps_per_epoch)
+        ends = rest == 0 and (epoch % self._every == 0 or epoch == self._run.num_epochs)
+        if ends:
             self.epoch(state, step)
-        if step % self._run.steps_per_epoch == 0 or self._log.is_due:
+        if ends or self._log.is_due:
             self.save(state)
 
     def step(self, state: ClassifierState, step: int, metrics: Any, batch: tuple[Any, Any]) -> None:
@@ -80,8 +87,8 @@ class TrainLog:
             "learning_rate": float(self._rate(step)),
             "images_per_second": self._run.recipe.batch_size * self._log.steps_per_second(step),
         }
-        dual = _DUAL.format(**record) if "auc" in record else ""
-        self._log.record(record, _NOW.format(dual=dual, **record))
+        now = _DUAL if "auc" in record else _NOW
+        self._log.record(record, now.format(**record))
 
     def epoch(self, state: ClassifierState, step: int) -> None:
         """Log the averaged weights' accuracies on test images, and publish. Raises ValueError as `step`."""
@@ -101,7 +108,10 @@ class TrainLog:
             self._log.record(record)
             self._log.print(_EPOCH.format(epochs=self._run.num_epochs, **record))
             release = self._publish(state)
-            self._log.picture(step, "samples", lambda: _sheet(release, step))
+            sheet = functools.cache(lambda: _sheet(release, step))
+            self._log.picture(step, "samples", sheet)
+            if self._has_sheet:
+                sheets.write_picture(self._log.folder / SHEET, sheet())
 
 
 @contextlib.contextmanager
@@ -109,10 +119,16 @@ def train_log(options: Any, run: Run, test: Arrays, step: int, publish: Publish)
     """Log a run that has done `step` steps, as `run_log`.
 
     Args:
-      publish: called with the state at the end of each epoch.
+      publish: called with the state at the end of each epoch that is evaluated.
     """
+    has_sheet = options.max_minutes is not None
     with run_log(options, run.num_epochs * run.steps_per_epoch, step, REMEDY) as log:
-        yield TrainLog(log, run, test, publish)
+        yield TrainLog(log, run, test, publish, options.judge_every, has_sheet)
+
+
+def passes(num_images: int, num_classes: int) -> int:
+    """Count how often an image goes through the network and back in an evaluation, its sheet included."""
+    return num_images * (PGD_STEPS + 1) + min(num_classes, SAMPLED) * SAMPLES * SAMPLE_STEPS
 
 
 def _sheet(release: Release, step: int) -> Image.Image:

@@ -19,7 +19,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Annotated, Any, TypeVar
+from typing import IO, Annotated, Any, TypeVar, get_args, get_type_hints
 
 from tyro.conf import arg
 
@@ -27,7 +27,8 @@ from rsynth_jax import checks
 from rsynth_jax.cli import hosts
 from rsynth_jax.cli.parse import parse, value_of
 from rsynth_jax.cli.run import Interrupted
-from rsynth_jax.data.sources import Dataset
+from rsynth_jax.data import archives
+from rsynth_jax.data.sources import KINDS, Dataset
 from rsynth_jax.storage import files, locks
 from rsynth_jax.training.recipes import flat, replace
 
@@ -35,23 +36,27 @@ RECORD = "run.json"  # its name inside a run
 LOG = "log.jsonl"  # its name inside a run
 RANDOM = "random"  # the comparator that is no classifier, but one without training
 CHANGEABLE = {"epochs", "judge", "test_split", "sample_every", "data_dir"}  # by --resume; epochs upwards
-CHANGEABLE |= {"save_every", "on_nan", "logdir", "wandb"}
+CHANGEABLE |= {"judge_every", "save_every", "on_nan", "logdir", "wandb"}
 _GROUPS = {"settings", "reading", "keeping"}  # recorded value by value
 _PATHS = ("data", "data_dir", "masks", "test_data", "test_masks", "logdir")  # recorded from any folder
 _UNRECORDED = {"out", "resume", "system", "hosts"}
 
 _PLACES = (
-    "tfds:NAME, folder:PATH (one folder a class, in train/ and test/, or trainA, trainB, testA, testB) or "
-    "npz:FILE (train_images, ...)."
+    "cifar10, cifar100 or mnist (downloaded, or cifar10:FILE.tar.gz, mnist:FOLDER), tfds:NAME, folder:PATH "
+    "(one folder a class, in train/ and test/, or trainA, trainB, testA, testB) or npz:FILE (train_images)."
 )
-_TRAIN_SPLIT = "Split to train on; train[:90%] is a part, all is a folder or file without splits."
+_TRAIN_SPLIT = (
+    "Split to train on; train[:90%] is a part, all is a folder or file without splits. In a folder without "
+    "splits train is 90 % of each class, and test the rest."
+)
 _RESUME = (
     "Continue the run in --out from its newest whole checkpoint, or from the start where it has none yet, "
-    "with the values of its run.json. Only --epochs (upwards), --judge, --test-split, --sample-every, "
-    "--data-dir, --save-every, --on-nan, --logdir, --wandb and the number of devices may be others; where "
-    "the data moved, write their new place into run.json."
+    "with the values of its run.json. Only --epochs (upwards), --judge, --judge-every, --test-split, "
+    "--sample-every, --data-dir, --save-every, --on-nan, --logdir, --wandb and the number of devices may be "
+    "others; where the data moved, write their new place into run.json."
 )
-RecipeName = Annotated[str, arg(metavar="NAME", help="Name of the recipe.")]
+_RECIPE = "Name of the recipe, or a file: the run.json (recipe.json) of a run, whose recipe is taken."
+RecipeName = Annotated[str, arg(metavar="NAME", help=_RECIPE)]
 Place = Annotated[str, arg(metavar="KIND:PLACE", help=_PLACES)]
 TrainSplit = Annotated[str, arg(help=_TRAIN_SPLIT)]
 TestSplit = Annotated[str, arg(help="Split to evaluate on after each epoch.")]
@@ -102,17 +107,19 @@ def parse_flags(
     arguments: Sequence[str],
     recipes: dict[str, Any],
     adapt: Callable[[Any, str], Any] | None = None,
+    presets: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Options:
     """Parse the flags, over the values of the run that they resume, or of the recipe that they name.
 
     Args:
       options: see the head of this module.
       arguments: the words after the command's name.
-      recipes: the values of `settings`, by the name that --recipe gives.
+      recipes: the values of `settings`, by the name that --recipe gives; it may also name a run's record.
       adapt: makes a recipe go on from what --start names, before its values become defaults.
+      presets: other defaults that come with a recipe, by its name: fields of the options.
 
     Raises:
-      ValueError: no recipe has that name, or the record is damaged.
+      ValueError: no recipe has that name, or the record is damaged, or another trainer's.
       SystemExit: see `parse`.
     """
     default: Any = options()
@@ -121,11 +128,15 @@ def parse_flags(
         with files.errors_as(f"cannot use {out / RECORD}"):
             default = _with_record(default, own)
     else:
-        name = value_of("recipe", arguments, default.recipe)
-        recipe = checks.named("recipe", name, recipes)
+        asked = value_of("recipe", arguments, default.recipe)
+        name, recipe = _recipe(asked, recipes, default)
         if adapt is not None and (start := value_of("start", arguments, "")):
             recipe = adapt(recipe, start)
-        default = dataclasses.replace(default, recipe=name, settings=recipe)
+        preset = (presets or {}).get(asked, {})
+        default = dataclasses.replace(default, recipe=name, settings=recipe, **preset)
+        if name != asked:  # the name in the record, for the record of this run
+            parsed: Any = parse(options, arguments, default=default)
+            return dataclasses.replace(parsed, recipe=name)
     return parse(options, arguments, default=default)
 
 
@@ -167,11 +178,7 @@ def begun(options: Any, new: Any, **facts: Any) -> Iterator[Any]:
 def read_record(out: Path) -> dict[str, Any]:
     """Return the values that make a run, by name: of a run of 0.1.0 its recipe, and nothing of no run."""
     path = next((path for path in (out / RECORD, out / "recipe.json") if path.is_file()), None)
-    if path is None:
-        return {}
-    with files.errors_as(f"cannot read {path}"):
-        values = dict(json.loads(path.read_text()))
-        return {name: tuple(value) if type(value) is list else value for name, value in values.items()}
+    return {} if path is None else _values_in(path)
 
 
 def check(options: Any, output: str) -> None:
@@ -256,14 +263,49 @@ def _names(options: Any) -> list[str]:
     return [name for name in names if name not in _GROUPS | _UNRECORDED]
 
 
+def _values_in(path: Path) -> dict[str, Any]:
+    with files.errors_as(f"cannot read {path}"):
+        values = dict(json.loads(files.read(path)))
+        return {name: tuple(value) if type(value) is list else value for name, value in values.items()}
+
+
+def _recipe(name: str, recipes: Mapping[str, Any], options: Any) -> tuple[str, Any]:
+    """The name and the values of a recipe, by its name or the path of a record that holds it."""
+    path = Path(os.path.expanduser(name))
+    if name in recipes or not os.path.isfile(path):
+        return name, checks.named("recipe", name, dict(recipes))
+    own = _values_in(path)
+    names = flat(options.settings).keys()
+    if 2 * len(names & own.keys()) < len(names):  # of an older version: it may lack a few
+        raise ValueError(f"{path} is no record of a run of this trainer: give the run.json of one")
+    with files.errors_as(f"cannot use {path}"):
+        return str(own.get("recipe", name)), _recorded(type(options.settings)(), own)
+
+
+def _recorded(recipe: Any, own: Mapping[str, Any]) -> Any:
+    """The recipe with the recorded values in place of its own. Raises an error for one of another type."""
+    groups = [recipe, *(group for group in recipe if hasattr(group, "_fields"))]
+    hints = {name: hint for group in groups for name, hint in get_type_hints(type(group)).items()}
+    return replace(recipe, **{name: _typed(own[name], hints[name]) for name in flat(recipe) if name in own})
+
+
+def _typed(value: Any, hint: Any) -> Any:
+    """A value of JSON, if it is of the declared type, which may have None too."""
+    from rsynth_jax.storage.release_files import parsed
+
+    if value is None and type(None) in get_args(hint):
+        return None
+    plain = next((kind for kind in get_args(hint) if type(None) in get_args(hint)), hint)
+    return parsed(list(value) if type(value) is tuple else value, plain)
+
+
 def _with_record(options: Any, own: Mapping[str, Any]) -> Any:
     """The options with the recorded values in place of their own."""
 
     def pick(names: Any) -> dict[str, Any]:
         return {name: own[name] for name in names if name in own}
 
-    recipe = type(options.settings)()
-    settings = replace(recipe, **pick(flat(recipe)))
+    settings = _recorded(type(options.settings)(), own)
     reading = dataclasses.replace(options.reading, **pick(dataclasses.asdict(options.reading)))
     return dataclasses.replace(options, settings=settings, reading=reading, **pick(_names(options)))
 
@@ -277,8 +319,10 @@ def _classifier(name: str) -> str:
 
 
 def _absolute(place: str) -> str:
-    """A path, or the path of folder:PATH or npz:PATH, as it is from any folder."""
-    kind, _, path = place.partition(":")
-    if kind in ("folder", "npz"):
-        return f"{kind}:{_absolute(path)}"
-    return os.path.abspath(place) if kind != "tfds" and os.path.exists(place) else place
+    """A path, or the path of folder:PATH, npz:PATH ..., as it is from any folder."""
+    kind, colon, path = place.partition(":")
+    if kind not in KINDS:
+        kind, colon, path = "", "", place
+    if kind == "tfds" or place in archives.NAMES or not os.path.exists(path):
+        return place
+    return f"{kind}{colon}{os.path.abspath(path)}"

@@ -1,9 +1,9 @@
 """Decode a data set into memory, and read it in batches in the order of training.
 
-    train = cached(labelled(load("tfds:cifar10", "train")))     # decoded once, if it fits in memory
+    train = cached(labelled(load("cifar10", "train")))          # decoded once, if it fits in memory
     for images, labels in batches(train, batch_size=128, seed=0, epoch=0):
         ...
-    test = in_memory(labelled(load("tfds:cifar10", "test")).first(1000))    # Arrays
+    test = in_memory(labelled(load("cifar10", "test")).first(1000))         # Arrays
 
 A data set in memory is indexed; any other is streamed through grain, which decodes ahead in threads.
 """

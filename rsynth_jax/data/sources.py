@@ -1,10 +1,10 @@
 """Data sets: images and their labels, read where they are indexed.
 
-    photos = load("photos/", image_size=32).first(16)     # a folder, an .npz, one image file or tfds:NAME
+    photos = load("photos/", image_size=32).first(16)     # a folder, an .npz, one image file or cifar10
     pictures = read_all(photos)                           # images uint8 (n, 32, 32, 3), names, skipped files
     labels = labels_for(photos, release.class_names)      # int32 (n,), or None
 
-    train = labelled(load("tfds:cifar10", "train[:90%]")) # refuses a data set without labels
+    train = labelled(load("cifar10", "train[:90%]"))      # refuses a data set without labels
     image, label = train[0]                               # uint8 (32, 32, 3), 6; train.images[0]: the image
     train.class_names[label]                              # "frog"
 
@@ -23,9 +23,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rsynth_jax import checks, messages
-from rsynth_jax.data import image_files, tfrecord
+from rsynth_jax.data import archives, image_files, tfrecord
 from rsynth_jax.storage import files, shards
 
+KINDS = ("tfds", "folder", "npz", "shards", *archives.NAMES)  # of the words before a colon
+_ALL = slice(0, 100)  # percent
+_HELD_OUT = {"train": slice(0, 90), "test": slice(90, 100)}  # of a folder without splits
 _KEPT = 1 << 30  # bytes of images that `readable` keeps in memory
 _MOST_CLASSES = 1 << 20  # whose numbers are their names
 _PER_EXAMPLE = ("rows", "stems", "labels", "decoded")
@@ -130,15 +133,19 @@ def load(
 
     Args:
       spec: one of
+        cifar10       CIFAR-10, or cifar100 or mnist, as published, downloaded into the user's cache, or read
+                      from cifar10:FILE.tar.gz, cifar100:FILE.tar.gz, mnist:FOLDER (`data.archives`);
         tfds:NAME     a prepared TFDS data set, read without TensorFlow;
         folder:PATH   the image files of PATH/split and of the class folders in it, one of each in turn, or of
-                      the two classes PATH/splitA and PATH/splitB, the layout of CycleGAN; names that begin
+                      the two classes PATH/splitA and PATH/splitB, the layout of CycleGAN; in a PATH
+                      without such folders train is 90 % of the images and test the rest; names that begin
                       with a dot and the folders of thumbnails that systems leave are passed over;
         npz:FILE      the arrays split_images, split_labels (optional) and class_names (optional);
         shards:PATH   a folder that `shards.write` wrote, of which two shards at a time are in memory;
         PATH          a folder, with shards or without, an .npz or one image file.
       split: train, test or any other that the data set has, or a part such as train[:90%]; "all" is the
-        folder itself, or the arrays `images` and `labels`. None: test for TFDS, all for the others.
+        folder itself, or the arrays `images` and `labels`. None: test for TFDS and the published data sets,
+        all for the others.
       data_dir: the folder of TFDS data sets; None for the default of TFDS.
       image_size: resize the central square of every image to this side.
 
@@ -148,17 +155,20 @@ def load(
     checks.given(checks.positive, image_size=image_size)
     kind, place = _parse_spec(spec)
     if split is None:
-        split = "test" if kind == "tfds" else "all"
+        split = "test" if kind in ("tfds", *archives.NAMES) else "all"
     name, percent = _parse_split(split)
     if kind == "tfds":
         dataset = _from_tfds(place, name, percent, data_dir, image_size)
+    elif kind in archives.NAMES:
+        dataset = _from_archive(kind, place, name, percent, image_size)
     else:
         dataset = _READERS[kind](Path(os.path.expanduser(place)), name, percent, image_size)
     if not len(dataset):
         known = ", ".join(sorted(image_files.SUFFIXES))
         hint = f": image files end in {known}" if kind == "folder" else ""
         raise ValueError(f"{spec} has no images in split {split!r}{hint}")
-    source = place if split == "all" else f"{place}, split {split!r},"
+    source = place or kind
+    source = source if split == "all" else f"{source}, split {split!r},"
     return dataclasses.replace(dataset, source=source)
 
 
@@ -264,9 +274,11 @@ def readable(dataset: Dataset, track: Callable[[Iterable], Iterable] = iter, roo
 
 
 def _parse_spec(spec: str) -> tuple[str, str]:
-    """The kind (tfds, folder, npz, shards or file) and the place."""
+    """The kind (of `KINDS`, or file) and the place, "" for the cache."""
     kind, _, place = spec.partition(":")
-    if kind not in ("tfds", "folder", "npz", "shards"):
+    if spec in archives.NAMES:
+        return spec, ""
+    if kind not in KINDS:
         place = spec
         suffix = Path(spec).suffix.lower()
         kind = "npz" if suffix == ".npz" else "file" if suffix in image_files.SUFFIXES else "folder"
@@ -335,7 +347,7 @@ def _from_tfds(name: str, split: str, percent: slice, data_dir: str | None, size
 def _prepared(name: str, data_dir: str | None) -> Any:
     """The builder of a TFDS data set that is on this machine."""
     if importlib.util.find_spec("tensorflow_datasets") is None:
-        raise ValueError("tensorflow-datasets is not installed: pip install tensorflow-datasets")
+        raise ValueError('tensorflow-datasets is not installed: pip install "rsynth-jax[tfds]"')
     import tensorflow_datasets as tfds
 
     with files.errors_as(f"cannot open the TFDS data set {name!r}"):
@@ -410,7 +422,8 @@ def _pair_names(name: str) -> tuple[str, ...]:
 
 def _from_folder(path: Path, split: str, percent: slice, size: int | None) -> Dataset:
     """The image files of PATH/split, without labels, and of the folders in it; split "all" is PATH itself."""
-    root = path if split == "all" else path / split
+    held_out = _HELD_OUT.get(split, _ALL) if _is_undivided(path) else _ALL
+    root = path if split == "all" or held_out != _ALL else path / split
     classes = _halves(path, split) or {folder.name: [folder] for folder in _folders(root)}
     if not (root.is_dir() or classes):
         wanted = "images, an .npz, or tfds:NAME" if split == "all" else f"{split}/, or the split 'all'"
@@ -419,6 +432,7 @@ def _from_folder(path: Path, split: str, percent: slice, size: int | None) -> Da
     for label, folders in enumerate([[root] if root.is_dir() else [], *classes.values()], start=-1):
         listed = (file for folder in folders for file in image_files.listed(folder))
         found = [file for file in listed if file.suffix.lower() in image_files.SUFFIXES]
+        found = [found[i] for i in _part(len(found), held_out)]
         entries += [(rank, label, found[i]) for rank, i in enumerate(_part(len(found), percent))]
     entries.sort()
     labels = np.array([label for _, label, _ in entries], np.int32)
@@ -431,6 +445,13 @@ def _from_folder(path: Path, split: str, percent: slice, size: int | None) -> Da
         np.array(stems, np.str_),
         labels,
     )
+
+
+def _is_undivided(path: Path) -> bool:
+    """Whether there are images or class folders, but no folders of a split."""
+    folders = _folders(path)
+    divided = any(re.fullmatch("(train|test|val|validation)[AB]?", folder.name) for folder in folders)
+    return path.is_dir() and not divided
 
 
 def _folders(path: Path) -> list[Path]:
@@ -471,6 +492,18 @@ def _from_npz(path: Path, split: str, percent: slice, size: int | None) -> Datas
         lambda row: Example(image_files.square_bytes(images[row], size)),
         _part(len(images), percent),
         None if names is None else tuple(map(str, names)),
+        stored=labels,
+    )
+
+
+def _from_archive(name: str, place: str, split: str, percent: slice, size: int | None) -> Dataset:
+    """A split of a published data set, in memory."""
+    images, labels, class_names = archives.read(name, place, split)
+    return Dataset(
+        name,
+        lambda row: Example(image_files.square_bytes(images[row], size)),
+        _part(len(images), percent),
+        class_names,
         stored=labels,
     )
 

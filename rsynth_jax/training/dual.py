@@ -88,7 +88,7 @@ def init_state(
         train=states.init_state(optimizer, variables),
         fakes=Fakes(jnp.zeros(shape), jnp.zeros(shape[0], jnp.int32)),  # replaced in step 1
         num_steps=jnp.int32(values.fake_stride),
-        aucs=jnp.full(WINDOW, jnp.nan),
+        aucs=jnp.full(WINDOW, jnp.nan, jnp.float32),  # not weakly typed: it would compile a step twice
     )
 
 

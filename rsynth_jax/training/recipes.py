@@ -130,6 +130,7 @@ _SMALL_64 = replace(_SMALL, architecture="resnet8-64", crop_padding=8, seed_fact
 _PAIR_64 = replace(  # epsilon is 5 * 64 / 224; made to start from restricted-imagenet-64
     _SMALL_64, epsilon=1.429, step_size=1.143, epochs=15, batch_size=64, learning_rate=0.05
 )
+_OWN_64 = replace(_PAIR_64, epochs=None, least_steps=1000, batch_size=32, learning_rate=0.025)
 _DUAL = replace(
     _SMALL,
     method="dual",
@@ -148,6 +149,7 @@ RECIPES = {
     "apple2orange-64": _PAIR_64,
     "summer2winter-64": _PAIR_64,
     "cat-dog-64": replace(_PAIR_64, epochs=6),  # four times the images
+    "own-64": _OWN_64,
     "dual": _DUAL,
     "cifar10": Recipe(),
     "restricted-imagenet": replace(_LARGE, batch_size=128, milestones=(30, 60)),

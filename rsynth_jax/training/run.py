@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rsynth_jax import checks, models, seeds, sharding
+from rsynth_jax import checks, messages, models, seeds, sharding
 from rsynth_jax.sharding import Devices, MakeDevices
 from rsynth_jax.storage.releases import Release, config_of
 from rsynth_jax.synthesis import class_gaussians
@@ -65,9 +65,12 @@ def prepare(
       devices: of a batch, such as `sharding.in_parts`.
 
     Raises:
-      ValueError: the images do not fill a batch, or do not fit the recipe's Gaussians, or the processes
-        cannot have equal shares of a batch.
+      ValueError: there is one class alone, the images do not fill a batch, or do not fit the recipe's
+        Gaussians, or the processes cannot have equal shares of a batch.
     """
+    if len(class_names) < 2:
+        found = messages.listed(class_names)
+        raise ValueError(f"the only class is {found}: a classifier needs two, such as one of other pictures")
     if num_images < recipe.batch_size:
         raise ValueError(f"{num_images} training images do not fill a batch of {recipe.batch_size}")
     epoch = num_images // recipe.batch_size
@@ -87,6 +90,14 @@ def prepare(
         trainer=build.trainer(recipe, models.create(config), epoch, gaussians, shape),
         devices=devices(recipe.batch_size),
     )
+
+
+def lasting(run: Run, num_epochs: int) -> Run:
+    """Return a run of another length. A state before the first step is one of either run."""
+    recipe = run.recipe._replace(epochs=num_epochs)
+    model = models.create(run.config)
+    trainer = build.trainer(recipe, model, run.steps_per_epoch, run.gaussians, run.image_shape)
+    return run._replace(recipe=recipe, trainer=trainer)
 
 
 def start(run: Run, release: Release | None = None) -> Any:

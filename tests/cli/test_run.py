@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import pytest
 
-from rsynth_jax.cli import progress, run
+from rsynth_jax.cli import gan_log, progress, run, segmenter_log, train_log
 from rsynth_jax.cli.options import SystemFlags
 from rsynth_jax.storage import files
 
@@ -356,3 +356,22 @@ def test_in_a_terminal_progress_is_a_bar(monkeypatch):
         with run.progress_bar() as bar:
             bar.update(bar.add_task("climbing", total=2), completed=2)
     assert "\x1b[" in output.getvalue() and "2/2" in output.getvalue()
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_the_progress_of_a_training_fits_into_80_columns(monkeypatch, terminal):
+    numbers = {"loss": 12.345, "clean_accuracy": 1, "adversarial_accuracy": 1, "images_per_second": 1234}
+    numbers |= {"num_steps": 40, "auc": 0.95, "generator_loss": -12.34, "accuracy": 1}
+    monkeypatch.setenv("COLUMNS", "80")
+    if terminal:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+    for now in (train_log._NOW, train_log._DUAL, gan_log._NOW + " 1234/s", segmenter_log._NOW):
+        with monkeypatch.context() as patch:
+            patch.setattr("sys.stderr", output := io.StringIO())
+            with run.progress_bar("{task.fields[now]}") as bar:
+                bar.add_task("training", total=9999, completed=9998, now=now.format(**numbers))
+        lines = [
+            re.sub(r"\x1b\[[^A-Za-z]*[A-Za-z]", "", line).strip() for line in output.getvalue().splitlines()
+        ]
+        assert any(line.startswith("training ") and line.endswith("1234/s") for line in lines), lines
+        assert all(len(line) <= 80 for line in lines)

@@ -4,6 +4,7 @@ import functools
 import io
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
@@ -112,6 +113,17 @@ def test_a_missing_split_is_refused(photos):
         decoded(f"folder:{photos}", "test")
 
 
+def test_a_folder_without_splits_is_divided_into_nine_tenths_of_each_class_and_the_rest(photos):
+    folder = f"folder:{photos / 'train'}"
+    train, test = decoded(folder, "train"), decoded(folder, "test")
+    assert np.bincount(train.labels).tolist() == [18, 36] and train.class_names == ("axolotl", "cat")
+    assert sorted(numbers(train) + numbers(test)) == list(range(60))
+    halves = [numbers(decoded(folder, part)) for part in ("train[:50%]", "train[50%:]")]
+    assert sorted(halves[0] + halves[1]) == sorted(numbers(train)) and len(halves[0]) == 27
+    with refused(match="no folder .*/train/validation"):
+        decoded(folder, "validation")
+
+
 @pytest.mark.parametrize("inside", ["", "cat", "cat/notes.txt"])
 def test_a_folder_without_images_is_refused(tmp_path, inside):
     path = tmp_path / "photos" / inside
@@ -189,6 +201,12 @@ def test_hidden_files_and_thumbnails_are_neither_classes_nor_images(tmp_path, na
     assert dataset.class_names == ("cat", "dog") and dataset.names == ("1", "cat-1", "dog-1")
     assert read_all(dataset).skipped == ()
     assert [example.label for example in dataset] == [None, 0, 1]
+
+
+def test_without_tfds_one_line_names_the_command_that_installs_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    with refused(match=r'^tensorflow-datasets is not installed: pip install "rsynth-jax\[tfds\]"$'):
+        load("tfds:cifar10")
 
 
 # ---- CycleGAN's layout

@@ -27,7 +27,9 @@ from rsynth_jax.cli import train_log
 from rsynth_jax.cli.options import LabelledDataFlags
 from rsynth_jax.data import loader
 from rsynth_jax.storage import releases, train_states
+from rsynth_jax.storage.release_files import CLASSIFIER
 from rsynth_jax.synthesis.norms import L2
+from rsynth_jax.training import planning
 from rsynth_jax.training import run as runs
 from rsynth_jax.training.recipes import RECIPES, Recipe, flat, replace
 from train import train
@@ -232,6 +234,65 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_no_such_weights_are_release
         assert all(np.isfinite(leaf).all() for leaf in weights)
 
 
+# ---- within a time
+
+
+OWN = replace(RECIPE, epochs=7)
+
+
+def test_a_run_within_a_time_is_the_run_of_as_many_epochs_and_measures_nothing_when_resumed(
+    tmp_path, monkeypatch, data, straight
+):
+    monkeypatch.setattr(planning, "_STEPS", 1)
+    monkeypatch.setattr(planning, "_SECONDS", 0.0)
+    monkeypatch.setattr(planning, "fitted", lambda *_: planning.Plan(num_epochs=2, judge_every=2))
+    options = train.Options(data=data, judge=8, out=tmp_path / "run", settings=OWN, max_minutes=5.0)
+    flags = halved(monkeypatch, options)
+    made_of = json.loads((options.out / "run.json").read_text())
+    assert (made_of["epochs"], made_of["judge_every"], made_of["max_minutes"]) == (2, 2, 5.0)
+    monkeypatch.delattr(planning, "seconds_a_step")
+    assert resume(flags) == 0
+    jax.tree.map(assert_array_equal, final_state(options.out, data), final_state(straight, data))
+    assert [record["epoch"] for record in log(options.out) if "test_clean" in record] == [2]
+    with Pillow.open(options.out / "samples.png") as sheet:
+        assert np.asarray(sheet).std() > 10
+
+
+def test_a_time_that_is_no_epoch_s_is_refused_and_nothing_is_written(tmp_path, monkeypatch, data):
+    monkeypatch.setattr(planning, "seconds_a_step", lambda *_: (6.0, 60.0))
+    options = train.Options(data=data, judge=8, out=tmp_path / "run", settings=RECIPE, max_minutes=2.0)
+    with refused(match="max_minutes is 2: one epoch takes 3.3: give more minutes, or fewer images"):
+        train.train(options)
+    with refused(match="max.minutes is 0"):
+        train.train(dataclasses.replace(options, max_minutes=0.0))
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_recipe_for_pictures_of_one_s_own_brings_its_side_its_start_and_its_time():
+    options = train.parse_flags(train.Options, ["--recipe", "own-64"])
+    assert (options.start, options.max_minutes, options.reading.image_size) == ("nearest", 10.0, 64)
+    options = train.parse_flags(
+        train.Options, ["--recipe", "own-64", "--start", "nearest", "--image-size", "32"]
+    )
+    assert options.settings == RECIPES["own-64"] and options.reading.image_size == 32
+    assert train.parse_flags(train.Options, ["--recipe", "dual"]).max_minutes is None
+
+
+def test_a_run_from_the_nearest_classifier_records_its_name(tmp_path, monkeypatch, data, robust):
+    def fit(*_, **__):
+        raise InterruptedError
+
+    monkeypatch.setattr(planning, "CLASSIFIER", CLASSIFIER._replace(folder=Path(robust).parent))
+    monkeypatch.setattr(
+        releases, "load", lambda name, load=releases.load: load(name if name != "c" else robust)
+    )
+    options = train.Options(data=data, judge=8, out=tmp_path / "run", settings=RECIPE, start="nearest")
+    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
+        patch.setattr(runs, "fit", fit)
+        train.train(options)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["start"] == "c"
+
+
 # ---- what it refuses, before it writes anything
 
 
@@ -327,6 +388,13 @@ def test_a_run_resumed_with_another_optimizer_is_refused_and_left_as_it_was(stra
 def test_more_images_in_a_batch_than_there_are_is_refused(tmp_path, data):
     with refused(match="32 training images do not fill a batch of 64"):
         train.train(train.Options(data=data, out=tmp_path / "run", settings=replace(RECIPE, batch_size=64)))
+    assert not (tmp_path / "run").exists()
+
+
+def test_pictures_of_one_class_alone_are_refused(tmp_path):
+    place = tiny.photos(tmp_path / "d.npz", ("facade",), train=32, test=8)
+    with refused(match="the only class is facade: a classifier needs two"):
+        train.train(train.Options(data=place, out=tmp_path / "run", settings=RECIPE))
     assert not (tmp_path / "run").exists()
 
 
@@ -525,6 +593,27 @@ def test_the_flags_stand_over_the_recipe_they_name(flags):
     assert options.recipe == "cifar10" and options.settings == replace(RECIPES["cifar10"], epochs=3)
 
 
+def test_the_recipe_of_a_run_is_taken_from_its_record_under_the_flags(straight):
+    values = json.loads((straight / "run.json").read_text())
+    options = train.parse_flags(train.Options, ["--recipe", str(straight / "run.json"), "--epochs", "3"])
+    assert options.settings == replace(RECIPE, epochs=3) and options.recipe == values["recipe"]
+    assert options.data == train.Options().data  # the recipe, and no more
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"batch_size": 8, "seed": 1}', "is no record of a run of this trainer"),
+        (json.dumps(flat(RECIPE) | {"batch_size": "8"}), "cannot use .*: '8' where a int should be"),
+        ("[", "cannot read"),
+    ],
+)
+def test_a_file_that_holds_no_recipe_is_refused(tmp_path, content, said):
+    (tmp_path / "recipe.json").write_text(content)
+    with refused(match=f"{said}"):
+        train.parse_flags(train.Options, ["--recipe", str(tmp_path / "recipe.json")])
+
+
 @pytest.fixture(scope="module")
 def robust(tmp_path_factory, data) -> str:
     """A classifier to go on from."""
@@ -608,7 +697,7 @@ def test_a_start_of_another_network_or_for_dual_of_other_classes_is_refused(tmp_
 
 
 def test_an_unknown_recipe_is_refused_with_the_known_ones():
-    with refused(match="no recipe named 'cifar'.*cifar10-cpu.*dual, cifar10 ... \\(13 in all\\)"):
+    with refused(match="no recipe named 'cifar'.*cifar10-cpu.*own-64, dual ... \\(14 in all\\)"):
         train.parse_flags(train.Options, ["--recipe", "cifar"])
 
 

@@ -155,6 +155,14 @@ def test_a_step_moves_the_weights_and_leaves_batch_norm_alone(shallow):
     assert_array_equal(state.fakes.labels, LABELS)
 
 
+def test_a_step_leaves_the_types_of_the_state_so_that_it_is_compiled_once(shallow):
+    model, variables = shallow
+    before = begun(variables)
+    state, _ = step(model, before, KEY)
+    types = (jax.tree.map(lambda leaf: (leaf.dtype, leaf.weak_type), each) for each in (before, state))
+    assert next(types) == next(types)
+
+
 def test_real_images_and_fakes_that_stay_seeds_are_told_apart_in_the_end(shallow):
     model, variables = shallow
     still, state, gaps = VALUES._replace(fake_step_size=1e-6, fake_stride=1), begun(variables), []
