@@ -36,6 +36,7 @@ class Result(NamedTuple):
     each: Mapping[str, np.ndarray] = {}  # the images by name
     frames: Sequence[Page] = ()  # of the animation
     skipped: Sequence[str] = ()  # a line for each file that could not be read
+    lines: Sequence[str] = ()  # before the closing line
 
 
 class Title(NamedTuple):
@@ -75,7 +76,8 @@ def report(
             sheets.write_picture(each.parent / f"{name}{each.suffix}", Image.fromarray(image))
     if npz is not None:
         files.write_arrays(npz, result.arrays)
-    return print_lines([f"{out}: {result.closing}"], result.numbers, json, result.skipped, sheet, gif, npz)
+    lines = [*result.lines, f"{out}: {result.closing}"]
+    return print_lines(lines, result.numbers, json, result.skipped, sheet, gif, npz)
 
 
 def print_lines(

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 SECONDS = 10  # between two lines of progress where there is no terminal
 _FREE = {"batch-size", "data-dir", "out", "sheet", "json", "npz", "gif", "each", "no-cache", "version"}
 _FREE |= {"distributed", "coordinator", "process"}
-_FREE |= {"shards", "shard-size", "format"}  # flags that decide no image; the plan has the last two
+_FREE |= {"photo", "shards", "shard-size", "format"}  # flags that decide no image; the plan has the last two
 _PLACES = {"images", "start"}  # flags that name images
 
 Make = Callable[[np.ndarray], Any]  # numbers of images -> their `images` and `labels`
@@ -120,7 +120,12 @@ def drawn(flags: Any) -> int:
 
 
 def edited(
-    flags: Any, release: "Release", sampler: Callable[..., Any], *, factor: int = 1, **settings: Any
+    flags: Any,
+    release: "Release",
+    sampler: Callable[..., Any],
+    *,
+    factor: int = 1,
+    **settings: Any,
 ) -> Edited:
     """Edit images of a data set into shards, each batch read when it is edited.
 
@@ -130,13 +135,14 @@ def edited(
       factor: see `options.pictures`.
       settings: of the sampler.
     """
-    opened = options.open_images(flags.input, release, factor)
+    crop = flags.photo.box
+    opened = options.open_images(flags.input, release, factor, crop)
     with tracks() as track:
         dataset, skipped = sources.readable(opened, track("reading"), room=0)
     size = settings["batch_size"] = flags.sharding.batch_size(settings["batch_size"])
 
     def given(rows: np.ndarray) -> sources.Pictures:
-        return options.pictures(dataset.take(rows), release, flags.label, factor)
+        return options.pictures(dataset.take(rows), release, flags.label, factor, crop)
 
     def make(rows: np.ndarray) -> Any:
         return sampler(release, given(rows), **settings)
@@ -187,7 +193,9 @@ def settings_of(flags: Any, weights: Any) -> dict[str, Any]:
 
     values = {name: value for name, value in values_of(flags).items() if name not in _FREE}
     for name, value in values.items():
-        if isinstance(value, Path):
+        if name == "mask":
+            values[name] = [_content(word) for word in value]
+        elif isinstance(value, Path):
             values[name] = f"sha256 {digests.of_file(value)}"
         elif name in _PLACES and value is not None and os.path.exists(value):
             values[name] = os.path.abspath(value)
@@ -196,6 +204,11 @@ def settings_of(flags: Any, weights: Any) -> dict[str, Any]:
     return made_by | {
         name: value for name, value in values.items() if name not in ("classifier", "generator")
     }
+
+
+def _content(word: str) -> str:
+    """A rectangle, or a file by its SHA-256."""
+    return f"sha256 {digests.of_file(Path(word))}" if os.path.isfile(word) else word
 
 
 def _watched(batches: Iterable[Batch], plan: shards.Plan, total: int) -> Iterator[Batch]:

@@ -91,12 +91,15 @@ def enlarge(images: "Bytes") -> "Bytes":
     return images.repeat(factor, axis=1).repeat(factor, axis=2).repeat(3 // images.shape[-1], axis=3)
 
 
-def write_picture(path: Path, picture: Image.Image) -> None:
-    """Write a picture in the format of the path's suffix, and a PNG to a device or a pipe without one."""
+def write_picture(path: Path, picture: Image.Image, **metadata: bytes) -> None:
+    """Write a picture in the format of the path's suffix, and a PNG to a device or a pipe without one.
+
+    `metadata` are exif and icc_profile, which a BMP does not hold.
+    """
     settings = FORMATS.get(path.suffix.lower()) or (_PNG if files.is_stream(path) else None)
     if settings is None:
         raise ValueError(f"cannot write {path}: end its name in {' or '.join(FORMATS)}")
-    _save(path, picture, **settings)
+    _save(path, picture, **settings, **metadata)
 
 
 def write_animation(path: Path, pages: Sequence[Page]) -> None:
