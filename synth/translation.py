@@ -14,7 +14,7 @@ from tyro.conf import arg
 
 from rsynth_jax import checks
 from rsynth_jax.cli import translated
-from rsynth_jax.cli.edit import EditFlags, edit, largest_change
+from rsynth_jax.cli.edit import EditFlags, edit, edit_tiles, largest_change
 from rsynth_jax.cli.options import AscentFlags, MaskWords, OutputFlags, Seed
 from rsynth_jax.cli.parse import parse_variant
 from rsynth_jax.cli.photos import composite, composite_in, read_masks
@@ -48,6 +48,9 @@ class Options(EditFlags):
 
     At 3 it keeps shapes and colors and leaves fine noise.
     """
+    tile: bool = False
+    """Translate one photograph in overlapping tiles of the classifier's size, which are blended, at its own
+    scale, in place of lowering it: --crop says which part, by default all of it."""
     shift: int = 2
     """Each step views the image from up to so many pixels away, so that no grid of a strided network is
     left."""
@@ -79,7 +82,8 @@ def translate(flags: Options | translated.Options) -> int:
             return samples, {}
         return samples, {"known_error": largest_change(given.images, samples.images, free == 0)}
 
-    return edit(flags, sampler, paste=composite_in(flags.mask) if flags.mask else composite)
+    make = edit_tiles if flags.tile else edit
+    return make(flags, sampler, paste=composite_in(flags.mask) if flags.mask else composite)
 
 
 def parse(options: type[Options], arguments: Sequence[str]) -> Any:

@@ -11,6 +11,7 @@ This module imports nothing heavy.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from rsynth_jax.cli.photos import Paste
 from rsynth_jax.cli.report import ROWS, Result, Title, climb_numbers, image_arrays, report
 from rsynth_jax.cli.run import Monitor
 from rsynth_jax.cli.sheets import Page
+from rsynth_jax.data import image_files, tiles
 from rsynth_jax.data.sources import Pictures
 from rsynth_jax.metrics import estimates
 
@@ -59,6 +61,7 @@ def edit(
     *,
     factor: int = 1,
     rounds: int = 1,
+    fit: options.Fit = image_files.square_bytes,
     paste: Paste = photos.composite,
 ) -> int:
     """Read the images, run the sampler on them, and report. Returns the exit status.
@@ -66,29 +69,21 @@ def edit(
     Args:
       flags: the program's flags.
       sampler: given the release, the `Pictures`, and objective, radius, num_steps ... by keyword.
-      factor: see `options.read`.
+      factor, fit: see `options.open_images`.
       rounds: how often the sampler climbs the number of steps that the flags give.
       paste: how a photograph is made of a result, see `photos.write`.
     """
-    from rsynth_jax.sampling.samplers import scale_of
-    from rsynth_jax.synthesis.objectives import CLASS_OBJECTIVES
-
     steps = flags.ascent.steps
-    objective = checks.named("objective", flags.objective, CLASS_OBJECTIVES)
-    flags.output.check()
-    flags.sharding.check(flags.output, flags.photo)
-    release = classifiers.load(flags.classifier)
-    title = Title(flags.objective, steps, flags.ascent.step_size * scale_of(release))
-    settings = flags.ascent.settings(release) | {"objective": objective}
+    release, title, settings = _begun(flags)
     if flags.sharding.shards is not None:
         done = sharded.edited(
-            flags, release, lambda *given, **by: sampler(*given, **by)[0], factor=factor, **settings
+            flags, release, lambda *given, **by: sampler(*given, **by)[0], factor=factor, fit=fit, **settings
         )
         before, after = done.given.images, done.after
         cells = np.stack([before, after, _difference(before, after)], axis=1)
         page = Page(cells, done.given.names, f"given, {title.after(steps)}, difference")
         return done.made.report(page, flags.output.out, flags.output.json)
-    given = options.read(flags.input, release, flags.label, factor, flags.photo.box)
+    given = options.read(flags.input, release, flags.label, factor, flags.photo.box, fit)
     targets = photos.targets(flags.photo.photo, given, [*flags.output.paths.values()])
     shown = flags.output.animate(np.arange(len(given.images)) < ROWS)
     with Monitor(len(given.images), rounds * steps, shown) as monitor:
@@ -97,6 +92,58 @@ def edit(
     photos.write(targets, given, samples.images, paste)
     result = _result(release, given, samples, extra, columns, title, monitor)._replace(lines=lines)
     return report(flags.output.out, result, **flags.output.paths)
+
+
+def edit_tiles(
+    flags: EditFlags, sampler: EditSampler, *, factor: int = 1, paste: Paste = photos.composite
+) -> int:
+    """Edit one photograph in tiles at the classifier's own scale, blend them, and report; see `edit`."""
+    if flags.sharding.shards is not None:
+        raise ValueError("--tile makes one image of all tiles: leave it out, or --shards")
+    release, title, settings = _begun(flags)
+    tiled = photos.read_tiled(flags, release, factor)
+    (name,), num = tiled.whole.names, len(tiled.tiles.images)
+    targets = photos.targets(flags.photo.photo, tiled.whole, [*flags.output.paths.values()])
+    shown = flags.output.animate(np.ones(num, bool))
+    with Monitor(num, title.steps, shown) as monitor:
+        samples, extra = sampler(release, tiled.tiles, **settings | monitor.run)
+    blended = functools.partial(tiles.blend, tiling=tiled.tiling, factor=factor)
+    before, start, made = tiled.whole.images[0], blended(samples.starts), blended(samples.images)
+    photos.write(targets, tiled.whole, made[None], paste)
+    numbers = _numbers(release, tiled.tiles, samples, extra, {}, monitor.seconds)
+
+    def page(step: int, after: "Bytes") -> Page:
+        cells = np.stack([before, start, after, _difference(before, after)])[None]
+        caption = f"{name}: {num} tiles, mean p {numbers['p']:.2f}"
+        return Page(cells, [caption], f"given, start, {title.after(step)}, difference")
+
+    result = Result(
+        page(title.steps, made),
+        numbers,
+        f"{num} tiles in {monitor.seconds:.1f} s; {_CLOSING.format_map(numbers)}{_means(numbers, extra)}",
+        image_arrays(release, made[None], np.array([np.bincount(samples.labels).argmax()])),
+        {name: made},
+        [page(step, blended(images)) for step, images in monitor.frames.items()],
+        lines=photos.described_tiles(tiled, numbers["images"], written=bool(targets)),
+    )
+    return report(flags.output.out, result, **flags.output.paths)
+
+
+def _begun(flags: EditFlags) -> tuple["Release", Title, dict[str, Any]]:
+    """The classifier, the title of the sheet, and the settings of the sampler; the outputs are checked."""
+    from rsynth_jax.sampling.samplers import scale_of
+    from rsynth_jax.synthesis.objectives import CLASS_OBJECTIVES
+
+    objective = checks.named("objective", flags.objective, CLASS_OBJECTIVES)
+    flags.output.check()
+    flags.sharding.check(flags.output, flags.photo)
+    release = classifiers.load(flags.classifier)
+    title = Title(flags.objective, flags.ascent.steps, flags.ascent.step_size * scale_of(release))
+    return release, title, flags.ascent.settings(release) | {"objective": objective}
+
+
+def _means(numbers: Mapping[str, Any], extra: Extra) -> str:
+    return "".join(f", {name.replace('_', ' ')} {numbers[name]:.4g}" for name in extra)
 
 
 def _result(
@@ -118,11 +165,12 @@ def _result(
         cells = np.stack([before, samples.starts[:ROWS], after, _difference(before, after)], axis=1)
         return Page(cells, names, f"given, start, {title.after(step)}, difference")
 
-    more = "".join(f", {name.replace('_', ' ')} {numbers[name]:.4g}" for name in extra)
     return Result(
         page(title.steps, samples.images, captions),
         numbers,
-        f"{len(samples.images)} images in {monitor.seconds:.1f} s; " + _CLOSING.format_map(numbers) + more,
+        f"{len(samples.images)} images in {monitor.seconds:.1f} s; "
+        + _CLOSING.format_map(numbers)
+        + _means(numbers, extra),
         image_arrays(release, samples.images, samples.labels) | {"given": given.images},
         dict(zip(given.names, samples.images, strict=True)),
         [page(step, images, short) for step, images in monitor.frames.items()],

@@ -12,7 +12,7 @@ A group checks its own values. This module imports nothing heavy.
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -48,6 +48,7 @@ MaskWords = Annotated[tuple[str, ...], arg(metavar="MASK ...")]
 ObjectiveName = Annotated[str, arg(help=_OBJECTIVE)]
 ParameterizationName = Annotated[str, arg(help=_PARAMETERIZATION)]
 SQUARE = "square"
+Fit = Callable[[np.ndarray, int, Box | None], np.ndarray]  # an image, a side, a box -> an image of that side
 EXACT = 8  # images of a device at once, with --exact
 _SUFFIXES = {"sheet": image_files.SUFFIXES | {".gif"}, "gif": {".gif"}, "npz": {".npz"}, "json": {".json"}}
 _SUFFIXES |= {"weights": {".safetensors"}, "card": {".md"}}
@@ -266,19 +267,25 @@ def read(
     label: str | None = None,
     factor: int = 1,
     crop: Box | None = None,
+    fit: Fit = image_files.square_bytes,
 ) -> sources.Pictures:
     """Read the images that a classifier is to edit, see `open_images` and `pictures`."""
-    return pictures(open_images(flags, release, factor, crop), release, label, factor, crop)
+    return pictures(open_images(flags, release, factor, crop, fit), release, label, factor, crop)
 
 
 def open_images(
-    flags: InputFlags, release: "Release", factor: int = 1, crop: Box | None = None
+    flags: InputFlags,
+    release: "Release",
+    factor: int = 1,
+    crop: Box | None = None,
+    fit: Fit = image_files.square_bytes,
 ) -> sources.Dataset:
     """Open the images that a classifier is to edit, at its side unless the flags give another.
 
     Args:
       factor: read the images `factor` times smaller.
       crop: the part of each image, by default the central square.
+      fit: makes an image of the side wanted, of that part.
 
     Raises:
       ValueError: there are no images, or the factor does not divide the side.
@@ -287,10 +294,8 @@ def open_images(
     if flags.image_size is None and side % factor:
         raise ValueError(f"factor is {factor}: it does not divide the classifier's {side} pixels")
     size = flags.image_size or side // factor
-    if crop is None:
-        return flags.load(flags.images, flags.split, size).first(flags.num)
     stored = sources.load(flags.images, flags.split, flags.data_dir).first(flags.num)
-    return sources.mapped(stored, lambda image: image_files.square_bytes(image, size, crop))
+    return sources.mapped(stored, lambda image: fit(image, size, crop))
 
 
 def pictures(

@@ -7,19 +7,21 @@
 This module imports nothing heavy.
 """
 
+import collections
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from rsynth_jax.cli import sheets
+from rsynth_jax.cli import options, sheets
 from rsynth_jax.cli.report import ROWS
-from rsynth_jax.data import crops, image_files, regions
+from rsynth_jax.data import crops, image_files, regions, tiles
 from rsynth_jax.data.crops import Frame
 from rsynth_jax.data.sources import Pictures
+from rsynth_jax.data.tiles import Tiling
 from rsynth_jax.storage import files
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from rsynth_jax.storage.releases import Release
     from rsynth_jax.types import Bytes
 
+_HINT = "--photo PATH writes the photographs at their own resolution"
 _SEEN = "seen as {seen} (p {p_seen:.2f}), now as {ends} (p {p_ends:.2f})"
 # The photograph's pixels, its frame, and the small image as given and after -> the pixels to write.
 Paste = Callable[["Bytes", Frame, "Bytes", "Bytes"], "Bytes"]
@@ -46,6 +49,13 @@ def composite_in(words: Sequence[str]) -> Paste:
         return crops.composite(photo, frame.box, before, after, inside.astype(np.float32))
 
     return paste
+
+
+def enlarged(photo: "Bytes", frame: Frame, before: "Bytes", after: "Bytes") -> "Bytes":
+    """The result itself, which has more pixels than the photograph; it is gray if the photograph is."""
+    size = after.shape[:2]
+    blank = np.zeros((*size, photo.shape[-1]), np.uint8)
+    return crops.composite(blank, crops.whole(*size), 0 * after, after)
 
 
 def targets(path: Path | None, given: Pictures, others: Sequence[Path | None] = ()) -> list[Path]:
@@ -104,31 +114,81 @@ def described(
     for name, outputs in ends.items():
         columns[name] = np.array(release.class_names)[outputs.predicted]
         columns[f"p_{name}"] = np.exp(log_prob(outputs, outputs.predicted))
+    height, width = given.images.shape[1:3]
     lines = [
-        f"{name}: {_part(frame, given.images.shape[1:3])}; "
+        f"{name}: {_part(frame)} worked on at {width} x {height}; "
         + _SEEN.format_map({key: column[i] for key, column in columns.items()})
         for i, (name, frame) in enumerate(zip(given.names[:ROWS], given.frames, strict=False))
     ]
     lines += [f"and {len(given.names) - ROWS} more"] * (len(given.names) > ROWS)
     if not written and any(max(frame.box[2:]) > given.images.shape[1] for frame in given.frames):
-        lines.append("--photo PATH writes the photographs at their own resolution")
+        lines.append(_HINT)
     return lines, columns
 
 
-def _part(frame: Frame, shape: Sequence[int]) -> str:
-    """768 x 512, central 512 x 512 worked on at 32 x 32."""
+class Tiled(NamedTuple):
+    """The part of one photograph that is worked on, and its tiles."""
+
+    whole: Pictures
+    tiles: Pictures
+    tiling: Tiling
+
+
+def described_tiles(tiled: Tiled, each: Sequence[Mapping[str, Any]], written: bool) -> list[str]:
+    """Describe a photograph that is edited in tiles, by the numbers of each tile: two lines at most."""
+    side = tiled.tiling.side
+    (name,), (frame,) = tiled.whole.names, tiled.whole.frames
+    shares = []
+    for column in ("from", "ends"):
+        label, num = collections.Counter(row[column] for row in each).most_common(1)[0]
+        shares.append(f"{num / len(each):.0%} as {label}")
+    size = f"{len(each)} tiles of {side} x {side}"
+    lines = [f"{name}: {_part(frame)} worked on in {size}; {shares[0]}, then {shares[1]}"]
+    return lines if written else [*lines, _HINT]
+
+
+def read_tiled(flags: Any, release: "Release", factor: int) -> Tiled:
+    """Read the one photograph of a program that edits it in tiles.
+
+    Each tile is as large as the classifier's images, of `factor` times fewer pixels a side, each a block.
+    Raises ValueError unless there is one image file.
+    """
+    from rsynth_jax.sampling.samplers import enlarged
+
+    side = release.image_shape[0]
+    stored = options.open_images(flags.input, release, factor, fit=lambda image, *_: image)
+    if stored.files is None or len(stored) > 1 or flags.input.image_size:
+        raise ValueError("--tile works on one photograph as it is: give one image file, no --image-size")
+    (name,), (file,) = stored.names, stored.files.tolist()
+    image = stored[0].image
+    height, width = image.shape[:2]
+    frame = image_files.frame(file, flags.photo.box or crops.whole(height, width))
+    part = crops.cut(image, frame.box)
+    tiling = tiles.plan(frame.box.height, frame.box.width, side // factor)
+    cells = enlarged(tiles.cut(part, tiling), factor)
+    names = tuple(f"tile-{i:04d}" for i in range(len(cells)))
+    return Tiled(
+        Pictures(enlarged(part[None], factor), (name,), (), files=(file,), frames=(frame,)),
+        Pictures(cells, names, (), flags.label, frames=(frame,), tiling=tiling),
+        tiling,
+    )
+
+
+def _part(frame: Frame) -> str:
+    """768 x 512, central 512 x 512."""
     box, size = frame.box, f"{frame.width} x {frame.height}"
     if box == crops.whole(frame.height, frame.width):
-        part = "all of it"
-    elif box == crops.central_square(frame.height, frame.width):
-        part = f"central {box.width} x {box.height}"
-    else:
-        part = f"{box.width} x {box.height} at {box.left},{box.top}"
-    return f"{size}, {part} worked on at {shape[1]} x {shape[0]}"
+        return f"{size}, all of it"
+    if box == crops.central_square(frame.height, frame.width):
+        return f"{size}, central {box.width} x {box.height}"
+    return f"{size}, {box.width} x {box.height} at {box.left},{box.top}"
 
 
 def read_masks(words: Sequence[str], given: Pictures, white: str) -> np.ndarray:
     """Read the mask of each image, float32 (n, h, w, 1). Raises ValueError where nothing is white."""
+    if given.tiling is not None:
+        (frame,) = given.frames
+        return tiles.cut(regions.read(words, frame, frame.box.height, frame.box.width), given.tiling)
     size = given.images.shape[1:3]
     masks: dict[Frame, Any] = {frame: regions.read(words, frame, *size) for frame in set(given.frames)}
     for mask in masks.values():

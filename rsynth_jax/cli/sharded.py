@@ -23,7 +23,7 @@ from rsynth_jax.cli.parse import command_name, values_of
 from rsynth_jax.cli.report import ROWS, Result, report
 from rsynth_jax.cli.run import progress_bar, tracks
 from rsynth_jax.cli.sheets import Page
-from rsynth_jax.data import sources
+from rsynth_jax.data import image_files, sources
 from rsynth_jax.storage import digests, shards
 from rsynth_jax.storage.shard_formats import Batch
 
@@ -125,6 +125,7 @@ def edited(
     sampler: Callable[..., Any],
     *,
     factor: int = 1,
+    fit: options.Fit = image_files.square_bytes,
     **settings: Any,
 ) -> Edited:
     """Edit images of a data set into shards, each batch read when it is edited.
@@ -132,11 +133,11 @@ def edited(
     Args:
       flags: of a program that edits images.
       sampler: of (release, `Pictures`, **settings), has `images` and `labels`.
-      factor: see `options.pictures`.
+      factor, fit: see `options.open_images`.
       settings: of the sampler.
     """
     crop = flags.photo.box
-    opened = options.open_images(flags.input, release, factor, crop)
+    opened = options.open_images(flags.input, release, factor, crop, fit)
     with tracks() as track:
         dataset, skipped = sources.readable(opened, track("reading"), room=0)
     size = settings["batch_size"] = flags.sharding.batch_size(settings["batch_size"])

@@ -25,6 +25,7 @@ import numpy as np
 from rsynth_jax import checks, messages
 from rsynth_jax.data import image_files, tfrecord
 from rsynth_jax.data.crops import Frame
+from rsynth_jax.data.tiles import Tiling
 from rsynth_jax.storage import files, shards
 
 _KEPT = 1 << 30  # bytes of images that `readable` keeps in memory
@@ -125,6 +126,7 @@ class Pictures(NamedTuple):
     labels: str | np.ndarray | None = None  # of all, by name or number, or (n,); None: not known
     files: tuple[str, ...] | None = None  # where they are in files of their own
     frames: tuple[Frame, ...] = ()  # which parts of the photographs they show
+    tiling: Tiling | None = None  # where they are the tiles of the one frame
 
 
 @files.one_line_errors()

@@ -110,3 +110,14 @@ def test_refined_photographs_are_written_too(folder, tmp_path):
     assert refinement.refine(flags) == 0
     found = image_files.read_photograph(tmp_path / "out" / "a.png").pixels
     assert found.shape == PHOTO.shape and (found != PHOTO).any()
+
+
+def test_tiles_change_a_photograph_at_its_own_scale_inside_the_mask_alone(folder, tmp_path, capsys):
+    asked = {"tile": True, "crop": "10,0,50,48", "mask": ("20,10,30,40",), "gif": tmp_path / "a.gif"}
+    edit("translate", folder, tmp_path, photo=tmp_path / "out.png", **asked)
+    changed = (np.asarray(Pillow.open(tmp_path / "out.png")) != PHOTO).any(axis=-1)
+    assert changed[10:40, 20:30].mean() > 0.5
+    changed[10:40, 20:30] = False
+    assert not changed.any()
+    said = "a: 64 x 48, 50 x 48 at 10,0 worked on in 16 tiles of 16 x 16; "
+    assert capsys.readouterr().out.startswith(said)
