@@ -35,7 +35,10 @@ _CLASSIFIER = (
 _SPLIT = "Part of A: train, test, train[:50%] ...; by default test of TFDS, all of anything else."
 _BATCH = "Images computed together; changes the speed, and the results by no more than rounding."
 _FITTING = f"{_BATCH} auto: as many as half of the free memory holds, at most 40; 100 to evaluate."
-_CLASS = "Target class, by name or number; by default an .npz's own labels, else the predicted class."
+_CLASS = (
+    "Target class, by name or number; predicted: of each image the predicted class; by default the labels of "
+    "an .npz or of class folders, else the predicted class."
+)
 _OBJECTIVE = "log-prob (the paper's), logit, sum of both, or energy (of any class)."
 _PARAMETERIZATION = "Coordinates of the ascent: pixel, pyramid (coarse to fine), or fourier."
 ClassifierName = Annotated[str, arg(help=_CLASSIFIER)]
@@ -48,6 +51,7 @@ MaskWords = Annotated[tuple[str, ...], arg(metavar="MASK ...")]
 ObjectiveName = Annotated[str, arg(help=_OBJECTIVE)]
 ParameterizationName = Annotated[str, arg(help=_PARAMETERIZATION)]
 SQUARE = "square"
+PREDICTED = "predicted"
 Fit = Callable[[np.ndarray, int, Box | None], np.ndarray]  # an image, a side, a box -> an image of that side
 EXACT = 8  # images of a device at once, with --exact
 _SUFFIXES = {"sheet": image_files.SUFFIXES | {".gif"}, "gif": {".gif"}, "npz": {".npz"}, "json": {".json"}}
@@ -308,7 +312,7 @@ def pictures(
     """Read images that a classifier is to edit.
 
     Args:
-      label: the class for all of them; by default the labels of an .npz or of shards.
+      label: the class for all of them, or "predicted"; by default the labels that the data set has.
       factor: repeat each pixel as a block.
       crop: the part of each photograph that the data set shows, by default the central square.
 
@@ -322,6 +326,7 @@ def pictures(
     images = enlarged(pictures.images, factor)
     channel_repeats(release.model, release.variables, images.shape[1:])
     labels = sources.labels_for(dataset, release.class_names) if label is None else label
+    labels = None if label == PREDICTED else labels
     if pictures.files is None:
         height, width = images.shape[1:3]
         frames = (Frame(height, width, crops.whole(height, width)),) * len(images)

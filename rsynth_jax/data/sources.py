@@ -226,20 +226,24 @@ def _renamed(dataset: Dataset, class_names: tuple[str, ...]) -> Dataset:
 
 
 def labels_for(dataset: Dataset, class_names: Sequence[str]) -> np.ndarray | None:
-    """Return the labels that an .npz or shards have, as numbers of a classifier's classes, int32 (n,).
+    """Return the labels of an .npz, of shards or of class folders, as a classifier's classes, int32 (n,).
 
-    They are matched by name where there are class_names, else by number. None for any other data set, and
-    for an .npz without labels. Raises ValueError if a label is no class, or none of the classifier's.
+    They are matched by name where there are class_names, else by number. None for any other data set, for an
+    .npz without labels, and for a folder with images outside of class folders or none of whose folders is
+    named as a class. Raises ValueError if a label is no class, or none of the classifier's.
     """
-    if dataset.stored is None:
-        return None
     names = dataset.class_names or tuple(class_names)
-    labels = _checked_labels(dataset.source, dataset.stored, len(names))
+    if dataset.stored is not None:
+        labels = _checked_labels(dataset.source, dataset.stored, len(names))[dataset.rows]
+    elif dataset.labels is not None and (dataset.labels >= 0).all() and {*names} & {*class_names}:
+        labels = dataset.labels
+    else:
+        return None
     unknown = [names[label] for label in np.unique(labels) if names[label] not in class_names]
     if unknown:
         found, known = (messages.listed(names) for names in (unknown, class_names))
-        raise ValueError(f"{dataset.source} has images of {found}: the classes are {known}")
-    return np.array([list(class_names).index(names[label]) for label in labels[dataset.rows]], np.int32)
+        raise ValueError(f"{dataset.source} has images of {found}: the classes are {known}, or give --class")
+    return np.array([list(class_names).index(names[label]) for label in labels], np.int32)
 
 
 def read_all(dataset: Dataset) -> Pictures:

@@ -121,3 +121,13 @@ def test_tiles_change_a_photograph_at_its_own_scale_inside_the_mask_alone(folder
     assert not changed.any()
     said = "a: 64 x 48, 50 x 48 at 10,0 worked on in 16 tiles of 16 x 16; "
     assert capsys.readouterr().out.startswith(said)
+
+
+def test_class_folders_give_the_classes_unless_the_predicted_ones_are_asked_for(folder, tmp_path):
+    for name in ("airplane", "cat", "dog"):
+        tiny.pictures(tmp_path / "in" / name, tiny.noise(1))
+    given = {"images": str(tmp_path / "in"), "steps": 1, "label": None}
+    n = edit("inpaint", folder, tmp_path, **given)
+    assert [row["to"] for row in n["images"]] == ["airplane", "cat", "dog"]
+    n = edit("inpaint", folder, tmp_path, **given | {"label": "predicted"})
+    assert len({row["to"] for row in n["images"]}) == 1  # of the same image
