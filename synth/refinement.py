@@ -42,6 +42,7 @@ class Options:
     """The refined images: images uint8 (n, h, w, c), labels, class_names; not written with --shards."""
     sheet: Annotated[Path | None, arg(metavar="FILE")] = None
     """Also write a sheet: the first images, before and after."""
+    bare: options.Bare = False
     json: options.JsonFile = None
     sharding: options.ShardFlags = options.ShardFlags()
     hosts: JoinFlags = JoinFlags()
@@ -70,7 +71,7 @@ def refine(flags: Options) -> int:
 
     if npz is None:
         done = sharded.edited(flags, release, sampler, **settings)
-        return done.made.report(page(done.given.images, done.after), flags.sheet, flags.json)
+        return done.made.report(page(done.given.images, done.after), flags.sheet, flags.json, flags.bare)
     given = options.read(flags.input, release, flags.label, crop=flags.photo.box)
     targets = photos.targets(flags.photo.photo, given, [npz, flags.sheet, flags.json])
     with Monitor(len(given.images), ascent.steps) as monitor:
@@ -84,7 +85,7 @@ def refine(flags: Options) -> int:
     change = CHANGE.format_map(numbers)
     closing = f"{len(samples.images)} images refined in {monitor.seconds:.1f} s; {change}"
     result = Result(sheet, numbers, closing, arrays, frames=[sheet], skipped=given.skipped, lines=lines)
-    return report(flags.out, result, sheet=flags.sheet, npz=flags.out, json=flags.json)
+    return report(flags.out, result, sheet=flags.sheet, npz=flags.out, json=flags.json, bare=flags.bare)
 
 
 main = functools.partial(run, Options, refine)

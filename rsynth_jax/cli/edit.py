@@ -82,7 +82,7 @@ def edit(
         before, after = done.given.images, done.after
         cells = np.stack([before, after, _difference(before, after)], axis=1)
         page = Page(cells, done.given.names, f"given, {title.after(steps)}, difference")
-        return done.made.report(page, flags.output.out, flags.output.json)
+        return done.made.report(page, flags.output.out, flags.output.json, flags.output.bare)
     given = options.read(flags.input, release, flags.label, factor, flags.photo.box, fit)
     targets = photos.targets(flags.photo.photo, given, [*flags.output.paths.values()])
     shown = flags.output.animate(np.arange(len(given.images)) < ROWS)
@@ -91,7 +91,7 @@ def edit(
     lines, columns = photos.described(release, given, samples, written=bool(targets))
     photos.write(targets, given, samples.images, paste)
     result = _result(release, given, samples, extra, columns, title, monitor)._replace(lines=lines)
-    return report(flags.output.out, result, **flags.output.paths)
+    return report(flags.output.out, result, **flags.output.written)
 
 
 def edit_tiles(
@@ -126,7 +126,7 @@ def edit_tiles(
         [page(step, blended(images)) for step, images in monitor.frames.items()],
         lines=photos.described_tiles(tiled, numbers["images"], written=bool(targets)),
     )
-    return report(flags.output.out, result, **flags.output.paths)
+    return report(flags.output.out, result, **flags.output.written)
 
 
 def _begun(flags: EditFlags) -> tuple["Release", Title, dict[str, Any]]:

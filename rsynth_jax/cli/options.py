@@ -56,6 +56,7 @@ Fit = Callable[[np.ndarray, int, Box | None], np.ndarray]  # an image, a side, a
 EXACT = 8  # images of a device at once, with --exact
 _SUFFIXES = {"sheet": image_files.SUFFIXES | {".gif"}, "gif": {".gif"}, "npz": {".npz"}, "json": {".json"}}
 _SUFFIXES |= {"weights": {".safetensors"}, "card": {".md"}}
+Bare = Annotated[bool, arg(help="Sheets and animations without captions: the images alone.")]
 JsonFile = Annotated[Path | None, arg(metavar="FILE", help="Also write every number printed, as JSON.")]
 
 
@@ -195,7 +196,19 @@ class SheetFlags:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OutputFlags(SheetFlags):
+class PageFlags(SheetFlags):
+    """The contact sheet with or without captions, and the numbers that a program writes."""
+
+    bare: Bare = False
+
+    @property
+    def written(self) -> dict[str, Any]:
+        """The arguments of `report`."""
+        return self.paths | {"bare": self.bare}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OutputFlags(PageFlags):
     """The files that a program writes."""
 
     each: bool = False

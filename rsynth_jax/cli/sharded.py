@@ -33,7 +33,19 @@ if TYPE_CHECKING:
     from rsynth_jax.types import Bytes
 
 SECONDS = 10  # between two lines of progress where there is no terminal
-_FREE = {"batch-size", "data-dir", "out", "sheet", "json", "npz", "gif", "each", "no-cache", "version"}
+_FREE = {
+    "bare",
+    "batch-size",
+    "data-dir",
+    "out",
+    "sheet",
+    "json",
+    "npz",
+    "gif",
+    "each",
+    "no-cache",
+    "version",
+}
 _FREE |= {"distributed", "coordinator", "process"}
 _FREE |= {"photo", "shards", "shard-size", "format"}  # flags that decide no image; the plan has the last two
 _PLACES = {"images", "start"}  # flags that name images
@@ -55,7 +67,7 @@ class Made(NamedTuple):
         found = np.stack([image_of(number) for number in numbers.ravel().tolist()])
         return found.reshape(*numbers.shape, *found.shape[1:])
 
-    def report(self, page: Page, sheet: Path | None, json: Path | None) -> int:
+    def report(self, page: Page, sheet: Path | None, json: Path | None, bare: bool) -> int:
         """Write the sheet and the numbers, print the closing line; return the exit status.
 
         Of several processes that share the shards the first does so.
@@ -63,7 +75,7 @@ class Made(NamedTuple):
         if not hosts.is_first():
             return 0
         result = Result(page, self.numbers, self.closing, skipped=self.skipped)
-        return report(self.folder, result, sheet=sheet, json=json)
+        return report(self.folder, result, sheet=sheet, json=json, bare=bare)
 
 
 class Edited(NamedTuple):
@@ -98,7 +110,7 @@ def generated(
     made = write(flags, weights, release.class_names, num, lambda rows: make(rows=rows), size)
     shown = np.add.outer(flags.num * np.arange(len(labels)), np.arange(min(flags.num, COLUMNS)))
     page = Page(made.images(shown), [release.class_names[label] for label in labels], title)
-    return made._replace(skipped=skipped).report(page, flags.output.out, flags.output.json)
+    return made._replace(skipped=skipped).report(page, flags.output.out, flags.output.json, flags.output.bare)
 
 
 def drawn(flags: Any) -> int:

@@ -42,13 +42,20 @@ class Page(NamedTuple):
     title: str
 
 
+def bare(page: Page) -> Page:
+    """The page without its captions."""
+    return page._replace(names=(), title="")
+
+
 def draw(page: Page) -> Image.Image:
-    """Draw a page."""
+    """Draw a page; one without captions is its images alone, without a margin."""
     font = ImageFont.load_default(FONT)
     rows, columns, *shape = page.cells.shape
     large = enlarge(page.cells.reshape(rows * columns, *shape))
     pitch = large.shape[1] + GAP
     grid = _grid(large.reshape(rows, columns, *large.shape[1:]))
+    if not (page.names or page.title):
+        return Image.fromarray(grid[:-GAP, :-GAP])
     left = MARGIN + int(max(font.getlength(name) for name in page.names)) + MARGIN
     width = max(left + grid.shape[1], 2 * MARGIN + int(font.getlength(page.title)))
     sheet = Image.new("RGB", (width + MARGIN, LINE + grid.shape[0] + MARGIN), PAPER)

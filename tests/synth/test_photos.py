@@ -113,12 +113,14 @@ def test_refined_photographs_are_written_too(folder, tmp_path):
 
 
 def test_tiles_change_a_photograph_at_its_own_scale_inside_the_mask_alone(folder, tmp_path, capsys):
-    asked = {"tile": True, "crop": "10,0,50,48", "mask": ("20,10,30,40",), "gif": tmp_path / "a.gif"}
+    asked = {"tile": True, "crop": "10,0,50,48", "mask": ("20,10,30,40",), "bare": True}
     edit("translate", folder, tmp_path, photo=tmp_path / "out.png", **asked)
     changed = (np.asarray(Pillow.open(tmp_path / "out.png")) != PHOTO).any(axis=-1)
     assert changed[10:40, 20:30].mean() > 0.5
     changed[10:40, 20:30] = False
     assert not changed.any()
+    with Pillow.open(tmp_path / "s.png") as sheet:
+        assert sheet.size == (4 * 100 + 3 * 4, 96)  # the images alone, enlarged twice
     said = "a: 64 x 48, 50 x 48 at 10,0 worked on in 16 tiles of 16 x 16; "
     assert capsys.readouterr().out.startswith(said)
 
