@@ -7,11 +7,13 @@ import dataclasses
 import functools
 from pathlib import Path
 
+import numpy as np
+
 from rsynth_jax.cli.edit import EditFlags, edit, largest_change
 from rsynth_jax.cli.options import AscentFlags, MaskWords, ObjectiveName, OutputFlags
 from rsynth_jax.cli.photos import read_masks
 from rsynth_jax.cli.run import run
-from rsynth_jax.data import crops, regions
+from rsynth_jax.data import crops, image_files, regions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,16 +47,24 @@ def inpaint(flags: Options) -> int:
         missing = read_masks(flags.mask, given, "the hole") if flags.mask else samplers.central_square(side)
         if missing.all():
             raise ValueError(f"{' '.join(flags.mask)} has no known pixel: black is known")
-        samples = samplers.inpaint(release, given.images, missing, given.labels, **settings)
-        return samples, {"known_error": largest_change(given.images, samples.images, missing == 0)}
+        images = given.images
+        if flags.mask and given.files is not None:
+            pairs = zip(given.files, given.frames, strict=True)
+            images = np.stack([known(file, frame, side) for file, frame in pairs])
+        samples = samplers.inpaint(release, images, missing, given.labels, **settings)
+        return samples, {"known_error": largest_change(images, samples.images, missing == 0)}
 
-    def paste(photo, frame, before, after):
+    def known(file, frame, side):
+        return crops.known(image_files.read_image(file), frame.box, hole(frame, side), side)
+
+    def hole(frame, side):
         size = (frame.box.height, frame.box.width)
         if flags.mask:
-            hole = regions.read(flags.mask, frame, *size)
-        else:
-            hole = regions.resized(samplers.central_square(len(after)), *size)
-        return crops.fill(photo, frame.box, after, hole)
+            return regions.read(flags.mask, frame, *size)
+        return regions.resized(samplers.central_square(side), *size)
+
+    def paste(photo, frame, before, after):
+        return crops.fill(photo, frame.box, after, hole(frame, len(after)))
 
     return edit(flags, sampler, paste=paste)
 

@@ -12,7 +12,7 @@ channels becomes their luma. The functions use NumPy and Pillow, and compile not
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image as Pillow
 
 if TYPE_CHECKING:
@@ -110,6 +110,18 @@ def fill(photo: "Bytes", box: Box, after: "Bytes", hole: Float[np.ndarray, "heig
     """
     new = resized(_like(photo, after.astype(np.float32)), box.height, box.width)
     return _pasted(photo, box, (1 - hole) * cut(photo, box) + hole * new)
+
+
+def known(
+    photo: "Bytes", box: Box, hole: Float[np.ndarray, "height width 1"], size: int
+) -> UInt8[np.ndarray, "size size c"]:
+    """Lower a box of the photograph to size x size, with nothing of what is in its hole.
+
+    Each value is the mean of the known pixels of its area; where there are none it is 0.
+    """
+    part, weights = cut(photo, box), 1 - hole
+    total, weight = (resized(each, size, size, Pillow.Resampling.BOX) for each in (weights * part, weights))
+    return np.rint(np.clip(total / np.maximum(weight, 1e-6), 0, 255)).astype(np.uint8)
 
 
 def feathered(height: int, width: int, box: Box) -> Float[np.ndarray, "height width 1"]:

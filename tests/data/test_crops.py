@@ -59,6 +59,23 @@ def test_what_fills_a_hole_does_not_depend_on_what_was_in_it():
     assert_array_equal(*filled)
 
 
+def test_what_is_known_has_nothing_of_the_hole():
+    first, second = noise(2, 60, 90, 3)
+    hole = np.zeros((32, 48, 1), np.float32)
+    hole[5:21, 7:30] = 1
+    crops.cut(second, BOX)[:] = np.where(hole == 1, crops.cut(second, BOX), crops.cut(first, BOX))
+    lowered = crops.known(first, BOX, hole, 16)
+    assert_array_equal(crops.known(second, BOX, hole, 16), lowered)
+    means = crops.resized(crops.cut(first, BOX), 16, 16, Pillow.Resampling.BOX)
+    assert_allclose(lowered[11:], means[11:], atol=0.51)
+    assert_allclose(lowered[2, 5], crops.cut(first, BOX)[4, 15:18].mean(axis=0), atol=0.51)
+
+
+def test_without_lowering_known_pixels_stay_and_a_soft_edge_too():
+    photo, soft = noise(16, 16, 3), np.float32(noise(16, 16, 1) / 256)
+    assert_array_equal(crops.known(photo, crops.whole(16, 16), soft, 16), photo)
+
+
 def test_a_gray_photograph_gets_the_luma_of_the_change():
     photo, zero = np.full((16, 16, 1), 50, np.uint8), np.zeros((4, 4, 3), np.uint8)
     red = zero + np.uint8([100, 0, 0])
