@@ -48,7 +48,7 @@ def inpaint(flags: Options) -> int:
         if missing.all():
             raise ValueError(f"{' '.join(flags.mask)} has no known pixel: black is known")
         images = given.images
-        if flags.mask and given.files is not None:
+        if given.files is not None:
             pairs = zip(given.files, given.frames, strict=True)
             images = np.stack([known(file, frame, side) for file, frame in pairs])
         samples = samplers.inpaint(release, images, missing, given.labels, **settings)
