@@ -30,8 +30,8 @@ class Options(EditFlags):
     """
 
     mask: MaskWords = ()
-    """The hole: rectangles LEFT,TOP,RIGHT,BOTTOM of the upright photograph, in pixels or in percent
-    (40%,30%,60%,50%), and mask files, white where pixels are missing. A file of the photograph's size
+    """The hole, one flag a part: a rectangle LEFT,TOP,RIGHT,BOTTOM of the upright photograph, in pixels or in
+    percent (40%,30%,60%,50%), or a mask file, white where pixels are missing. A file of the photograph's size
     follows its crop; any other one is of the part worked on. By default a square, a quarter of the area."""
     objective: ObjectiveName = "logit"
     ascent: AscentFlags = AscentFlags(radius=1.5, steps=40, step_size=0.1)

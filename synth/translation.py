@@ -38,9 +38,9 @@ class Options(EditFlags):
     most: float = 1.0
     """Largest change of a single value, in pixel values of [0, 1]: an l-infinity ball. 1 is any change."""
     mask: MaskWords = ()
-    """The part that may change: rectangles LEFT,TOP,RIGHT,BOTTOM of the upright photograph, in pixels or in
-    percent (40%,30%,60%,50%), and mask files: white may, black is kept to the last bit, gray is a soft edge.
-    A file of the photograph's size follows its crop; any other one is of the part worked on."""
+    """What may change, one flag a part: a rectangle LEFT,TOP,RIGHT,BOTTOM of the upright photograph, in
+    pixels or in percent (40%,30%,60%,50%), or a mask file: white may, black is kept to the last bit, gray is
+    a soft edge. A file of the photograph's size follows its crop; any other one is of the part worked on."""
     coarse: Annotated[float | None, arg(metavar="CYCLES")] = None
     """Keep the coarse structure: all frequencies up to so many cycles an image, 0 being the mean color."""
     resemble: Annotated[float | None, arg(metavar="WEIGHT")] = None

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, UseAppendAction, arg
 
 from rsynth_jax import checks
 from rsynth_jax.cli import hosts
@@ -47,7 +47,7 @@ Seed = Annotated[int, arg(help="Seed of the random draws.")]
 BatchSize = Annotated[int, arg(help=_BATCH)]
 FittingBatchSize = Annotated[int | Literal["auto"], arg(metavar="N", help=_FITTING)]
 ClassName = Annotated[str | None, arg(name="class", metavar="CLASS", help=_CLASS)]
-MaskWords = Annotated[tuple[str, ...], arg(metavar="MASK ...")]
+MaskWords = UseAppendAction[Annotated[tuple[str, ...], arg(metavar="MASK")]]
 ObjectiveName = Annotated[str, arg(help=_OBJECTIVE)]
 ParameterizationName = Annotated[str, arg(help=_PARAMETERIZATION)]
 SQUARE = "square"
