@@ -76,7 +76,7 @@ def refine(flags: Options) -> int:
     targets = photos.targets(flags.photo.photo, given, [npz, flags.sheet, flags.json])
     with Monitor(len(given.images), ascent.steps) as monitor:
         samples = sampler(release, given, **settings | monitor.run)
-    lines, columns = photos.described(release, given, samples, written=bool(targets))
+    lines, columns = photos.described(release, given, samples, settings["batch_size"], written=bool(targets))
     photos.write(targets, given, samples.images, photos.composite)
     sheet = page(given.images, samples.images)
     arrays = image_arrays(release, samples.images, samples.labels)

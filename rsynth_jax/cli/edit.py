@@ -88,7 +88,7 @@ def edit(
     shown = flags.output.animate(np.arange(len(given.images)) < ROWS)
     with Monitor(len(given.images), rounds * steps, shown) as monitor:
         samples, extra = sampler(release, given, **settings | monitor.run)
-    lines, columns = photos.described(release, given, samples, written=bool(targets))
+    lines, columns = photos.described(release, given, samples, settings["batch_size"], written=bool(targets))
     photos.write(targets, given, samples.images, paste)
     result = _result(release, given, samples, extra, columns, title, monitor)._replace(lines=lines)
     return report(flags.output.out, result, **flags.output.written)

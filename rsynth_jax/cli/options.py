@@ -338,14 +338,18 @@ def pictures(
     pictures = sources.read_all(dataset)
     images = enlarged(pictures.images, factor)
     channel_repeats(release.model, release.variables, images.shape[1:])
-    labels = sources.labels_for(dataset, release.class_names) if label is None else label
-    labels = None if label == PREDICTED else labels
+    labels = sources.labels_for(dataset, release.class_names) if label is None else class_asked(label)
     if pictures.files is None:
         height, width = images.shape[1:3]
         frames = (Frame(height, width, crops.whole(height, width)),) * len(images)
     else:
         frames = tuple(image_files.frame(file, crop) for file in pictures.files)
     return pictures._replace(images=images, labels=labels, frames=frames)
+
+
+def class_asked(label: str | None) -> str | None:
+    """Return the class that --class names, None for the predicted ones."""
+    return None if label == PREDICTED else label
 
 
 def fitting(size: int | Literal["auto"], release: "Release", most: int = 40) -> int:

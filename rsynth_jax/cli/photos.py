@@ -2,7 +2,7 @@
 
     targets = photos.targets(flags.photo.photo, given)        # before the work
     photos.write(targets, given, samples.images, composite)   # after it
-    lines, numbers = photos.described(release, given, samples, written=bool(targets))
+    lines, numbers = photos.described(release, given, samples, 40, written=bool(targets))
 
 This module imports nothing heavy.
 """
@@ -96,7 +96,7 @@ def write(targets: Sequence[Path], given: Pictures, images: "Bytes", paste: Past
 
 
 def described(
-    release: "Release", given: Pictures, samples: "Samples", written: bool
+    release: "Release", given: Pictures, samples: "Samples", batch_size: int, written: bool
 ) -> tuple[list[str], dict[str, np.ndarray]]:
     """Describe photographs: a line each, with the part worked on and the classes seen; columns of numbers.
 
@@ -104,13 +104,13 @@ def described(
     `written`, the last line says how they would be.
     """
     from rsynth_jax.models import embedding
-    from rsynth_jax.sampling.runner import BATCH_SIZE, log_prob
+    from rsynth_jax.sampling.runner import log_prob
 
     if given.files is None:
         return [], {}
     network = (release.model, release.variables)
     columns = {"crop": np.array([",".join(map(str, frame.box)) for frame in given.frames])}
-    ends = {"seen": embedding.embed_images(*network, given.images, BATCH_SIZE), "ends": samples.summary.end}
+    ends = {"seen": embedding.embed_images(*network, given.images, batch_size), "ends": samples.summary.end}
     for name, outputs in ends.items():
         columns[name] = np.array(release.class_names)[outputs.predicted]
         columns[f"p_{name}"] = np.exp(log_prob(outputs, outputs.predicted))
@@ -169,7 +169,7 @@ def read_tiled(flags: Any, release: "Release", factor: int) -> Tiled:
     names = tuple(f"tile-{i:04d}" for i in range(len(cells)))
     return Tiled(
         Pictures(enlarged(part[None], factor), (name,), (), files=(file,), frames=(frame,)),
-        Pictures(cells, names, (), flags.label, frames=(frame,), tiling=tiling),
+        Pictures(cells, names, (), options.class_asked(flags.label), frames=(frame,), tiling=tiling),
         tiling,
     )
 
@@ -186,12 +186,12 @@ def _part(frame: Frame) -> str:
 
 def read_masks(words: Sequence[str], given: Pictures, white: str) -> np.ndarray:
     """Read the mask of each image, float32 (n, h, w, 1). Raises ValueError where nothing is white."""
-    if given.tiling is not None:
-        (frame,) = given.frames
-        return tiles.cut(regions.read(words, frame, frame.box.height, frame.box.width), given.tiling)
-    size = given.images.shape[1:3]
-    masks: dict[Frame, Any] = {frame: regions.read(words, frame, *size) for frame in set(given.frames)}
-    for mask in masks.values():
-        if not mask.any():
+    masks: dict[Frame, np.ndarray] = {}
+    for frame in set(given.frames):
+        size = given.images.shape[1:3] if given.tiling is None else (frame.box.height, frame.box.width)
+        masks[frame] = regions.read(words, frame, *size)
+        if not masks[frame].any():
             raise ValueError(f"{' '.join(words)} is black: white is {white}")
+    if given.tiling is not None:
+        return tiles.cut(masks[given.frames[0]], given.tiling)
     return np.stack([masks[frame] for frame in given.frames])
