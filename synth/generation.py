@@ -123,7 +123,7 @@ def starts_of(place: str, release: "Release", num: int) -> sources.Pictures:
 
 
 def _report(flags: Options, result: Result) -> int:
-    return report(flags.output.out, result, **flags.output.paths)
+    return report(flags.output.out, result, **flags.output.written)
 
 
 main = functools.partial(run, Options, generate, parse_flags)

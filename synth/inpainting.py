@@ -6,31 +6,33 @@ rsynth-inpaint photo.png --mask hole.png --class dog --out filled.png
 import dataclasses
 import functools
 from pathlib import Path
-from typing import Annotated
 
-from tyro.conf import arg
+import numpy as np
 
-from rsynth_jax.cli.edit import EditFlags, edit, largest_change, read_mask
-from rsynth_jax.cli.options import AscentFlags, ObjectiveName, OutputFlags
+from rsynth_jax.cli.edit import EditFlags, edit, largest_change
+from rsynth_jax.cli.options import AscentFlags, MaskWords, ObjectiveName, OutputFlags
+from rsynth_jax.cli.photos import read_masks
 from rsynth_jax.cli.run import run
+from rsynth_jax.data import crops, image_files, regions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options(EditFlags):
     """rsynth-inpaint: a hole in an image filled, so that the whole looks like its class.
 
-    The hole is where --mask is white, cropped and resized as the images are, the same for all, or the square
-    in their middle. Gray is a soft edge, a blend of old and new; where the mask is black every pixel is kept
-    to the last bit. The hole starts as the mean of the class's Gaussian given the known pixels, joined to
-    them by a harmonic fill. The sheet has a row an image, of up to 16: as given, the start, the result, the
-    difference.
+    The hole is where --mask is white, or the square in the middle. Gray is a soft edge, a blend of old and
+    new; where the mask is black every pixel is kept to the last bit. The hole starts as the mean of the
+    class's Gaussian given the known pixels, joined to them by a harmonic fill. The sheet has a row an image,
+    of up to 16: as given, the start, the result, the difference.
 
     A larger radius shows more of the class. The paper's values, at 224 pixels: log-prob, radius 21.6, 720
     steps of 0.1.
     """
 
-    mask: Annotated[Path | None, arg(metavar="FILE")] = None
-    """An image of the hole: white where pixels are missing. By default a square, a quarter of the area."""
+    mask: MaskWords = ()
+    """The hole, one flag a part: a rectangle LEFT,TOP,RIGHT,BOTTOM of the upright photograph, in pixels or in
+    percent (40%,30%,60%,50%), or a mask file, white where pixels are missing. A file of the photograph's size
+    follows its crop; any other one is of the part worked on. By default a square, a quarter of the area."""
     objective: ObjectiveName = "logit"
     ascent: AscentFlags = AscentFlags(radius=1.5, steps=40, step_size=0.1)
     output: OutputFlags = OutputFlags(out=Path("inpainted.png"))
@@ -42,14 +44,29 @@ def inpaint(flags: Options) -> int:
 
     def sampler(release, given, **settings):
         side = given.images.shape[1]
-        file = flags.mask
-        missing = samplers.central_square(side) if file is None else read_mask(file, side, "the hole")
+        missing = read_masks(flags.mask, given, "the hole") if flags.mask else samplers.central_square(side)
         if missing.all():
-            raise ValueError(f"{file} has no known pixel: black is known")
-        samples = samplers.inpaint(release, given.images, missing, given.labels, **settings)
-        return samples, {"known_error": largest_change(given.images, samples.images, missing == 0)}
+            raise ValueError(f"{' '.join(flags.mask)} has no known pixel: black is known")
+        images = given.images
+        if given.files is not None:
+            pairs = zip(given.files, given.frames, strict=True)
+            images = np.stack([known(file, frame, side) for file, frame in pairs])
+        samples = samplers.inpaint(release, images, missing, given.labels, **settings)
+        return samples, {"known_error": largest_change(images, samples.images, missing == 0)}
 
-    return edit(flags, sampler)
+    def known(file, frame, side):
+        return crops.known(image_files.read_image(file), frame.box, hole(frame, side), side)
+
+    def hole(frame, side):
+        size = (frame.box.height, frame.box.width)
+        if flags.mask:
+            return regions.read(flags.mask, frame, *size)
+        return regions.resized(samplers.central_square(side), *size)
+
+    def paste(photo, frame, before, after):
+        return crops.fill(photo, frame.box, after, hole(frame, len(after)))
+
+    return edit(flags, sampler, paste=paste)
 
 
 main = functools.partial(run, Options, inpaint)

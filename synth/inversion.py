@@ -39,7 +39,7 @@ class Options:
     --help, rsynth-invert --inverter NAME --help.
 
     The sheet has a row an image, of up to 16: as given, the start, the inversion; or the frames of the way to
-    B, above the blends of the pixels.
+    B, above the blends of the pixels. The animation of the way to B shows the frames alone.
     """
 
     input: options.InputFlags
@@ -76,7 +76,7 @@ def invert(flags: Options | projection.Options | one_pass.Options) -> int:
     release = classifiers.load(flags.classifier)
     given = options.read(flags.input, release, flags.label)
     make = _invert if flags.to is None else _interpolate
-    return report(flags.output.out, make(flags, release, given), **flags.output.paths)
+    return report(flags.output.out, make(flags, release, given), **flags.output.written)
 
 
 def _invert(flags: Options, release: "Release", given: sources.Pictures) -> Result:

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 from tyro.conf import UseAppendAction, arg
 
-from rsynth_jax.cli.edit import EditFlags, edit, largest_change, read_mask
+from rsynth_jax.cli.edit import EditFlags, edit, largest_change
 from rsynth_jax.cli.options import AscentFlags, OutputFlags, unit_number
+from rsynth_jax.cli.photos import composite_in, read_masks
 from rsynth_jax.cli.run import run
+from rsynth_jax.data.sources import Pictures
 
 if TYPE_CHECKING:
     from rsynth_jax.sampling.samplers import Stroke
@@ -25,10 +27,10 @@ if TYPE_CHECKING:
 class Options(EditFlags):
     """rsynth-paint: classes and features painted into an image, stroke after stroke, each under a mask.
 
-    A stroke is MASK:CLASS or MASK:feature=K: MASK an image, white where to paint, gray at a soft edge,
-    cropped and resized as the images are; CLASS a name or a number; K the number of a unit of the penultimate
-    layer. Each stroke starts where the one before it ended. The sheet has a row an image, of up to 16: as
-    given, the start, the result, the difference.
+    A stroke is MASK:CLASS or MASK:feature=K: MASK an image, white where to paint, gray at a soft edge, or a
+    rectangle LEFT,TOP,RIGHT,BOTTOM of the photograph, in pixels or in percent; CLASS a name or a number; K
+    the number of a unit of the penultimate layer. Each stroke starts where the one before it ended. The sheet
+    has a row an image, of up to 16: as given, the start, the result, the difference.
 
     The paper's values, at 224 pixels: radius 70, 140 steps of 1 a stroke.
     """
@@ -47,16 +49,16 @@ def paint(flags: Options) -> int:
         raise ValueError("nothing to paint: give --stroke MASK:CLASS or MASK:feature=K")
 
     def sampler(release, given, objective, **settings):
-        side = given.images.shape[1]
-        strokes = [read_stroke(words, release, side, objective) for words in flags.stroke]
+        strokes = [read_stroke(words, release, given, objective) for words in flags.stroke]
         samples = samplers.paint(release, given.images, strokes, given.labels, **settings)
         kept = np.all([stroke.mask == 0 for stroke in strokes], axis=0)
         return samples, {"known_error": largest_change(given.images, samples.images, kept)}
 
-    return edit(flags, sampler, rounds=len(flags.stroke))
+    masks = [words.rpartition(":")[0] for words in flags.stroke]
+    return edit(flags, sampler, rounds=len(flags.stroke), paste=composite_in(masks))
 
 
-def read_stroke(words: str, release: "Release", side: int, objective: "ClassObjective") -> "Stroke":
+def read_stroke(words: str, release: "Release", given: Pictures, objective: "ClassObjective") -> "Stroke":
     """Read MASK:CLASS or MASK:feature=K. Raises ValueError for a class or a unit that does not exist."""
     from rsynth_jax import models
     from rsynth_jax.sampling import measures
@@ -66,7 +68,7 @@ def read_stroke(words: str, release: "Release", side: int, objective: "ClassObje
     file, _, what = words.rpartition(":")
     if not file or not what:
         raise ValueError(f"cannot read the stroke {words!r}: write MASK:CLASS or MASK:feature=K")
-    mask = read_mask(Path(file), side, "where to paint")
+    mask = read_masks([file], given, "where to paint")
     kind, _, unit = what.rpartition("=")
     if kind != "feature":
         return Stroke(mask, models.label_of(what, release.class_names), objective)

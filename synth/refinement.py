@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from tyro.conf import arg
 
-from rsynth_jax.cli import classifiers, options, sharded
+from rsynth_jax.cli import classifiers, options, photos, sharded
 from rsynth_jax.cli.hosts import JoinFlags
 from rsynth_jax.cli.report import CHANGE, Result, climb_numbers, image_arrays, report
 from rsynth_jax.cli.run import Monitor, run
@@ -34,6 +34,7 @@ class Options:
     """
 
     input: options.InputFlags
+    photo: options.PhotoFlags = options.PhotoFlags()
     classifier: options.ClassifierName = "cifar10"
     label: options.ClassName = None
     ascent: options.AscentFlags = options.AscentFlags(radius=1.0, steps=5, step_size=0.2)
@@ -41,6 +42,7 @@ class Options:
     """The refined images: images uint8 (n, h, w, c), labels, class_names; not written with --shards."""
     sheet: Annotated[Path | None, arg(metavar="FILE")] = None
     """Also write a sheet: the first images, before and after."""
+    bare: options.Bare = False
     json: options.JsonFile = None
     sharding: options.ShardFlags = options.ShardFlags()
     hosts: JoinFlags = JoinFlags()
@@ -54,7 +56,7 @@ def refine(flags: Options) -> int:
     ascent = flags.ascent
     npz = flags.out if flags.sharding.shards is None else None
     options.check_outputs(npz=npz, sheet=flags.sheet, json=flags.json)
-    flags.sharding.check()
+    flags.sharding.check(photo=flags.photo)
     release = classifiers.load(flags.classifier)
     settings = ascent.settings(release)
     scale = samplers.scale_of(release)
@@ -69,18 +71,21 @@ def refine(flags: Options) -> int:
 
     if npz is None:
         done = sharded.edited(flags, release, sampler, **settings)
-        return done.made.report(page(done.given.images, done.after), flags.sheet, flags.json)
-    given = options.read(flags.input, release, flags.label)
+        return done.made.report(page(done.given.images, done.after), flags.sheet, flags.json, flags.bare)
+    given = options.read(flags.input, release, flags.label, crop=flags.photo.box)
+    targets = photos.targets(flags.photo.photo, given, [npz, flags.sheet, flags.json])
     with Monitor(len(given.images), ascent.steps) as monitor:
         samples = sampler(release, given, **settings | monitor.run)
+    lines, columns = photos.described(release, given, samples, settings["batch_size"], written=bool(targets))
+    photos.write(targets, given, samples.images, photos.composite)
     sheet = page(given.images, samples.images)
     arrays = image_arrays(release, samples.images, samples.labels)
     about = {"class": arrays["class_names"][arrays["labels"]]}
-    numbers = climb_numbers(samples, about, monitor.seconds)
+    numbers = climb_numbers(samples, about | columns, monitor.seconds)
     change = CHANGE.format_map(numbers)
     closing = f"{len(samples.images)} images refined in {monitor.seconds:.1f} s; {change}"
-    result = Result(sheet, numbers, closing, arrays, frames=[sheet], skipped=given.skipped)
-    return report(flags.out, result, sheet=flags.sheet, npz=flags.out, json=flags.json)
+    result = Result(sheet, numbers, closing, arrays, frames=[sheet], skipped=given.skipped, lines=lines)
+    return report(flags.out, result, sheet=flags.sheet, npz=flags.out, json=flags.json, bare=flags.bare)
 
 
 main = functools.partial(run, Options, refine)

@@ -14,9 +14,10 @@ from tyro.conf import arg
 
 from rsynth_jax import checks
 from rsynth_jax.cli import translated
-from rsynth_jax.cli.edit import EditFlags, edit, largest_change, read_mask
-from rsynth_jax.cli.options import AscentFlags, OutputFlags, Seed
+from rsynth_jax.cli.edit import EditFlags, edit, edit_tiles, largest_change
+from rsynth_jax.cli.options import AscentFlags, MaskWords, OutputFlags, Seed
 from rsynth_jax.cli.parse import parse_variant
+from rsynth_jax.cli.photos import composite, composite_in, read_masks
 from rsynth_jax.cli.run import run
 
 
@@ -36,8 +37,10 @@ class Options(EditFlags):
     """Stop each image where the probability of the class reaches this; by default take every step."""
     most: float = 1.0
     """Largest change of a single value, in pixel values of [0, 1]: an l-infinity ball. 1 is any change."""
-    mask: Annotated[Path | None, arg(metavar="FILE")] = None
-    """An image of what may change: white may, black is kept to the last bit, gray is a soft edge."""
+    mask: MaskWords = ()
+    """What may change, one flag a part: a rectangle LEFT,TOP,RIGHT,BOTTOM of the upright photograph, in
+    pixels or in percent (40%,30%,60%,50%), or a mask file: white may, black is kept to the last bit, gray is
+    a soft edge. A file of the photograph's size follows its crop; any other one is of the part worked on."""
     coarse: Annotated[float | None, arg(metavar="CYCLES")] = None
     """Keep the coarse structure: all frequencies up to so many cycles an image, 0 being the mean color."""
     resemble: Annotated[float | None, arg(metavar="WEIGHT")] = None
@@ -45,6 +48,9 @@ class Options(EditFlags):
 
     At 3 it keeps shapes and colors and leaves fine noise.
     """
+    tile: bool = False
+    """Translate one photograph in overlapping tiles of the classifier's size, which are blended, at its own
+    scale, in place of lowering it: --crop says which part, by default all of it."""
     shift: int = 2
     """Each step views the image from up to so many pixels away, so that no grid of a strided network is
     left."""
@@ -70,14 +76,14 @@ def translate(flags: Options | translated.Options) -> int:
     limits |= {"perceptual_weight": flags.resemble or 0.0, "max_shift": flags.shift, "seed": flags.seed}
 
     def sampler(release, given, **settings):
-        side = given.images.shape[1]
-        free = None if flags.mask is None else read_mask(flags.mask, side, "what may change")
+        free = read_masks(flags.mask, given, "what may change") if flags.mask else None
         samples = samplers.translate(release, given.images, given.labels, free, **limits, **settings)
         if free is None:
             return samples, {}
         return samples, {"known_error": largest_change(given.images, samples.images, free == 0)}
 
-    return edit(flags, sampler)
+    make = edit_tiles if flags.tile else edit
+    return make(flags, sampler, paste=composite_in(flags.mask) if flags.mask else composite)
 
 
 def parse(options: type[Options], arguments: Sequence[str]) -> Any:

@@ -49,7 +49,7 @@ class Options:
     parameterization: options.ParameterizationName = "pixel"
     ascent: options.AscentFlags = options.AscentFlags(radius=30.0, steps=40, step_size=0.2)
     reading: options.DataFlags = options.DataFlags()
-    output: options.SheetFlags = options.SheetFlags(out=Path("features.png"))
+    output: options.PageFlags = options.PageFlags(out=Path("features.png"))
     system: options.SystemFlags = options.SystemFlags()
 
     def __post_init__(self) -> None:
@@ -84,7 +84,7 @@ def visualize(flags: Options) -> int:
     with Monitor((len(units) + len(labels)) * flags.starts, ascent.steps) as monitor:
         found = samplers.visualize(release, units, labels, **settings, **monitor.run)
     result = visualized(release, units, labels, found, title, monitor.seconds, real, flags.real)
-    return report(flags.output.out, result, **flags.output.paths)
+    return report(flags.output.out, result, **flags.output.written)
 
 
 def _embedded(flags: Options, place: str, release: "Release", size: int) -> Real:

@@ -96,7 +96,7 @@ def invert_by(flags: Options) -> int:
     make = next((page for name, page in _PAGES.items() if getattr(flags, name)), _once)
     size = options.fitting(flags.ascent.batch_size, release)
     columns = make(flags, release, inverter, given.images, size)
-    return report(flags.output.out, _result(flags, release, given, columns), **flags.output.paths)
+    return report(flags.output.out, _result(flags, release, given, columns), **flags.output.written)
 
 
 def _once(

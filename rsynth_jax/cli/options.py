@@ -11,16 +11,18 @@ A group checks its own values. This module imports nothing heavy.
 """
 
 import dataclasses
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, UseAppendAction, arg
 
 from rsynth_jax import checks
 from rsynth_jax.cli import hosts
-from rsynth_jax.data import image_files, sources
+from rsynth_jax.data import crops, image_files, sources
+from rsynth_jax.data.crops import Box, Frame
 from rsynth_jax.storage import class_names, files, shard_formats, shards
 
 if TYPE_CHECKING:
@@ -33,7 +35,10 @@ _CLASSIFIER = (
 _SPLIT = "Part of A: train, test, train[:50%] ...; by default test of cifar10 or TFDS, all of anything else."
 _BATCH = "Images computed together; changes the speed, and the results by no more than rounding."
 _FITTING = f"{_BATCH} auto: as many as half of the free memory holds, at most 40; 100 to evaluate."
-_CLASS = "Target class, by name or number; by default an .npz's own labels, else the predicted class."
+_CLASS = (
+    "Target class, by name or number; predicted: of each image the predicted class; by default the labels of "
+    "an .npz or of class folders, else the predicted class."
+)
 _OBJECTIVE = "log-prob (the paper's), logit, sum of both, or energy (of any class)."
 _PARAMETERIZATION = "Coordinates of the ascent: pixel, pyramid (coarse to fine), or fourier."
 ClassifierName = Annotated[str, arg(help=_CLASSIFIER)]
@@ -42,11 +47,16 @@ Seed = Annotated[int, arg(help="Seed of the random draws.")]
 BatchSize = Annotated[int, arg(help=_BATCH)]
 FittingBatchSize = Annotated[int | Literal["auto"], arg(metavar="N", help=_FITTING)]
 ClassName = Annotated[str | None, arg(name="class", metavar="CLASS", help=_CLASS)]
+MaskWords = UseAppendAction[Annotated[tuple[str, ...], arg(metavar="MASK")]]
 ObjectiveName = Annotated[str, arg(help=_OBJECTIVE)]
 ParameterizationName = Annotated[str, arg(help=_PARAMETERIZATION)]
+SQUARE = "square"
+PREDICTED = "predicted"
+Fit = Callable[[np.ndarray, int, Box | None], np.ndarray]  # an image, a side, a box -> an image of that side
 EXACT = 8  # images of a device at once, with --exact
 _SUFFIXES = {"sheet": image_files.SUFFIXES | {".gif"}, "gif": {".gif"}, "npz": {".npz"}, "json": {".json"}}
 _SUFFIXES |= {"weights": {".safetensors"}, "card": {".md"}}
+Bare = Annotated[bool, arg(help="Sheets and animations without captions: the images alone.")]
 JsonFile = Annotated[Path | None, arg(metavar="FILE", help="Also write every number printed, as JSON.")]
 
 
@@ -114,6 +124,33 @@ class InputFlags(DataFlags):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class PhotoFlags:
+    """Which part of a photograph is worked on, and where the edited photograph is written."""
+
+    crop: Annotated[str, arg(metavar="X,Y,W,H")] = SQUARE
+    """The part of each photograph that is worked on, resized to the classifier's side: square, the largest
+    in the middle, or left, top, width and height in pixels of the upright photograph."""
+    photo: Annotated[Path | None, arg(metavar="PATH")] = None
+    """Also write each photograph itself at its own resolution, with the change enlarged and added: a file for
+    one photograph, a folder for several. Elsewhere the pixels, and the metadata, stay; PNG and WebP files
+    keep every byte of them."""
+
+    def __post_init__(self) -> None:
+        _ = self.box
+
+    @property
+    def box(self) -> Box | None:
+        """The part, None for the central square. Raises ValueError if it cannot be read."""
+        if self.crop == SQUARE:
+            return None
+        if not re.fullmatch(r"\d{1,6}(,\d{1,6}){3}", self.crop):
+            raise ValueError(
+                f"cannot read --crop {self.crop[:40]!r}: write left,top,width,height, or {SQUARE}"
+            )
+        return Box(*map(int, self.crop.split(",")))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class LengthFlags:
     """The lengths of an ascent."""
 
@@ -159,7 +196,19 @@ class SheetFlags:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OutputFlags(SheetFlags):
+class PageFlags(SheetFlags):
+    """The contact sheet with or without captions, and the numbers that a program writes."""
+
+    bare: Bare = False
+
+    @property
+    def written(self) -> dict[str, Any]:
+        """The arguments of `report`."""
+        return self.paths | {"bare": self.bare}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OutputFlags(PageFlags):
     """The files that a program writes."""
 
     each: bool = False
@@ -214,12 +263,14 @@ class ShardFlags:
 
         return EXACT * jax.local_device_count() if self.exact else size
 
-    def check(self, output: SheetFlags | None = None) -> None:
+    def check(self, output: SheetFlags | None = None, photo: PhotoFlags | None = None) -> None:
         """Raise ValueError if the folder cannot be written, or the output has all images or their frames."""
         if self.shards is None:
             hosts.check_alone()
             return
         files.check_writable(self.shards / shards.MANIFEST)
+        if photo is not None and photo.photo is not None:
+            raise ValueError("--photo writes photographs one by one: leave it out, or --shards")
         if isinstance(output, OutputFlags):
             asked = {"npz": output.npz, "each": output.each, "gif": output.gif}
             asked["out FILE.gif"] = output.animated
@@ -228,17 +279,30 @@ class ShardFlags:
 
 
 def read(
-    flags: InputFlags, release: "Release", label: str | None = None, factor: int = 1
+    flags: InputFlags,
+    release: "Release",
+    label: str | None = None,
+    factor: int = 1,
+    crop: Box | None = None,
+    fit: Fit = image_files.square_bytes,
 ) -> sources.Pictures:
     """Read the images that a classifier is to edit, see `open_images` and `pictures`."""
-    return pictures(open_images(flags, release, factor), release, label, factor)
+    return pictures(open_images(flags, release, factor, crop, fit), release, label, factor, crop)
 
 
-def open_images(flags: InputFlags, release: "Release", factor: int = 1) -> sources.Dataset:
+def open_images(
+    flags: InputFlags,
+    release: "Release",
+    factor: int = 1,
+    crop: Box | None = None,
+    fit: Fit = image_files.square_bytes,
+) -> sources.Dataset:
     """Open the images that a classifier is to edit, at its side unless the flags give another.
 
     Args:
       factor: read the images `factor` times smaller.
+      crop: the part of each image, by default the central square.
+      fit: makes an image of the side wanted, of that part.
 
     Raises:
       ValueError: there are no images, or the factor does not divide the side.
@@ -247,17 +311,23 @@ def open_images(flags: InputFlags, release: "Release", factor: int = 1) -> sourc
     if flags.image_size is None and side % factor:
         raise ValueError(f"factor is {factor}: it does not divide the classifier's {side} pixels")
     size = flags.image_size or side // factor
-    return flags.load(flags.images, flags.split, size).first(flags.num)
+    stored = sources.load(flags.images, flags.split, flags.data_dir).first(flags.num)
+    return sources.mapped(stored, lambda image: fit(image, size, crop))
 
 
 def pictures(
-    dataset: sources.Dataset, release: "Release", label: str | None = None, factor: int = 1
+    dataset: sources.Dataset,
+    release: "Release",
+    label: str | None = None,
+    factor: int = 1,
+    crop: Box | None = None,
 ) -> sources.Pictures:
     """Read images that a classifier is to edit.
 
     Args:
-      label: the class for all of them; by default the labels of an .npz or of shards.
+      label: the class for all of them, or "predicted"; by default the labels that the data set has.
       factor: repeat each pixel as a block.
+      crop: the part of each photograph that the data set shows, by default the central square.
 
     Raises:
       ValueError: no image can be read, or the classifier takes no images of their size.
@@ -268,8 +338,18 @@ def pictures(
     pictures = sources.read_all(dataset)
     images = enlarged(pictures.images, factor)
     channel_repeats(release.model, release.variables, images.shape[1:])
-    labels = sources.labels_for(dataset, release.class_names) if label is None else label
-    return pictures._replace(images=images, labels=labels)
+    labels = sources.labels_for(dataset, release.class_names) if label is None else class_asked(label)
+    if pictures.files is None:
+        height, width = images.shape[1:3]
+        frames = (Frame(height, width, crops.whole(height, width)),) * len(images)
+    else:
+        frames = tuple(image_files.frame(file, crop) for file in pictures.files)
+    return pictures._replace(images=images, labels=labels, frames=frames)
+
+
+def class_asked(label: str | None) -> str | None:
+    """Return the class that --class names, None for the predicted ones."""
+    return None if label == PREDICTED else label
 
 
 def fitting(size: int | Literal["auto"], release: "Release", most: int = 40) -> int:

@@ -98,7 +98,7 @@ def replace_unprintable() -> None:
 
 def merge_repeated(options: type, arguments: Sequence[str]) -> list[str]:
     """Join all values of a flag of many values. Raises ValueError for any other flag given twice."""
-    many = dict(_flags(options))
+    many = {flag: many for flag, many in _flags(options) if many is not None}
     groups: list[list[str]] = [[]]  # a flag and the words after it
     uses: dict[str, list[str]] = {}
     current = groups[0]
@@ -142,15 +142,16 @@ def value_of(flag: str, arguments: Sequence[str], default: str) -> str:
     return values[-1] if values else default
 
 
-def _flags(options: Any) -> Iterator[tuple[str, bool]]:
-    """Each flag with values, but those that append: its name, and whether it takes many."""
+def _flags(options: Any) -> Iterator[tuple[str, bool | None]]:
+    """Each flag with values: its name, and whether it takes many; None for one that appends."""
     for field, kind in typing.get_type_hints(options, include_extras=True).items():
         kind, *marks = typing.get_args(kind) if typing.get_origin(kind) is Annotated else (kind,)
         if dataclasses.is_dataclass(kind) or hasattr(kind, "_fields"):
             yield from _flags(kind)
-        elif kind is not bool and tyro.conf.UseAppendAction not in marks:
+        elif kind is not bool:
             names = [name for mark in marks if (name := getattr(mark, "name", None))]
-            yield f"--{(names or [field])[0].replace('_', '-')}", typing.get_args(kind)[1:] == (...,)
+            many = None if tyro.conf.UseAppendAction in marks else typing.get_args(kind)[1:] == (...,)
+            yield f"--{(names or [field])[0].replace('_', '-')}", many
 
 
 @REGISTRY.primitive_rule

@@ -76,7 +76,7 @@ def project(flags: Options) -> int:
     with Monitor(len(given.images), flags.steps, shown) as monitor:
         samples = codes.project(release, generator, given.images, given.labels, **settings, **monitor.run)
     result = _result(flags, release, given, samples, monitor)
-    return report(flags.output.out, result, **flags.output.paths)
+    return report(flags.output.out, result, **flags.output.written)
 
 
 def _result(

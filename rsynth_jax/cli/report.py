@@ -1,7 +1,7 @@
 """Report what a program made: files, numbers, a closing line.
 
 result = Result(Page(cells, names, "logit, 40 steps of 0.1"), {"share": 0.9}, "8 images in 2.1 s")
-return report(flags.output.out, result, **flags.output.paths)
+return report(flags.output.out, result, **flags.output.written)
 """
 
 import sys
@@ -36,6 +36,7 @@ class Result(NamedTuple):
     each: Mapping[str, np.ndarray] = {}  # the images by name
     frames: Sequence[Page] = ()  # of the animation
     skipped: Sequence[str] = ()  # a line for each file that could not be read
+    lines: Sequence[str] = ()  # before the closing line
 
 
 class Title(NamedTuple):
@@ -60,22 +61,25 @@ def report(
     npz: Path | None = None,
     json: Path | None = None,
     each: Path | None = None,
+    bare: bool = False,
 ) -> int:
     """Write each file that has a path, and print a closing line about `out`, then the skipped files.
 
     A sheet whose name ends in .gif is an animation. `each` has the folder and the suffix of each image.
-    Returns the exit status: 1 if a file was skipped.
+    `bare` ones have no captions. Returns the exit status: 1 if a file was skipped.
     """
+    page, *frames = ((sheets.bare(page) if bare else page) for page in (result.sheet, *result.frames))
     if sheet is not None and not is_animation(sheet):
-        sheets.write_picture(sheet, sheets.draw(result.sheet))
+        sheets.write_picture(sheet, sheets.draw(page))
     for path in filter(None, (sheet if sheet and is_animation(sheet) else None, gif)):
-        sheets.write_animation(path, result.frames)
+        sheets.write_animation(path, frames)
     if each is not None:
         for name, image in result.each.items():
             sheets.write_picture(each.parent / f"{name}{each.suffix}", Image.fromarray(image))
     if npz is not None:
         files.write_arrays(npz, result.arrays)
-    return print_lines([f"{out}: {result.closing}"], result.numbers, json, result.skipped, sheet, gif, npz)
+    lines = [*result.lines, f"{out}: {result.closing}"]
+    return print_lines(lines, result.numbers, json, result.skipped, sheet, gif, npz)
 
 
 def print_lines(

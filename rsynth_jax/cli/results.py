@@ -84,7 +84,10 @@ def inverted(
 def interpolated(
     release: "Release", given: Pictures, others: Sequence[str], found: "Inversion", steps: int, seconds: float
 ) -> Result:
-    """Describe interpolations; the sheet has two rows a pair: the frames above the blends of the pixels."""
+    """Describe interpolations; the sheet has two rows a pair: the frames above the blends of the pixels.
+
+    The animation has the frames alone.
+    """
     pairs = list(zip(given.names, [*others] * len(given.names), strict=False))
     num = len(found.images) // len(pairs)
     times = np.linspace(0, 1, num)
@@ -104,7 +107,7 @@ def interpolated(
         {"images": each},
         f"{num} frames on the way of each of {len(pairs)} images",
         each=dict(zip(names, found.images, strict=True)),
-        frames=[Page(cells[:, :, f], captions, f"{t:.0%}, and in pixels") for f, t in enumerate(times)],
+        frames=[Page(cells[:, :1, f], (), "") for f in range(num)],  # the images alone
     )
     return _with_distances(result, release, given, found, seconds)
 

@@ -23,7 +23,7 @@ from rsynth_jax.cli.parse import command_name, values_of
 from rsynth_jax.cli.report import ROWS, Result, report
 from rsynth_jax.cli.run import progress_bar, tracks
 from rsynth_jax.cli.sheets import Page
-from rsynth_jax.data import sources
+from rsynth_jax.data import image_files, sources
 from rsynth_jax.storage import digests, shards
 from rsynth_jax.storage.shard_formats import Batch
 
@@ -33,9 +33,21 @@ if TYPE_CHECKING:
     from rsynth_jax.types import Bytes
 
 SECONDS = 10  # between two lines of progress where there is no terminal
-_FREE = {"batch-size", "data-dir", "out", "sheet", "json", "npz", "gif", "each", "no-cache", "version"}
+_FREE = {
+    "bare",
+    "batch-size",
+    "data-dir",
+    "out",
+    "sheet",
+    "json",
+    "npz",
+    "gif",
+    "each",
+    "no-cache",
+    "version",
+}
 _FREE |= {"distributed", "coordinator", "process"}
-_FREE |= {"shards", "shard-size", "format"}  # flags that decide no image; the plan has the last two
+_FREE |= {"photo", "shards", "shard-size", "format"}  # flags that decide no image; the plan has the last two
 _PLACES = {"images", "start"}  # flags that name images
 
 Make = Callable[[np.ndarray], Any]  # numbers of images -> their `images` and `labels`
@@ -55,7 +67,7 @@ class Made(NamedTuple):
         found = np.stack([image_of(number) for number in numbers.ravel().tolist()])
         return found.reshape(*numbers.shape, *found.shape[1:])
 
-    def report(self, page: Page, sheet: Path | None, json: Path | None) -> int:
+    def report(self, page: Page, sheet: Path | None, json: Path | None, bare: bool) -> int:
         """Write the sheet and the numbers, print the closing line; return the exit status.
 
         Of several processes that share the shards the first does so.
@@ -63,7 +75,7 @@ class Made(NamedTuple):
         if not hosts.is_first():
             return 0
         result = Result(page, self.numbers, self.closing, skipped=self.skipped)
-        return report(self.folder, result, sheet=sheet, json=json)
+        return report(self.folder, result, sheet=sheet, json=json, bare=bare)
 
 
 class Edited(NamedTuple):
@@ -98,7 +110,7 @@ def generated(
     made = write(flags, weights, release.class_names, num, lambda rows: make(rows=rows), size)
     shown = np.add.outer(flags.num * np.arange(len(labels)), np.arange(min(flags.num, COLUMNS)))
     page = Page(made.images(shown), [release.class_names[label] for label in labels], title)
-    return made._replace(skipped=skipped).report(page, flags.output.out, flags.output.json)
+    return made._replace(skipped=skipped).report(page, flags.output.out, flags.output.json, flags.output.bare)
 
 
 def drawn(flags: Any) -> int:
@@ -120,23 +132,30 @@ def drawn(flags: Any) -> int:
 
 
 def edited(
-    flags: Any, release: "Release", sampler: Callable[..., Any], *, factor: int = 1, **settings: Any
+    flags: Any,
+    release: "Release",
+    sampler: Callable[..., Any],
+    *,
+    factor: int = 1,
+    fit: options.Fit = image_files.square_bytes,
+    **settings: Any,
 ) -> Edited:
     """Edit images of a data set into shards, each batch read when it is edited.
 
     Args:
       flags: of a program that edits images.
       sampler: of (release, `Pictures`, **settings), has `images` and `labels`.
-      factor: see `options.pictures`.
+      factor, fit: see `options.open_images`.
       settings: of the sampler.
     """
-    opened = options.open_images(flags.input, release, factor)
+    crop = flags.photo.box
+    opened = options.open_images(flags.input, release, factor, crop, fit)
     with tracks() as track:
         dataset, skipped = sources.readable(opened, track("reading"), room=0)
     size = settings["batch_size"] = flags.sharding.batch_size(settings["batch_size"])
 
     def given(rows: np.ndarray) -> sources.Pictures:
-        return options.pictures(dataset.take(rows), release, flags.label, factor)
+        return options.pictures(dataset.take(rows), release, flags.label, factor, crop)
 
     def make(rows: np.ndarray) -> Any:
         return sampler(release, given(rows), **settings)
@@ -187,7 +206,9 @@ def settings_of(flags: Any, weights: Any) -> dict[str, Any]:
 
     values = {name: value for name, value in values_of(flags).items() if name not in _FREE}
     for name, value in values.items():
-        if isinstance(value, Path):
+        if name == "mask":
+            values[name] = [_content(word) for word in value]
+        elif isinstance(value, Path):
             values[name] = f"sha256 {digests.of_file(value)}"
         elif name in _PLACES and value is not None and os.path.exists(value):
             values[name] = os.path.abspath(value)
@@ -196,6 +217,11 @@ def settings_of(flags: Any, weights: Any) -> dict[str, Any]:
     return made_by | {
         name: value for name, value in values.items() if name not in ("classifier", "generator")
     }
+
+
+def _content(word: str) -> str:
+    """A rectangle, or a file by its SHA-256."""
+    return f"sha256 {digests.of_file(Path(word))}" if os.path.isfile(word) else word
 
 
 def _watched(batches: Iterable[Batch], plan: shards.Plan, total: int) -> Iterator[Batch]:

@@ -42,13 +42,20 @@ class Page(NamedTuple):
     title: str
 
 
+def bare(page: Page) -> Page:
+    """The page without its captions."""
+    return page._replace(names=(), title="")
+
+
 def draw(page: Page) -> Image.Image:
-    """Draw a page."""
+    """Draw a page; one without captions is its images alone, without a margin."""
     font = ImageFont.load_default(FONT)
     rows, columns, *shape = page.cells.shape
     large = enlarge(page.cells.reshape(rows * columns, *shape))
     pitch = large.shape[1] + GAP
     grid = _grid(large.reshape(rows, columns, *large.shape[1:]))
+    if not (page.names or page.title):
+        return Image.fromarray(grid[:-GAP, :-GAP])
     left = MARGIN + int(max(font.getlength(name) for name in page.names)) + MARGIN
     width = max(left + grid.shape[1], 2 * MARGIN + int(font.getlength(page.title)))
     sheet = Image.new("RGB", (width + MARGIN, LINE + grid.shape[0] + MARGIN), PAPER)
@@ -91,12 +98,15 @@ def enlarge(images: "Bytes") -> "Bytes":
     return images.repeat(factor, axis=1).repeat(factor, axis=2).repeat(3 // images.shape[-1], axis=3)
 
 
-def write_picture(path: Path, picture: Image.Image) -> None:
-    """Write a picture in the format of the path's suffix, and a PNG to a device or a pipe without one."""
+def write_picture(path: Path, picture: Image.Image, **metadata: bytes) -> None:
+    """Write a picture in the format of the path's suffix, and a PNG to a device or a pipe without one.
+
+    `metadata` are exif and icc_profile, which a BMP does not hold.
+    """
     settings = FORMATS.get(path.suffix.lower()) or (_PNG if files.is_stream(path) else None)
     if settings is None:
         raise ValueError(f"cannot write {path}: end its name in {' or '.join(FORMATS)}")
-    _save(path, picture, **settings)
+    _save(path, picture, **settings, **metadata)
 
 
 def write_animation(path: Path, pages: Sequence[Page]) -> None:

@@ -81,7 +81,7 @@ def translate_by(flags: Options) -> int:
     clock = Clock()
     found = _translated(flags, release, given, examples)
     result = _result(flags, release, given, examples, found, label, clock.lap())
-    return report(flags.output.out, result, **flags.output.paths)
+    return report(flags.output.out, result, **flags.output.written)
 
 
 def _read(

@@ -1,17 +1,24 @@
 """Read one image file: a photograph, or a mask.
 
 photo = read_image("holiday.jpg", size=32)  # uint8 (32, 32, 3), upright, its central square
+whole = read_photograph("holiday.jpg")  # its pixels as they are, and its metadata
 mask = read_mask("hole.png", size=32)  # float32 (32, 32, 1)
 """
 
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image as Pillow
 from PIL import ImageOps, UnidentifiedImageError
 
+from rsynth_jax.data import crops
+from rsynth_jax.data.crops import Box, Frame
 from rsynth_jax.storage import files
+
+if TYPE_CHECKING:
+    from rsynth_jax.types import Bytes
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 
@@ -21,6 +28,8 @@ _FORMATS = (
     "WEBP",
     "BMP",
 )  # by content; Pillow starts Ghostscript for an EPS, whatever its name
+_ORIENTATION = 0x0112  # of EXIF
+_SPACES = {1: b"GRAY", 3: b"RGB "}  # of an ICC profile, by the channels
 _LIGHT = 192  # the lightest value of a mask is this or more: white, blurred or compressed
 _SYSTEM_NAMES = {"$recycle.bin", "system volume information", "thumbs.db", "desktop.ini", "__macosx"}
 _SYSTEM_NAMES |= {"@eadir", "@tmp", "@recycle", "@__thumb", "#recycle", "#snapshot"}
@@ -41,7 +50,46 @@ def read_image(file: str | Path, size: int | None = None) -> np.ndarray:
     is resized to size x size (Lanczos). Raises ValueError, in one line, for a damaged file, and for any but
     PNG, JPEG, WebP and BMP, which its content tells, not its name.
     """
-    return _square(_open(file, "white"), size, Pillow.Resampling.LANCZOS)
+    return _part(_open(file, "white"), size, Pillow.Resampling.LANCZOS)
+
+
+class Photograph(NamedTuple):
+    """A photograph as it is seen, upright: its pixels, and the metadata to write it with.
+
+    Attributes:
+      pixels: (h, w, 1) if all its pixels are gray, else (h, w, 3).
+      exif: without the orientation; empty if there is none.
+      icc_profile: of the color space of the pixels; empty if there is none.
+    """
+
+    pixels: "Bytes"
+    exif: bytes
+    icc_profile: bytes
+
+    @property
+    def metadata(self) -> dict[str, bytes]:
+        """The arguments of Pillow's `save`."""
+        return {name: value for name in ("exif", "icc_profile") if (value := getattr(self, name))}
+
+
+def read_photograph(file: str | Path) -> Photograph:
+    """Read a photograph at its own resolution, see `read_image`."""
+    with files.errors_as(f"cannot read the image {file}"), _recognized(files.read(file)) as picture:
+        exif, profile = picture.getexif(), picture.info.get("icc_profile") or b""
+        exif.pop(_ORIENTATION, None)
+        kept = exif.tobytes() if exif else b""
+    pixels = read_image(file)
+    if (pixels == pixels[:, :, :1]).all():
+        pixels = pixels[:, :, :1]
+    return Photograph(pixels, kept, profile if profile[16:20] == _SPACES[pixels.shape[-1]] else b"")
+
+
+def frame(file: str | Path, box: Box | None = None) -> Frame:
+    """Find which part of a photograph is worked on, by default the central square; no pixels are read."""
+    with files.errors_as(f"cannot read the image {file}"), _recognized(files.read(file)) as picture:
+        orientation = picture.getexif().get(_ORIENTATION, 1)
+        width, height = picture.size[::-1] if orientation in range(5, 9) else picture.size
+    return Frame(height, width, crops.box_in(height, width, box), orientation)
 
 
 def read_mask(file: str | Path, size: int | None = None) -> np.ndarray:
@@ -55,7 +103,7 @@ def read_mask(file: str | Path, size: int | None = None) -> np.ndarray:
     if 0 < lightest < _LIGHT:  # pyright: ignore[reportOperatorIssue]
         wanted = "save the mask with 0 for black and 255 for white"
         raise ValueError(f"{file}: its lightest value is {lightest} of 255, far from white: {wanted}")
-    return _square(grey, size, Pillow.Resampling.BOX)[:, :, None].astype(np.float32) / np.float32(255)
+    return _part(grey, size, Pillow.Resampling.BOX)[:, :, None].astype(np.float32) / np.float32(255)
 
 
 def read_indices(file: str | Path) -> np.ndarray:
@@ -71,7 +119,7 @@ def read_indices(file: str | Path) -> np.ndarray:
 
 def square_indices(indices: np.ndarray, size: int | None) -> np.ndarray:
     """Resize the central square of numbers (h, w), each the nearest one; None: do not."""
-    return _square(Pillow.fromarray(indices), size, Pillow.Resampling.NEAREST)
+    return _part(Pillow.fromarray(indices), size, Pillow.Resampling.NEAREST)
 
 
 def decode(content: bytes) -> np.ndarray:
@@ -81,8 +129,10 @@ def decode(content: bytes) -> np.ndarray:
     return image if image.ndim == 3 else image[:, :, None]
 
 
-def square_bytes(image: np.ndarray, size: int | None) -> np.ndarray:
-    """Resize the central square of a decoded image, uint8 (h, w, 1 or 3), as `read_image`; None: do not.
+def square_bytes(image: np.ndarray, size: int | None, box: Box | None = None) -> np.ndarray:
+    """Resize a box, by default the central square, of a decoded image, as `read_image`; None: do not.
+
+    The image is uint8 (h, w, 1 or 3).
 
     Raises ValueError for another dtype.
     """
@@ -90,7 +140,7 @@ def square_bytes(image: np.ndarray, size: int | None) -> np.ndarray:
         raise ValueError(f"images must be uint8, not {image.dtype}")
     if size is None:
         return image
-    return _square(Pillow.fromarray(image.squeeze()).convert("RGB"), size, Pillow.Resampling.LANCZOS)
+    return _part(Pillow.fromarray(image.squeeze()).convert("RGB"), size, Pillow.Resampling.LANCZOS, box)
 
 
 def _open(file: str | Path, paper: str) -> Pillow.Image:
@@ -113,11 +163,11 @@ def _recognized(content: bytes) -> Pillow.Image:
         raise ValueError("it is no PNG, JPEG, WebP or BMP, or it is damaged") from None
 
 
-def _square(picture: Pillow.Image, size: int | None, method: Pillow.Resampling) -> np.ndarray:
-    """The bytes; with `size`, of the central square resized to size x size, larger or smaller."""
+def _part(
+    picture: Pillow.Image, size: int | None, method: Pillow.Resampling, box: Box | None = None
+) -> np.ndarray:
+    """The bytes; with `size`, of a box, by default the central square, resized, larger or smaller."""
     if size is not None:
-        side = min(picture.size)
-        left = (picture.width - side) // 2
-        top = (picture.height - side) // 2
-        picture = picture.resize((size, size), method, (left, top, left + side, top + side))
+        left, top, width, height = crops.box_in(picture.height, picture.width, box)
+        picture = picture.resize((size, size), method, (left, top, left + width, top + height))
     return np.asarray(picture)

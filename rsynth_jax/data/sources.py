@@ -24,6 +24,8 @@ import numpy as np
 
 from rsynth_jax import checks, messages
 from rsynth_jax.data import archives, image_files, tfrecord
+from rsynth_jax.data.crops import Frame
+from rsynth_jax.data.tiles import Tiling
 from rsynth_jax.storage import files, shards
 
 KINDS = ("tfds", "folder", "npz", "shards", *archives.NAMES)  # of the words before a colon
@@ -31,7 +33,7 @@ _ALL = slice(0, 100)  # percent
 _HELD_OUT = {"train": slice(0, 90), "test": slice(90, 100)}  # of a folder without splits
 _KEPT = 1 << 30  # bytes of images that `readable` keeps in memory
 _MOST_CLASSES = 1 << 20  # whose numbers are their names
-_PER_EXAMPLE = ("rows", "stems", "labels", "decoded")
+_PER_EXAMPLE = ("rows", "stems", "files", "labels", "decoded")
 
 
 class Example(NamedTuple):
@@ -51,6 +53,7 @@ class Dataset:
       rows: int (n,), the row number of each example.
       class_names: label i is class_names[i]; None where there are none.
       stems: str (n,), the name of each file; None where the images are not in files of their own.
+      files: str (n,), the path of each file; None where the images are not in files of their own.
       labels: int (n,), in place of those that `read` returns, -1 for none; None: `read` returns them.
       stored: the labels of an .npz or of shards by row number; `labelled` and `labels_for` check them.
       decoded: the images, uint8 (n, h, w, c), where they are in memory with `labels`; else None.
@@ -61,6 +64,7 @@ class Dataset:
     rows: np.ndarray
     class_names: tuple[str, ...] | None = None
     stems: np.ndarray | None = None
+    files: np.ndarray | None = None
     labels: np.ndarray | None = None
     stored: np.ndarray | None = None
     decoded: np.ndarray | None = None
@@ -123,6 +127,9 @@ class Pictures(NamedTuple):
     names: tuple[str, ...]  # all different
     skipped: tuple[str, ...]
     labels: str | np.ndarray | None = None  # of all, by name or number, or (n,); None: not known
+    files: tuple[str, ...] | None = None  # where they are in files of their own
+    frames: tuple[Frame, ...] = ()  # which parts of the photographs they show
+    tiling: Tiling | None = None  # where they are the tiles of the one frame
 
 
 @files.one_line_errors()
@@ -200,6 +207,16 @@ def labelled(dataset: Dataset, class_names: Sequence[str] = ()) -> Dataset:
     return dataset if kept.all() else dataset.take(kept)
 
 
+def mapped(dataset: Dataset, function: Callable[[np.ndarray], np.ndarray]) -> Dataset:
+    """Return a view whose images are `function` of the data set's."""
+
+    def read(row: int) -> Example:
+        example = dataset.read(row)
+        return example._replace(image=function(example.image))
+
+    return dataclasses.replace(dataset, read=read, decoded=None)
+
+
 def with_one_class(dataset: Dataset, name: str = "image") -> Dataset:
     """Return a data set without any labels as images of one class; any other as it is."""
     some = dataset.stored is not None or dataset.class_names is not None
@@ -219,20 +236,24 @@ def _renamed(dataset: Dataset, class_names: tuple[str, ...]) -> Dataset:
 
 
 def labels_for(dataset: Dataset, class_names: Sequence[str]) -> np.ndarray | None:
-    """Return the labels that an .npz or shards have, as numbers of a classifier's classes, int32 (n,).
+    """Return the labels of an .npz, of shards or of class folders, as a classifier's classes, int32 (n,).
 
-    They are matched by name where there are class_names, else by number. None for any other data set, and
-    for an .npz without labels. Raises ValueError if a label is no class, or none of the classifier's.
+    They are matched by name where there are class_names, else by number. None for any other data set, for an
+    .npz without labels, and for a folder with images outside of class folders or none of whose folders is
+    named as a class. Raises ValueError if a label is no class, or none of the classifier's.
     """
-    if dataset.stored is None:
-        return None
     names = dataset.class_names or tuple(class_names)
-    labels = _checked_labels(dataset.source, dataset.stored, len(names))
+    if dataset.stored is not None:
+        labels = _checked_labels(dataset.source, dataset.stored, len(names))[dataset.rows]
+    elif dataset.labels is not None and (dataset.labels >= 0).all() and {*names} & {*class_names}:
+        labels = dataset.labels
+    else:
+        return None
     unknown = [names[label] for label in np.unique(labels) if names[label] not in class_names]
     if unknown:
         found, known = (messages.listed(names) for names in (unknown, class_names))
-        raise ValueError(f"{dataset.source} has images of {found}: the classes are {known}")
-    return np.array([list(class_names).index(names[label]) for label in labels[dataset.rows]], np.int32)
+        raise ValueError(f"{dataset.source} has images of {found}: the classes are {known}, or give --class")
+    return np.array([list(class_names).index(names[label]) for label in labels], np.int32)
 
 
 def read_all(dataset: Dataset) -> Pictures:
@@ -244,7 +265,8 @@ def read_all(dataset: Dataset) -> Pictures:
     arrays = list(dataset.images)
     for array in arrays:
         checks.same_size(arrays[0].shape, array.shape)
-    return Pictures(np.stack(arrays), dataset.names, skipped)
+    places = None if dataset.files is None else tuple(dataset.files.tolist())
+    return Pictures(np.stack(arrays), dataset.names, skipped, files=places)
 
 
 def readable(dataset: Dataset, track: Callable[[Iterable], Iterable] = iter, room: int = _KEPT) -> Readable:
@@ -443,6 +465,7 @@ def _from_folder(path: Path, split: str, percent: slice, size: int | None) -> Da
         np.arange(len(entries)),
         tuple(classes) if (labels >= 0).any() else None,
         np.array(stems, np.str_),
+        np.array([str(file) for _, _, file in entries], np.str_),
         labels,
     )
 
@@ -513,8 +536,9 @@ def _from_file(path: Path, split: str, percent: slice, size: int | None) -> Data
     if split != "all":
         raise ValueError(f"{path} is one image: it has no split {split!r}")
     example = Example(image_files.read_image(path, size))
-    stems = np.array([path.stem], np.str_)
-    return Dataset(str(path), lambda row: example, np.arange(1), stems=stems).take(_part(1, percent))
+    stems, paths = (np.array([name], np.str_) for name in (path.stem, str(path)))
+    dataset = Dataset(str(path), lambda row: example, np.arange(1), stems=stems, files=paths)
+    return dataset.take(_part(1, percent))
 
 
 def _from_shards(path: Path, split: str, percent: slice, size: int | None) -> Dataset:

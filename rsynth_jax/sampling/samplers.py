@@ -324,7 +324,7 @@ def _jittered(max_shift: int, until: float | None) -> Ascend:
 class Stroke(NamedTuple):
     """What to paint where."""
 
-    mask: Float[np.ndarray, "h w 1"]  # 1 where to paint, 0 where pixels are kept
+    mask: Masks  # 1 where to paint, 0 where pixels are kept
     number: int  # a class, or a unit of the penultimate layer
     objective: ClassObjective = objectives.log_prob  # `objectives.activation` for units
 

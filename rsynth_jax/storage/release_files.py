@@ -23,6 +23,8 @@ from rsynth_jax.storage import digests, files
 # the bundled classifiers, and in folders the other networks
 ZOO = Path(__file__).resolve().parents[1] / "zoo"
 
+_PYTORCH = {".pt", ".pth"}
+_MAGIC = {b"PK\3\4", b"\x80\2\x8a\x0a"}  # with which PyTorch's files begin, new and old
 _DIGEST = "sha256"  # its name in the metadata
 _LARGEST: dict[Any, float] = {int: 2**31 - 1, float: checks.LARGEST}  # of 32 bits
 
@@ -109,11 +111,14 @@ def read(path: Path, kind: Kind, names: Collection[str]) -> Content:
     Raises:
       ValueError: it is of another kind, its content is not that of its SHA-256, or a number is not finite.
     """
-    file = files.read_tensors(path)
+    file = files.Tensors({}, {"format": "pt"}) if _is_pytorch(path) else files.read_tensors(path)
     found = file.metadata.get("format")
     for other in _KINDS:
         if found == other.format != kind.format:
             raise ValueError(f"{path} is {other.one}: give {kind.one}")
+    if found == "pt":  # as Hugging Face's safetensors call it
+        hint = f": rsynth-import {path} --out NAME.safetensors makes one" if kind == CLASSIFIER else ""
+        raise ValueError(f"{path.name} holds weights of PyTorch, not {kind.one} of rsynth_jax{hint}")
     if found != kind.format:
         raise ValueError(f"{path} was not written by rsynth_jax: its format is {str(found)[:40]!r}")
     _check_content(path, file, names)
@@ -121,6 +126,11 @@ def read(path: Path, kind: Kind, names: Collection[str]) -> Content:
         arrays = {name: array.astype(np.float32) for name, array in file.arrays.items()}
         checks.finite(**arrays)
         return Content(traverse_util.unflatten_dict(arrays, sep="/"), file.metadata)
+
+
+def _is_pytorch(path: Path) -> bool:
+    with files.open_file(path) as opened:
+        return path.suffix in _PYTORCH or opened.read(4) in _MAGIC
 
 
 def _check_content(path: Path, file: files.Tensors, names: Collection[str]) -> None:

@@ -69,7 +69,8 @@ def test_the_sheet_has_given_start_result_and_difference_of_the_first_images(fol
     gray = np.uint8(np.clip(128 + result.astype(int) - IMAGES[:3], 0, 255))
     cells = np.stack([IMAGES[:3], IMAGES[:3], result, gray], axis=1)
     rows = [
-        f"{i:04d}: {image['from']} -> dog, p {np.exp(image['log_prob']):.2f}, l2 {image['l2_moved']:.1f}"
+        f"{i:04d}: {image['from']} -> dog, p {np.exp(image['log_prob']):.2f}, "
+        f"moved {image['l2_moved']:.1f} in l2"
         for i, image in enumerate(n["images"][:3])
     ]
     title = "given, start, log-prob, 4 of 4 steps of 0.2, difference"  # 0.4 at 32 pixels

@@ -81,6 +81,14 @@ def test_the_names_are_beside_their_rows_and_the_title_above():
     assert inked[:LINE].any() and inked[LINE : LINE + 80].any() and not inked[LINE + 84 :].any()
 
 
+def test_a_bare_sheet_is_the_images_alone():
+    cells = noise(2, 3, 80, 80, 3)
+    sheet = np.asarray(sheets.draw(sheets.bare(Page(cells, ["cat", "dog"], "title"))))
+    assert sheet.shape == (2 * 80 + GAP, 3 * 80 + 2 * GAP, 3)
+    assert_array_equal(sheet[80 + GAP :, :80], cells[1, 0])
+    assert_array_equal(np.asarray(sheets.draw(Page(cells[:1, :1], (), ""))), cells[0, 0])
+
+
 def test_a_written_sheet_is_the_sheet_as_a_png_and_twice_the_same(tmp_path):
     page = Page(noise(2, 2, 16, 16, 3), ["cat", "dog"], "title")
     for name in ("one", "two"):

@@ -581,8 +581,22 @@ def test_what_has_no_labels_gives_none(tmp_path):
     write(tmp_path / "0.png", IMAGES[0])
     np.savez(tmp_path / "a.npz", images=IMAGES)
     write(tmp_path / "classes" / "cat" / "0.png", IMAGES[0])
-    for name in ("", "0.png", "a.npz", "classes"):
-        assert labels_for(load(str(tmp_path / name)), ("cat",)) is None
+    for name in ("", "0.png", "a.npz"):
+        assert labels_for(load(str(tmp_path / name)), ("cat", "classes")) is None
+    assert labels_for(load(str(tmp_path / "classes")), ("bird", "dog")) is None  # another classifier's
+
+
+def test_class_folders_give_the_labels(tmp_path):
+    for i, name in enumerate(("dog", "cat", "dog")):
+        write(tmp_path / name / f"{i}.png", IMAGES[i])
+    dataset = load(str(tmp_path))
+    assert dataset.names == ("cat-1", "dog-0", "dog-2")
+    assert labels_for(dataset, ("bird", "cat", "dog")).tolist() == [1, 2, 2]
+    assert labels_for(dataset.take(np.array([1])), ("dog", "cat")).tolist() == [0]
+    with refused(match="has images of cat: the classes are dog, or give --class"):
+        labels_for(dataset, ("dog",))
+    write(tmp_path / "3.png", IMAGES[3])
+    assert labels_for(load(str(tmp_path)), ("cat", "dog")) is None
 
 
 @pytest.mark.parametrize("labels", [[0.0, 1.0], [0, 3], [-1, 0], [[0, 1]]])

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tiny
 from numpy.testing import assert_array_equal
-from safetensors.numpy import save_file
+from safetensors.numpy import save, save_file
 from tiny import refused
 
 from rsynth_jax import models
@@ -220,13 +220,30 @@ def test_a_truncated_file_is_refused(saved, tmp_path, part):
         releases.load(str(tmp_path / "cut.safetensors"))
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("net.pt", b""),
+        ("net.model", b"PK\3\4 and more"),
+        ("net.tar", b"\x80\2\x8a\x0al\xfc"),
+        ("net.safetensors", save({"fc.weight": np.zeros(2, np.float32)}, {"format": "pt"})),
+    ],
+)
+def test_weights_of_pytorch_are_named_with_the_program_that_imports_them(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with refused(match=f"{name} holds weights of PyTorch, not a classifier.*: rsynth-import .*{name} --out"):
+        releases.load(str(tmp_path / name))
+    with refused(match=f"{name} holds weights of PyTorch, not a generator of rsynth_jax$"):
+        generators.load(str(tmp_path / name))
+
+
 def test_random_bytes_are_refused(tmp_path):
     (tmp_path / "noise.safetensors").write_bytes(np.random.default_rng(0).bytes(5000))
     with refused(match="is not a whole safetensors file"):
         releases.load(str(tmp_path / "noise.safetensors"))
 
 
-@pytest.mark.parametrize("metadata", [None, {"format": "pt"}])
+@pytest.mark.parametrize("metadata", [None, {"format": "np"}])
 def test_a_safetensors_file_of_another_make_is_refused(tmp_path, metadata):
     save_file({"weight": np.zeros(3, np.float32)}, tmp_path / "other.safetensors", metadata)
     with refused(match=r"other\.safetensors was not written by rsynth_jax"):

@@ -42,7 +42,7 @@ def inpaint(folder: Path, out: Path, **changed) -> dict:
     ("mask", "hole"), [(None, np.s_[4:12, 4:12]), ("soft.png", np.s_[:, 8:])], ids=["square", "soft mask"]
 )
 def test_every_known_byte_is_as_it_was(folder, tmp_path, mask, hole):
-    n = inpaint(folder, tmp_path, mask=mask and folder / mask)
+    n = inpaint(folder, tmp_path, mask=(str(folder / mask),) if mask else ())
     with np.load(tmp_path / "t.npz", allow_pickle=False) as file:
         found = file["images"].astype(int)
     changed = (found != IMAGES).any(axis=(0, 3))
@@ -65,7 +65,7 @@ def test_every_known_byte_is_as_it_was(folder, tmp_path, mask, hole):
 )
 def test_a_mask_that_makes_no_sense_is_refused_and_nothing_is_written(folder, tmp_path, mask, said):
     with refused(match=said):
-        inpaint(folder, tmp_path, mask=folder / mask)
+        inpaint(folder, tmp_path, mask=(str(folder / mask),))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -108,10 +108,11 @@ def test_where_the_representation_is_the_pixels_the_way_is_their_blend(folder, t
     assert_array_equal(cells[:, 0, 2], np.broadcast_to(IMAGES[0, ::-1], IMAGES.shape))
     blend = (np.float32(IMAGES) + IMAGES[0, ::-1]) / 2
     assert np.abs(cells[:, :, 1] - blend[:, None]).max() <= 0.51
-    assert [page.cells.shape for page in pages] == [(3, 2, *tiny.SHAPE)] * 3
+    assert [page.cells.shape for page in pages] == [(3, 1, *tiny.SHAPE)] * 3
     assert [frame["t"] for frame in n["images"][0]["frames"]] == [0, 0.5, 1] and n["distance"] < 0.005
     with Pillow.open(tmp_path / "m.gif") as picture:
         assert picture.format == "GIF" and picture.n_frames == 3
+        assert picture.size == (80, 3 * 80 + 2 * 4)  # the three images below each other, nothing else
     assert {file.name for file in tmp_path.iterdir()} == {"m.gif", "n.json"}
 
 

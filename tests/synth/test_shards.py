@@ -114,7 +114,7 @@ def test_an_image_of_a_generator_depends_on_its_seed_class_and_number_alone(fold
 
 
 EDITS = {
-    "superresolve": (superresolution, {"factor": 2}),
+    "superresolve": (superresolution, {"factor": 2, "demo": True}),
     "refine": (refinement, {}),
     "inpaint": (inpainting, {}),
     "translate": (translation, {"label": "dog"}),

@@ -108,6 +108,7 @@ def test_the_images_of_one_translation_do_not_differ():
             "styles is 1: the way between",
         ),
         ([*DOG, "--until", "0.9"], "--until does not go with --translator: give one of them"),
+        ([*DOG, "--mask", "1,2,3,4"], "--mask does not go with --translator: give one of them"),
         ([*DOG, "--classifier", "cifar10"], "--classifier does not go with --translator"),
     ],
     ids=str,

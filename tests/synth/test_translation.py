@@ -66,7 +66,7 @@ def test_no_value_moves_by_more_than_most(folder, tmp_path):
 def test_where_the_mask_is_black_every_pixel_stays_and_gray_is_a_blend(folder, tmp_path):
     shades = np.repeat(np.uint8([0, 51, 255, 255]), 4)[:, None].repeat(16, axis=1)
     Pillow.fromarray(shades).save(tmp_path / "m.png")
-    n = translate(folder, tmp_path, mask=tmp_path / "m.png", radius=100.0, step_size=30.0)
+    n = translate(folder, tmp_path, mask=(str(tmp_path / "m.png"),), radius=100.0, step_size=30.0)
     moved = np.abs(translated(tmp_path) - IMAGES).max(axis=(0, 2, 3))
     assert n["known_error"] == moved[:4].max() == 0
     assert 0 < moved[4:8].max() <= 51 < moved[8:].max()
@@ -76,7 +76,7 @@ def test_where_the_mask_is_black_every_pixel_stays_and_gray_is_a_blend(folder, t
 def test_a_mask_without_white_is_refused(folder, tmp_path, value, said):
     Pillow.fromarray(np.full((16, 16), value, np.uint8)).save(tmp_path / "m.png")
     with refused(match=said):
-        translate(folder, tmp_path, mask=tmp_path / "m.png")
+        translate(folder, tmp_path, mask=(str(tmp_path / "m.png"),))
     assert len(list(tmp_path.iterdir())) == 1
 
 

@@ -1,0 +1,77 @@
+"""Regions of photographs: rectangles, or mask files.
+
+    frame = image_files.frame("holiday.jpg")
+    hole = read(["40%,30%,60%,50%", "sign.png"], frame, 32, 32)     # float32 (32, 32, 1), of the frame's box
+
+A rectangle is LEFT,TOP,RIGHT,BOTTOM of the photograph as it is seen, in pixels or in percent. A mask file of
+the photograph's size, lying or upright, is cropped as the photograph; any other one is of the box alone.
+"""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image as Pillow
+
+from rsynth_jax.data import crops, image_files
+from rsynth_jax.data.crops import Frame
+
+_TURNS = {  # by the photograph's orientation, of a mask as the photograph is stored
+    5: Pillow.Transpose.TRANSPOSE,
+    6: Pillow.Transpose.ROTATE_270,
+    7: Pillow.Transpose.TRANSVERSE,
+    8: Pillow.Transpose.ROTATE_90,
+}
+_NUMBER = r"\s*(\d+(?:\.\d+)?%?)\s*"
+_RECTANGLE = re.compile(",".join([_NUMBER] * 4))
+
+
+def read(words: Sequence[str], frame: Frame, height: int, width: int) -> Float[np.ndarray, "height width 1"]:
+    """Read the union of regions, 1 inside, 0 outside, between at a soft edge, of the frame's box.
+
+    Args:
+      words: rectangles LEFT,TOP,RIGHT,BOTTOM, and names of mask files.
+      frame: of the photograph.
+      height, width: of the result; each value is the mean over the area that it stands for.
+
+    Raises:
+      ValueError: in one line, for a rectangle that is empty or misses the part worked on, and for a mask as
+        `image_files.read_mask`.
+    """
+    return np.max([resized(_region(word, frame), height, width) for word in words], axis=0)
+
+
+def resized(mask: np.ndarray, height: int, width: int) -> Float[np.ndarray, "height width 1"]:
+    """Resize a mask (h, w, 1): means over areas."""
+    return np.clip(crops.resized(mask, height, width, Pillow.Resampling.BOX), 0, 1)
+
+
+def _region(word: str, frame: Frame) -> np.ndarray:
+    match = _RECTANGLE.fullmatch(word)
+    if match is None:
+        return _from_file(word, frame)
+    mask = np.zeros((frame.height, frame.width, 1), np.float32)
+    sides = (frame.width, frame.height) * 2
+    left, top, right, bottom = (_pixels(text, side) for text, side in zip(match.groups(), sides, strict=True))
+    mask[top:bottom, left:right] = 1
+    part = crops.cut(mask, frame.box)
+    if not mask.any():
+        raise ValueError(f"the rectangle {word} is empty: give left,top,right,bottom, in pixels or percent")
+    if not part.any():
+        raise ValueError(f"the rectangle {word} is outside of the part worked on: give another --crop")
+    return part
+
+
+def _pixels(text: str, side: int) -> int:
+    return round(float(text[:-1]) / 100 * side if text.endswith("%") else float(text))
+
+
+def _from_file(file: str, frame: Frame) -> np.ndarray:
+    mask = image_files.read_mask(file)
+    size, own = (frame.height, frame.width), mask.shape[:2]
+    if own == size[::-1] != size and frame.orientation in _TURNS:
+        turned = Pillow.fromarray(mask[:, :, 0]).transpose(_TURNS[frame.orientation])
+        mask = np.asarray(turned)[:, :, None]
+        own = size
+    return crops.cut(mask, frame.box if own == size else crops.central_square(*own))
