@@ -14,6 +14,7 @@ from tyro.conf import UseAppendAction, arg
 from rsynth_jax.cli.edit import EditFlags, edit, largest_change, read_mask
 from rsynth_jax.cli.options import AscentFlags, OutputFlags, unit_number
 from rsynth_jax.cli.run import run
+from rsynth_jax.storage import paths
 
 if TYPE_CHECKING:
     from rsynth_jax.sampling.samplers import Stroke
@@ -66,7 +67,7 @@ def read_stroke(words: str, release: "Release", side: int, objective: "ClassObje
     file, _, what = words.rpartition(":")
     if not file or not what:
         raise ValueError(f"cannot read the stroke {words!r}: write MASK:CLASS or MASK:feature=K")
-    mask = read_mask(Path(file), side, "where to paint")
+    mask = read_mask(paths.of(file), side, "where to paint")
     kind, _, unit = what.rpartition("=")
     if kind != "feature":
         return Stroke(mask, models.label_of(what, release.class_names), objective)

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image as Pillow
 from PIL import ImageOps, UnidentifiedImageError
 
-from rsynth_jax.storage import files
+from rsynth_jax.storage import files, paths
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 
@@ -30,7 +30,7 @@ _SYSTEM_NAMES |= {"lost+found", "__pycache__"}
 @files.one_line_errors()
 def listed(folder: Path) -> list[Path]:
     """List a folder by name, without hidden names and those that systems leave (@eaDir, __MACOSX ...)."""
-    found = (path for path in folder.iterdir() if path.name.lower() not in _SYSTEM_NAMES)
+    found = (path for path in paths.children(folder) if path.name.lower() not in _SYSTEM_NAMES)
     return sorted(path for path in found if not path.name.startswith("."))
 
 

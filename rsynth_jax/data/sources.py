@@ -14,7 +14,6 @@
 import dataclasses
 import functools
 import importlib.util
-import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -24,7 +23,7 @@ import numpy as np
 
 from rsynth_jax import checks, messages
 from rsynth_jax.data import image_files, tfrecord
-from rsynth_jax.storage import files, shards
+from rsynth_jax.storage import files, paths, shards
 
 _KEPT = 1 << 30  # bytes of images that `readable` keeps in memory
 _MOST_CLASSES = 1 << 20  # whose numbers are their names
@@ -153,7 +152,7 @@ def load(
     if kind == "tfds":
         dataset = _from_tfds(place, name, percent, data_dir, image_size)
     else:
-        dataset = _READERS[kind](Path(os.path.expanduser(place)), name, percent, image_size)
+        dataset = _READERS[kind](paths.of(place), name, percent, image_size)
     if not len(dataset):
         known = ", ".join(sorted(image_files.SUFFIXES))
         hint = f": image files end in {known}" if kind == "folder" else ""
@@ -270,7 +269,7 @@ def _parse_spec(spec: str) -> tuple[str, str]:
         place = spec
         suffix = Path(spec).suffix.lower()
         kind = "npz" if suffix == ".npz" else "file" if suffix in image_files.SUFFIXES else "folder"
-        if kind == "folder" and shards.is_folder(Path(os.path.expanduser(spec))):
+        if kind == "folder" and shards.is_folder(paths.of(spec)):
             kind = "shards"
     if not place:
         raise ValueError(f"cannot read {spec!r}: write an image, a folder, an .npz, or tfds:NAME")
@@ -364,6 +363,8 @@ def _tfds_examples(builder: Any, name: str, split: str) -> Any:
             examples = tfrecord.Records(info.filepaths, parse)
             num = len(examples)
         elif formats & {"array_record", "parquet"}:
+            if paths.is_remote(builder.data_dir):
+                raise ValueError(f"{' or '.join(formats)} is read on this machine alone: copy it there")
             examples = builder.as_data_source(split=split, decoders=encoded)
             num = sum(map(_num_records, info.filepaths)) if "array_record" in formats else len(examples)
         else:
@@ -393,7 +394,7 @@ def _tfds_class_names(builder: Any) -> tuple[str, ...] | None:
     if "label" not in features or not hasattr(features["label"], "names"):
         return None
     names = tuple(features["label"].names)
-    file = Path(builder.data_dir) / "label.labels.txt"
+    file = paths.of(builder.data_dir) / "label.labels.txt"
     with files.errors_as(f"cannot read {file.name} of the TFDS data set {builder.name!r}"):
         stored = file.read_text("utf-8").split("\n") if file.is_file() else names
         num = features["label"].num_classes
