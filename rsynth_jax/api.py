@@ -39,7 +39,7 @@ from rsynth_jax.models.networks import from_linen as from_linen
 from rsynth_jax.models.networks import from_nnx as from_nnx
 from rsynth_jax.sampling import codes, generators, inverters, measures, samplers, translators
 from rsynth_jax.sampling.samplers import Stroke as Stroke
-from rsynth_jax.storage import extractors, files, published
+from rsynth_jax.storage import extractors, files, paths, published
 from rsynth_jax.storage import generators as generator_files
 from rsynth_jax.storage import inverters as inverter_files
 from rsynth_jax.storage import translators as translator_files
@@ -131,7 +131,7 @@ def export_classifier(release: Release, path: str | Path) -> None:
     Its metadata hold the architecture and the normalisation, (x - mean) / std. Raises ValueError if the file
     cannot be written.
     """
-    files.write_tensors(Path(path), *published.exported(config_of(release), release.variables))
+    files.write_tensors(paths.of(path), *published.exported(config_of(release), release.variables))
 
 
 def evaluate(

@@ -5,7 +5,6 @@ rsynth-score generated.npz cifar10 --num 1000
 
 import dataclasses
 import functools
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +15,7 @@ from rsynth_jax.cli import options, results, sheets
 from rsynth_jax.cli.report import print_lines
 from rsynth_jax.cli.run import Clock, run, tracks
 from rsynth_jax.data import sources
+from rsynth_jax.storage import paths
 
 LABELS = {"fd": "FD", "kid_x1000": "KID x 1000", "inception_score": "IS of A"}
 LABELS |= {name: name for name in ("precision", "recall", "density", "coverage")}
@@ -68,7 +68,7 @@ def score(flags: Options) -> int:
     from rsynth_jax.storage import extractors
 
     size = flags.batch_size
-    kept = None if flags.reference and os.path.isfile(flags.reference) else flags.reference
+    kept = None if flags.reference and paths.is_file(flags.reference) else flags.reference
     options.check_outputs(npz=kept, image=flags.neighbors, json=flags.json)
     network = extractors.load(flags.features)
     clock = Clock()

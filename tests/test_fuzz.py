@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import stores
 import tensorflow_datasets as tfds
 import tiny
 from PIL import EpsImagePlugin
@@ -173,6 +174,16 @@ PATHS += [
     "{a}/a.png/o.png",
     "{a}/loop",
 ]
+PATHS += [
+    "gs://bucket/o.png",
+    "gs://bucket/run",
+    "gs://bucket/none.npz",
+    "gs://",
+    "gs:/x",
+    "s3://bucket/run",
+    "bad://x",
+    "://",
+]
 VALUES = NUMBERS + WORDS + PATHS
 FORMS = ("apart", "apart", "apart", "joined", "joined", "none", "twice", "longer", "shorter", "stray")
 
@@ -205,7 +216,7 @@ def place(tmp_path_factory) -> Path:
     os.mkfifo(folder / "fifo.png")
     (folder / "loop").symlink_to(folder / "loop")
     pets(folder / "pets/1.0.0")
-    with tiny.network():
+    with tiny.network(), stores.bucket():
         tiny.inverter(folder / "i.safetensors", tiny.release(folder / "c.safetensors", tiny.NAMES, "linear"))
         tiny.generator(folder / "g.safetensors")
         tiny.segmenter(folder / "s.safetensors")
@@ -328,10 +339,12 @@ def faults(case: Case, left: Sequence[Path]) -> str:
 
 
 def files_in(out: Path, here: Path) -> list[Path]:
-    """What a command left in both folders, which are empty after this."""
+    """What a command left in both folders and in the store, which are empty after this."""
     left = [path for path in (out, *here.iterdir()) if path.exists()]
     for path in left:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
+    left += map(Path, stores.Bucket.store)
+    stores.Bucket.store.clear()
     return left
 
 

@@ -18,6 +18,7 @@ from tyro.conf import arg
 from rsynth_jax import checks
 from rsynth_jax.cli import plots, training_run
 from rsynth_jax.cli import run as console
+from rsynth_jax.cli.hosts import HostFlags
 from rsynth_jax.cli.options import DataFlags, SystemFlags
 from rsynth_jax.cli.training_run import KeepFlags, RecipeName, Resume, RunFolder
 from rsynth_jax.data import loader, masks
@@ -50,11 +51,13 @@ class Options:
     """The recipe's values."""
     reading: DataFlags = DataFlags()
     keeping: KeepFlags = KeepFlags()
+    hosts: HostFlags = HostFlags()
     system: SystemFlags = SystemFlags()
 
 
 def train_segmenter(options: Options) -> int:
     """Train, measure and release after every `sample_every` steps, and report."""
+    from rsynth_jax import sharding
     from rsynth_jax.cli.run_log import guarded
     from rsynth_jax.cli.segmenter_log import segmenter_log
     from rsynth_jax.storage import segmenters
@@ -67,12 +70,13 @@ def train_segmenter(options: Options) -> int:
     data, test = read(options)
     facts = training_run.facts_of(options, data.dataset)
     out, recipe = options.out, options.settings
-    run = prepare(recipe, data.images, data.masks, data.class_names)
+    run = prepare(recipe, data.images, data.masks, data.class_names, options.hosts.devices)
     closing = ""
     with training_run.begun(options, start(run), **facts) as state:
         interrupted = console.Interrupted()
         first = int(state.step)
-        rows = loader.rows_between(len(data.images), recipe.batch_size, recipe.seed, first, recipe.num_steps)
+        steps = recipe.batch_size, recipe.seed, first, recipe.num_steps
+        rows = loader.rows_between(len(data.images), *steps, sharding.own_rows(recipe.batch_size))
         with segmenter_log(options, run, test, first) as log:
             trainer = guarded(options.keeping, run.trainer)
             batches = interrupted.until((data.images[chosen], data.masks[chosen]) for chosen in rows)

@@ -17,6 +17,7 @@ import numpy as np
 from rsynth_jax import checks
 from rsynth_jax.cli import run as console
 from rsynth_jax.cli import training_run
+from rsynth_jax.cli.hosts import HostFlags
 from rsynth_jax.cli.options import LabelledDataFlags, SystemFlags
 from rsynth_jax.cli.training_run import KeepFlags, Place, RecipeName, Resume, RunFolder, TestSplit, TrainSplit
 from rsynth_jax.data import loader, sources
@@ -47,6 +48,7 @@ class Options:
     """The recipe's values."""
     reading: LabelledDataFlags = LabelledDataFlags()
     keeping: KeepFlags = KeepFlags()
+    hosts: HostFlags = HostFlags()
     system: SystemFlags = SystemFlags()
 
 
@@ -78,7 +80,9 @@ def prepared(options: Options) -> tuple[list[sources.Dataset], list[np.ndarray],
     facts = training_run.facts_of(options, datasets[0])
     halves, tests = map(loader.by_class, datasets)
     images = loader.in_memory(halves[0], loader.MEMORY).images
-    run = prepare(options.settings, images, facts["class_names"], min(map(len, halves)))
+    run = prepare(
+        options.settings, images, facts["class_names"], min(map(len, halves)), options.hosts.devices
+    )
     shown = [loader.in_memory(half.first(ROWS)).images for half in tests]
     return halves, shown, run, facts
 

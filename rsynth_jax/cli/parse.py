@@ -14,12 +14,14 @@ import re
 import sys
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePath
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from rsynth_jax import __version__, messages
+from rsynth_jax.storage import paths
 
 Options = TypeVar("Options")
 
@@ -178,6 +180,20 @@ def _float(text: str) -> float:
 
 
 @REGISTRY.primitive_rule
+def _path_flag(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Path] | None:
+    """Keep both slashes of gs://bucket/file."""
+    if not (isinstance(info.type, type) and issubclass(info.type, PurePath)):
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=lambda words: paths.of(words[0]),
+        is_instance=lambda value: isinstance(value, PurePath),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+@REGISTRY.primitive_rule
 def _int_flag(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[int] | None:
     """Refuse a word in the project's own words."""
     if info.type is not int:
@@ -207,7 +223,9 @@ def _message(box: str) -> str:
     begin = next((i + 1 for i, line in enumerate(lines[:2]) if line.startswith(("╭", "--"))), 0)
     ends = (i for i, line in enumerate(lines) if i >= begin and line.startswith(("──", "╰", "--" * 9)))
     text = " ".join(" ".join(lines[begin : next(ends, len(lines))]).split())
-    found = re.fullmatch(r"Error parsing (--)?([\w-]+).*?: (?:no type matching .*<class '\w+'>: )?(.*)", text)
+    found = re.fullmatch(
+        r"Error parsing (--)?([\w-]+).*?: (?:no type matching .*<class '[\w.]+'>: )?(.*)", text
+    )
     if found is None:
         return re.sub(r"^(Missing from [\w-]+: \S+) .*", r"\1, which is required", text)
     reason = found[3].replace("Could not find valid parse for arguments:", "cannot read as numbers")

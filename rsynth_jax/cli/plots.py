@@ -10,6 +10,7 @@ from PIL import Image
 
 from rsynth_jax.cli.sheets import write_picture
 from rsynth_jax.metrics.estimates import Estimate
+from rsynth_jax.storage import paths
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -101,7 +102,7 @@ def write_histograms(path: Path, values: Mapping[str, np.ndarray], xlabel: str) 
 
 def _records(log: Path) -> list[dict[str, float]]:
     """The JSON lines of a log, without what was not measured."""
-    lines = map(json.loads, Path(log).read_text().splitlines())
+    lines = map(json.loads, paths.of(log).read_text().splitlines())
     return [{name: value for name, value in line.items() if value is not None} for line in lines]
 
 

@@ -12,6 +12,7 @@
 
 import collections
 import contextlib
+import io
 import json
 import math
 import time
@@ -28,7 +29,7 @@ from rsynth_jax.cli import hosts, training_run, writers
 from rsynth_jax.cli.run import Clock, progress_bar
 from rsynth_jax.cli.training_run import KeepFlags
 from rsynth_jax.cli.writers import Writer
-from rsynth_jax.storage import files
+from rsynth_jax.storage import files, paths
 from rsynth_jax.storage.train_states import Saver
 from rsynth_jax.training import finite
 from rsynth_jax.training.finite import Checked
@@ -47,7 +48,7 @@ class Places(NamedTuple):
     """
 
     folder: Path
-    lines: IO[bytes]  # unbuffered
+    lines: IO[bytes]  # unbuffered; of a store a copy, which `flush` writes
     bar: Progress
     writers: Sequence[Writer]
     save: Saver
@@ -131,6 +132,7 @@ class RunLog:
         """Begin to write a checkpoint. Raises ValueError as `settle`, or if the last one was not written."""
         self.settle()
         with self.paused():
+            self._places.lines.flush()
             self._places.save(state)
         self._saved = time.monotonic()
 
@@ -199,12 +201,32 @@ def run_log(options: Any, num_steps: int, step: int, remedy: str) -> Iterator[Ru
 @contextlib.contextmanager
 def continued(path: Path, step: int) -> Iterator[IO[bytes]]:
     """Open JSON lines to append to, unbuffered, without those past `step` and the last one if it was cut."""
-    content = path.read_bytes() if path.exists() else b""
+    content = path.read_bytes() if path.is_file() else b""
     kept = b"".join(line + b"\n" for line in content.splitlines() if _step_of(line) <= step)
     if kept != content:
         files.write(path, kept)
-    with open(path, "ab", buffering=0) as file:
+    if not paths.is_remote(path):
+        with open(path, "ab", buffering=0) as file:
+            yield file
+        return
+    file = _Copy(path, kept)
+    try:
         yield file
+    finally:
+        file.flush()
+
+
+class _Copy(io.BytesIO):
+    """The content of a file in a store, which `flush` writes: nothing can be appended there."""
+
+    def __init__(self, path: Path, content: bytes):
+        super().__init__()
+        self.name = str(path)
+        self._path = path
+        self.write(content)
+
+    def flush(self) -> None:
+        files.write(self._path, self.getvalue())
 
 
 def _step_of(line: bytes) -> float:

@@ -12,7 +12,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -24,7 +24,7 @@ from rsynth_jax.cli.report import ROWS, Result, report
 from rsynth_jax.cli.run import progress_bar, tracks
 from rsynth_jax.cli.sheets import Page
 from rsynth_jax.data import image_files, sources
-from rsynth_jax.storage import digests, shards
+from rsynth_jax.storage import digests, paths, shards
 from rsynth_jax.storage.shard_formats import Batch
 
 if TYPE_CHECKING:
@@ -208,8 +208,8 @@ def settings_of(flags: Any, weights: Any) -> dict[str, Any]:
     for name, value in values.items():
         if name == "mask":
             values[name] = [_content(word) for word in value]
-        elif isinstance(value, Path):
-            values[name] = f"sha256 {digests.of_file(value)}"
+        elif isinstance(value, PurePath):
+            values[name] = f"sha256 {digests.of_file(paths.of(value))}"
         elif name in _PLACES and value is not None and os.path.exists(value):
             values[name] = os.path.abspath(value)
     own = "generator" if values.get("generator") else "classifier"
@@ -221,7 +221,7 @@ def settings_of(flags: Any, weights: Any) -> dict[str, Any]:
 
 def _content(word: str) -> str:
     """A rectangle, or a file by its SHA-256."""
-    return f"sha256 {digests.of_file(Path(word))}" if os.path.isfile(word) else word
+    return f"sha256 {digests.of_file(paths.of(word))}" if paths.is_file(word) else word
 
 
 def _watched(batches: Iterable[Batch], plan: shards.Plan, total: int) -> Iterator[Batch]:

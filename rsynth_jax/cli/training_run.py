@@ -29,7 +29,7 @@ from rsynth_jax.cli.parse import parse, value_of
 from rsynth_jax.cli.run import Interrupted
 from rsynth_jax.data import archives
 from rsynth_jax.data.sources import KINDS, Dataset
-from rsynth_jax.storage import files, locks
+from rsynth_jax.storage import files, locks, paths
 from rsynth_jax.training.recipes import flat, replace
 
 RECORD = "run.json"  # its name inside a run
@@ -123,7 +123,7 @@ def parse_flags(
       SystemExit: see `parse`.
     """
     default: Any = options()
-    out = Path(os.path.expanduser(value_of("out", arguments, str(default.out))))
+    out = paths.of(value_of("out", arguments, str(default.out)))
     if "--resume" in arguments and (own := read_record(out)):
         with files.errors_as(f"cannot use {out / RECORD}"):
             default = _with_record(default, own)
@@ -186,6 +186,7 @@ def check(options: Any, output: str) -> None:
     from rsynth_jax.storage import train_states
 
     out = options.out
+    train_states.check_place(out)
     if options.resume:
         _check_same(out, made_of(options))
     options.keeping.check()
@@ -315,7 +316,7 @@ def _classifier(name: str) -> str:
     from rsynth_jax.storage.release_files import CLASSIFIER, locate
 
     bundled = locate(name, CLASSIFIER).parent == CLASSIFIER.folder
-    return name if bundled else os.path.abspath(name)
+    return name if bundled else paths.absolute(name)
 
 
 def _absolute(place: str) -> str:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from rsynth_jax.cli import training_run
-from rsynth_jax.storage import files
+from rsynth_jax.storage import files, paths
 
 _PROTOS = "tensorboard.compat.proto"
 WANDB_ID = "wandb-id"  # its name inside a run: the identity under which Weights & Biases continues it
@@ -41,7 +41,7 @@ def check(logdir: str | None, wandb: str | None) -> None:
         if value is not None and importlib.util.find_spec(package) is None:
             raise ValueError(f"--{flag} needs the package {package}: pip install {package}")
     if logdir is not None:
-        files.check_writable(Path(logdir) / "events")
+        files.check_writable(paths.on_this_machine(logdir) / "events")
 
 
 @contextlib.contextmanager
@@ -108,7 +108,8 @@ def weights_and_biases(project: str, out: Path, step: int) -> Iterator[Writer]:
         files.write(path, secrets.token_hex(8).encode())
     identity = {"id": path.read_text(), "resume": "allow", "name": out.name}
     with files.errors_as("cannot begin a run of wandb"):
-        run = wandb.init(project=project, dir=out, config=training_run.read_record(out), **identity)
+        folder = None if paths.is_remote(out) else out
+        run = wandb.init(project=project, dir=folder, config=training_run.read_record(out), **identity)
     try:
         yield Writer(
             lambda step, numbers: run.log(dict(numbers), step=step),

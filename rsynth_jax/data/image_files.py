@@ -15,7 +15,7 @@ from PIL import ImageOps, UnidentifiedImageError
 
 from rsynth_jax.data import crops
 from rsynth_jax.data.crops import Box, Frame
-from rsynth_jax.storage import files
+from rsynth_jax.storage import files, paths
 
 if TYPE_CHECKING:
     from rsynth_jax.types import Bytes
@@ -39,7 +39,7 @@ _SYSTEM_NAMES |= {"lost+found", "__pycache__"}
 @files.one_line_errors()
 def listed(folder: Path) -> list[Path]:
     """List a folder by name, without hidden names and those that systems leave (@eaDir, __MACOSX ...)."""
-    found = (path for path in folder.iterdir() if path.name.lower() not in _SYSTEM_NAMES)
+    found = (path for path in paths.children(folder) if path.name.lower() not in _SYSTEM_NAMES)
     return sorted(path for path in found if not path.name.startswith("."))
 
 

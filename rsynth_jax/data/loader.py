@@ -89,8 +89,8 @@ def batches(
     steps = len(dataset) // batch_size
     if dataset.decoded is not None and dataset.labels is not None:
         first, last = epoch * steps + start, (epoch + 1) * steps
-        for chosen in rows_between(len(dataset), batch_size, seed, first, last):
-            yield Arrays(dataset.decoded[chosen[rows]], dataset.labels[chosen[rows]])
+        for chosen in rows_between(len(dataset), batch_size, seed, first, last, rows):
+            yield Arrays(dataset.decoded[chosen], dataset.labels[chosen])
         return
     import grain
 
@@ -102,16 +102,18 @@ def batches(
         yield Arrays(images, np.asarray(labels, np.int32))
 
 
-def rows_between(num: int, batch_size: int, seed: int, first: int, last: int) -> Iterator[np.ndarray]:
+def rows_between(
+    num: int, batch_size: int, seed: int, first: int, last: int, rows: slice = ALL
+) -> Iterator[np.ndarray]:
     """Iterate over the rows of `num` examples in memory, of the steps from `first` to `last` - 1.
 
-    Every epoch has an order of its own, and full batches only.
+    Every epoch has an order of its own, and full batches only. `rows` is as in `batches`.
     """
     steps = num // batch_size
     for epoch in range(first // steps, -(-last // steps)):
         order = seeds.rng(seed, epoch).permutation(num)
         for i in range(max(0, first - epoch * steps), min(steps, last - epoch * steps)):
-            yield order[i * batch_size : (i + 1) * batch_size]
+            yield order[i * batch_size : (i + 1) * batch_size][rows]
 
 
 def batches_from(

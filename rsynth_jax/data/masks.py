@@ -8,7 +8,6 @@ names of the classes are in classes.txt, one a line, in the folder of the masks 
 """
 
 import dataclasses
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +17,7 @@ from jaxtyping import UInt8
 from rsynth_jax import checks
 from rsynth_jax.data import image_files, sources
 from rsynth_jax.data.sources import Dataset
-from rsynth_jax.storage import files
+from rsynth_jax.storage import files, paths
 
 CLASSES = "classes.txt"
 MOST_CLASSES = 256  # a byte holds the class of a pixel
@@ -55,7 +54,7 @@ def load(spec: str, masks: str | Path, image_size: int | None = None, num: int |
       ValueError: in one line, if an image has no mask or one of another size, if a mask holds a number that
         is no class, or if there is no classes.txt.
     """
-    names = read_classes(Path(masks))
+    names = read_classes(paths.of(masks))
     dataset = sources.load(spec, image_size=image_size).first(num)
     if dataset.stems is None:
         raise ValueError(f"{spec}: masks belong to image files: give a folder of images")
@@ -66,7 +65,7 @@ def load(spec: str, masks: str | Path, image_size: int | None = None, num: int |
         size = original[i].image.shape[:2] if image_size else image.shape[:2]
         checks.same_size(images[0].shape if images else image.shape, image.shape)
         images.append(image)
-        classes.append(_read_mask(Path(masks) / f"{stem}.png", size, len(names), image_size))
+        classes.append(_read_mask(paths.of(masks) / f"{stem}.png", size, len(names), image_size))
     dataset = dataclasses.replace(dataset, class_names=names)
     return Masked(dataset, np.stack(images), np.stack(classes))
 
@@ -74,7 +73,7 @@ def load(spec: str, masks: str | Path, image_size: int | None = None, num: int |
 @files.one_line_errors()
 def read_classes(folder: Path) -> tuple[str, ...]:
     """Read the names of the classes of a folder of masks. Raises ValueError if there are none."""
-    places = [folder, *Path(os.path.abspath(folder)).parents[:2]]
+    places = [folder, *paths.of(paths.absolute(folder)).parents[:2]]
     found = next((place / CLASSES for place in places if (place / CLASSES).is_file()), None)
     if found is None:
         raise ValueError(f"no {CLASSES} in {folder} or the two folders above it: write a class name a line")

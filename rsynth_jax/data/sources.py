@@ -14,7 +14,6 @@
 import dataclasses
 import functools
 import importlib.util
-import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -26,7 +25,7 @@ from rsynth_jax import checks, messages
 from rsynth_jax.data import archives, image_files, tfrecord
 from rsynth_jax.data.crops import Frame
 from rsynth_jax.data.tiles import Tiling
-from rsynth_jax.storage import files, shards
+from rsynth_jax.storage import files, paths, shards
 
 KINDS = ("tfds", "folder", "npz", "shards", *archives.NAMES)  # of the words before a colon
 _ALL = slice(0, 100)  # percent
@@ -169,7 +168,7 @@ def load(
     elif kind in archives.NAMES:
         dataset = _from_archive(kind, place, name, percent, image_size)
     else:
-        dataset = _READERS[kind](Path(os.path.expanduser(place)), name, percent, image_size)
+        dataset = _READERS[kind](paths.of(place), name, percent, image_size)
     if not len(dataset):
         known = ", ".join(sorted(image_files.SUFFIXES))
         hint = f": image files end in {known}" if kind == "folder" else ""
@@ -304,7 +303,7 @@ def _parse_spec(spec: str) -> tuple[str, str]:
         place = spec
         suffix = Path(spec).suffix.lower()
         kind = "npz" if suffix == ".npz" else "file" if suffix in image_files.SUFFIXES else "folder"
-        if kind == "folder" and shards.is_folder(Path(os.path.expanduser(spec))):
+        if kind == "folder" and shards.is_folder(paths.of(spec)):
             kind = "shards"
     if not place:
         raise ValueError(f"cannot read {spec!r}: write an image, a folder, an .npz, or tfds:NAME")
@@ -398,6 +397,8 @@ def _tfds_examples(builder: Any, name: str, split: str) -> Any:
             examples = tfrecord.Records(info.filepaths, parse)
             num = len(examples)
         elif formats & {"array_record", "parquet"}:
+            if paths.is_remote(builder.data_dir):
+                raise ValueError(f"{' or '.join(formats)} is read on this machine alone: copy it there")
             examples = builder.as_data_source(split=split, decoders=encoded)
             num = sum(map(_num_records, info.filepaths)) if "array_record" in formats else len(examples)
         else:
@@ -427,7 +428,7 @@ def _tfds_class_names(builder: Any) -> tuple[str, ...] | None:
     if "label" not in features or not hasattr(features["label"], "names"):
         return None
     names = tuple(features["label"].names)
-    file = Path(builder.data_dir) / "label.labels.txt"
+    file = paths.of(builder.data_dir) / "label.labels.txt"
     with files.errors_as(f"cannot read {file.name} of the TFDS data set {builder.name!r}"):
         stored = file.read_text("utf-8").split("\n") if file.is_file() else names
         num = features["label"].num_classes

@@ -8,11 +8,11 @@ import functools
 import os
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from rsynth_jax.storage import files
+from rsynth_jax.storage import files, paths
 
 _HEADER = struct.Struct("<Q4s")  # the length of a record and its checksum; the record's own follows it
 _SUM = struct.Struct("<I")
@@ -45,7 +45,7 @@ class Records:
     @files.one_line_errors()
     def __getitem__(self, i: int) -> Any:
         place = self._places[i]
-        with files.open_file(place.path) as file:
+        with _opened(place.path) as file:
             file.seek(place.start)
             content, checksum = file.read(place.length), file.read(_SUM.size)
         if checksum != masked_crc32c(content):
@@ -93,11 +93,16 @@ def _table() -> np.ndarray:
     return np.concatenate(rows[::-1])
 
 
+def _opened(path: str | os.PathLike[str]) -> IO[bytes]:
+    """A file to read parts of, in a store too."""
+    return paths.of(path).open("rb") if paths.is_remote(path) else files.open_file(path)
+
+
 def _places(path: str | os.PathLike[str]) -> Iterator[_Place]:
     """The places of the records of one file, found by their headers alone."""
-    size = os.path.getsize(path)
     end = 0
-    with files.open_file(path) as file:
+    with _opened(path) as file:
+        size = file.seek(0, os.SEEK_END)
         while end < size:
             file.seek(end)
             header = file.read(_HEADER.size)

@@ -111,7 +111,7 @@ class Adaptive(nn.Module):
         return adaptive(y, 1 + scale, shift)
 
 
-def _with_noise(module: nn.Module, x: jax.Array, noise: jax.Array) -> jax.Array:
+def _with_noise(module: nn.Module, x: jax.Array, noise: jax.Array | None) -> jax.Array:
     """x plus noise (n, h, w, 1) times a learned scale a channel, 0 at first, and a bias."""
     if noise is not None:
         x = x + NOISE_RATE * module.param("noise", nn.initializers.zeros, x.shape[-1:]) * noise

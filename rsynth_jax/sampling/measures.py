@@ -7,7 +7,6 @@ print(scores["fd"].value, scores["fd"].low, scores["fd"].high)
 
 import functools
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +23,7 @@ from rsynth_jax.metrics import frechet, inception_score, kernel, neighbors
 from rsynth_jax.metrics.estimates import Estimate
 from rsynth_jax.models import embedding
 from rsynth_jax.models.embedding import Embedding, Images, Track
-from rsynth_jax.storage import files
+from rsynth_jax.storage import files, paths
 from rsynth_jax.storage.extractors import Extractor
 from rsynth_jax.storage.releases import Release
 from rsynth_jax.synthesis import objectives
@@ -71,7 +70,7 @@ def real_features(
     batch_size = min(batch_size, len(images))
     total = hashlib.sha256()
     batches = embedding.hashed(embedding.in_batches(images, batch_size, track), total)
-    if path is None or not os.path.isfile(path):
+    if path is None or not paths.is_file(path):
         features = embedding.embed(extractor.model, extractor.variables, batches, batch_size).features
         if path is not None:
             digests = {"images": np.array(total.hexdigest()), "network": np.array(extractor.digest)}

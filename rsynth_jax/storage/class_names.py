@@ -9,13 +9,12 @@ tables/LICENSE-torchvision), which are all different; those of CIFAR-10 and CIFA
 (Krizhevsky 2009), those of Restricted ImageNet are the ones of MadryLab/robustness 1.2.1 (MIT).
 """
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from rsynth_jax import messages
-from rsynth_jax.storage import files
+from rsynth_jax.storage import files, paths
 
 _TABLES = Path(__file__).with_name("tables")
 _LARGEST = 1 << 24  # bytes of a file
@@ -39,8 +38,8 @@ def read(words: Sequence[str]) -> tuple[str, ...]:
     names = tuple(words)
     if len(names) == 1 and names[0] in known():
         return _lines(_TABLES / f"{names[0]}.txt")
-    if len(names) == 1 and os.path.isfile(names[0]):
-        names = _lines(Path(names[0]))
+    if len(names) == 1 and paths.is_file(names[0]):
+        names = _lines(paths.of(names[0]))
         if not names:
             raise ValueError(f"{words[0]} holds no names: write one a line")
     name, times = next(iter(Counter(names).most_common(1)), ("", 0))
@@ -53,8 +52,9 @@ def read(words: Sequence[str]) -> tuple[str, ...]:
 
 def _lines(path: Path) -> tuple[str, ...]:
     with files.errors_as(f"cannot read class names from {path}"):
-        size = path.stat().st_size
-        if size > _LARGEST:
-            raise ValueError(f"it has {size / 1e6:.0f} MB, more than {_LARGEST / 1e6:.0f}")
-        lines = path.read_text("utf-8").splitlines()
+        with files.open_file(path) as file:
+            content = file.read(_LARGEST + 1)
+        if len(content) > _LARGEST:
+            raise ValueError(f"it has more than {_LARGEST / 1e6:.0f} MB")
+        lines = content.decode("utf-8").splitlines()
     return tuple(line.strip() for line in lines if line.strip())

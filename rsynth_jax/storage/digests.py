@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rsynth_jax.storage import files
+from rsynth_jax.storage import files, paths
 
 SUMS = "SHA256SUMS"
 
@@ -73,5 +73,6 @@ def _listed(folder: Path) -> str:
 
 
 def _names(folder: Path) -> list[str]:
-    found = (path for path in folder.rglob("[!.]*") if path.is_file())
+    remote = paths.is_remote(folder)
+    found = paths.files_below(folder) if remote else (p for p in folder.rglob("[!.]*") if p.is_file())
     return sorted(name for path in found if (name := path.relative_to(folder).as_posix()) != SUMS)

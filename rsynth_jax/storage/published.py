@@ -21,7 +21,7 @@ from rsynth_jax import checks, messages, models
 from rsynth_jax.attacks.threats import Steps, Threat
 from rsynth_jax.models import published, pytorch
 from rsynth_jax.models.published import PUBLISHED, Names
-from rsynth_jax.storage import digests, files, releases
+from rsynth_jax.storage import digests, files, paths, releases
 from rsynth_jax.storage.files import Tensors
 from rsynth_jax.storage.releases import Origin, Release
 from rsynth_jax.storage.state_dicts import StateDict, read_checkpoint
@@ -94,7 +94,7 @@ def read(path: str | Path, architecture: str | None = None, names_map: Map | Non
       Mismatch: the tensors are not those of the architecture, or of any.
       ValueError: there is no such file, it is damaged, it asks for code, or two architectures fit it.
     """
-    path = Path(path).expanduser()
+    path = paths.on_this_machine(path)
     file, notes = (path / _WEIGHTS, _notes(path / _CONFIG)) if path.is_dir() else (path, _Notes())
     checkpoint = read_checkpoint(file)
     arrays, beside = _split(_renamed(checkpoint.arrays, names_map or {}))

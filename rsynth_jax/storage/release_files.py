@@ -18,7 +18,7 @@ import numpy as np
 from flax import traverse_util
 
 from rsynth_jax import checks, messages
-from rsynth_jax.storage import digests, files
+from rsynth_jax.storage import digests, files, paths
 
 # the bundled classifiers, and in folders the other networks
 ZOO = Path(__file__).resolve().parents[1] / "zoo"
@@ -69,12 +69,12 @@ class Content(NamedTuple):
 @files.one_line_errors()
 def locate(name: str | Path, kind: Kind) -> Path:
     """Find the file of a bundled network, of a path or of a training run, or raise ValueError."""
-    path = Path(os.path.expanduser(name))
+    path = paths.of(name)
     for candidate in (kind.folder / f"{name}.safetensors", path / kind.file, path):
-        if os.path.isfile(candidate):  # unlike Path.is_file, False for a name that no file can have
+        if paths.is_file(candidate):
             return candidate
     for other in _KINDS:
-        if os.path.isfile(other.folder / f"{name}.safetensors") or os.path.isfile(path / other.file):
+        if os.path.isfile(other.folder / f"{name}.safetensors") or paths.is_file(path / other.file):
             raise ValueError(f"{str(name)!r} is {other.one}: give {kind.one}")
     known = messages.listed(sorted(file.stem for file in kind.folder.glob("*.safetensors")))
     wanted = f"a file, a run, or {known}" if known else "a .safetensors file, or a training run"

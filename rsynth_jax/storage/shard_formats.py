@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image as Pillow
 
-from rsynth_jax.storage import files
+from rsynth_jax.storage import files, paths
 
 _LABEL = 4  # bytes of a label after a PNG, little-endian; readers of PNG pass over them
 
@@ -93,11 +93,12 @@ def _labels_of_records(path: Path) -> np.ndarray:
 def _records(path: Path) -> list[bytes]:
     from array_record.python.array_record_module import ArrayRecordReader
 
-    reader = ArrayRecordReader(str(path))
-    try:
-        return reader.read_all()
-    finally:
-        reader.close()
+    with paths.copied(path) as file:
+        reader = ArrayRecordReader(str(file))
+        try:
+            return reader.read_all()
+        finally:
+            reader.close()
 
 
 def _png(image: Any) -> bytes:

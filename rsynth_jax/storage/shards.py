@@ -7,14 +7,13 @@
     image_of(4999)                                 # uint8 (h, w, c); a shard at a time is in memory
 
 A shard is renamed to its name when it is whole, and manifest.json then gets its SHA-256: a process that ends
-at any moment leaves whole shards, and at most one whose work is lost. One process at a time writes, or
+at any moment leaves whole shards, and at most one whose work is lost. In a store, a shard is there when it is
+whole, but for a folder of PNGs, of which the manifest has those that are. One process at a time writes, or
 several that share the shards (`Crew`), each with a manifest of its own until all have met.
 """
 
 import functools
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -23,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rsynth_jax import checks, messages
-from rsynth_jax.storage import digests, files, locks
+from rsynth_jax.storage import digests, files, locks, paths
 from rsynth_jax.storage.shard_formats import FORMATS, Batch, Format
 
 MANIFEST = "manifest.json"  # its name inside the folder
@@ -241,12 +240,8 @@ def _values(plan: Plan) -> dict[str, Any]:
 def _clean(folder: Path) -> None:
     """Remove what a killed process left."""
     for path in folder.glob(f"{_MAKING}*"):
-        _remove(path)
+        paths.remove(path)
     files.remove_temporaries(folder)
-
-
-def _remove(path: Path) -> None:
-    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _one_ahead(store: Callable[[Batch], None], items: Iterable[Batch]) -> None:
@@ -285,15 +280,15 @@ def _joined(plan: Plan, runs: list[range], batches: Iterable[Batch]) -> Iterator
 
 def _stored(folder: Path, plan: Plan, batch: Batch, crew: Crew) -> Shard:
     """Write a shard, and rename it when it is whole."""
-    making = folder / _own(_MAKING, crew.index)
     kind = FORMATS[plan.format]
     name = f"shard-{batch.first // plan.shard_size:05d}-of-{plan.num_shards:05d}"
     path = folder / f"{name}{kind.suffix}"
-    with files.errors_as(f"cannot write {path}"):
+    making_it = paths.made_beside(folder, _own(_MAKING, crew.index))
+    with files.errors_as(f"cannot write {path}"), making_it as making:
         kind.write(making, batch, plan.class_names)
         sha256 = digests.of_path(making)
-        _remove(path)  # which no manifest has
-        os.replace(making, path)
+        paths.remove(path)  # which no manifest has
+        paths.move(making, path)
     return Shard(path.name, batch.first, batch.first + len(batch.images), sha256)
 
 

@@ -20,7 +20,7 @@ import ml_dtypes
 import numpy as np
 from flax import traverse_util
 
-from rsynth_jax.storage import files, npz, unpickler
+from rsynth_jax.storage import files, npz, paths, unpickler
 
 StateDict = dict[str, np.ndarray]
 
@@ -40,7 +40,7 @@ def read_state_dict(path: str | Path) -> StateDict:
 
     Raises ValueError if there is none, if it is damaged, or if it asks for anything that weights do not need.
     """
-    path = Path(os.path.expanduser(path))
+    path = paths.on_this_machine(path)
     if not path.is_file():
         raise ValueError(f"there is no file {path}")
     with files.errors_as(f"cannot read weights from {path}"):
@@ -57,7 +57,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
     Raises ValueError as `read_state_dict` does.
     """
-    path = Path(os.path.expanduser(path))
+    path = paths.on_this_machine(path)
     if path.suffix in _READERS or not os.path.isfile(path):
         return Checkpoint(read_state_dict(path), ())
     with files.errors_as(f"cannot read weights from {path}"):

@@ -13,7 +13,6 @@ import functools
 import itertools
 import logging
 import os
-import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -24,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 import jax
 
 from rsynth_jax import messages
-from rsynth_jax.storage import digests, files
+from rsynth_jax.storage import digests, files, paths
 
 if TYPE_CHECKING:
     from orbax.checkpoint import CheckpointManager
@@ -58,7 +57,7 @@ class Saver:
     """
 
     def __init__(self, run: Path):
-        self._run = Path(run)
+        self._run = paths.of(run)
         self._background = ThreadPoolExecutor(1)
         self._written: Future[None] | None = None
         self._hooks = sys.excepthook, sys.unraisablehook
@@ -115,8 +114,9 @@ class Saver:
             logging.getLogger("asyncio").setLevel(logging.CRITICAL)
             self._hooks = sys.excepthook, sys.unraisablehook
             path = self._run / FOLDER / str(step)
-            for part in path.parent.glob(f"{step}.orbax-checkpoint-tmp*"):
-                shutil.rmtree(part, ignore_errors=True)
+            with contextlib.suppress(Exception):
+                for part in path.parent.glob(f"{step}.orbax-checkpoint-tmp*"):
+                    paths.remove(part)
             reason = next((known for known in map(os.strerror, files.DISK) if known in str(error)), error)
             failure = f"cannot write {path}: {reason}; the checkpoints before it are whole"
             raise ValueError(messages.one_line(failure)) from error
@@ -128,9 +128,15 @@ def save_state(run: Path, state: State) -> None:
         save(state)
 
 
+def check_place(run: Path) -> None:
+    """Raise ValueError for a run in a store that Orbax does not write."""
+    if str(run).startswith(("s3://", "az://", "hf://")):
+        raise ValueError(f"cannot write {run}: checkpoints can be on this machine or in gs://")
+
+
 def has_states(run: Path) -> bool:
     """Whether a run has a checkpoint, whole or not."""
-    return any(path.name.isdigit() for path in (Path(run) / FOLDER).glob("*"))
+    return any(path.name.isdigit() for path in (paths.of(run) / FOLDER).glob("*"))
 
 
 @files.one_line_errors()
@@ -145,7 +151,7 @@ def restore_state(run: Path, like: StateT, warn: Callable[[str], object] = warni
     Raises:
       ValueError: the run has no whole checkpoint, or one of another network or optimizer.
     """
-    folder = Path(run) / FOLDER
+    folder = paths.of(run) / FOLDER
     if not folder.is_dir():  # Orbax would make it
         raise ValueError(f"nothing to resume in {run}: it has no checkpoints")
     with _manager(run, enable_async_checkpointing=False) as checkpoints:
@@ -186,6 +192,8 @@ def _check_whole(folder: Path) -> None:
     if (folder / digests.SUMS).exists():
         digests.check_sums(folder)
         return
+    if paths.is_remote(folder):
+        return
     import tensorstore
 
     base = {"driver": "file", "path": f"{folder.absolute()}/default/"}
@@ -204,8 +212,9 @@ def _manager(run: Path, **settings: Any) -> "CheckpointManager":
     import orbax.checkpoint as ocp
 
     options = ocp.CheckpointManagerOptions(max_to_keep=2, **settings)
+    folder = paths.of(paths.absolute(run)) / FOLDER
     handler = ocp.StandardCheckpointHandler()  # given, so that `item_metadata` can describe an unread state
-    return ocp.CheckpointManager((Path(run) / FOLDER).absolute(), item_handlers=handler, options=options)
+    return ocp.CheckpointManager(folder, item_handlers=handler, options=options)
 
 
 def _shapes(tree: Any) -> list[tuple[tuple[int, ...], str]]:

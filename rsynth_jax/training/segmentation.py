@@ -24,7 +24,7 @@ from rsynth_jax.images import decode
 from rsynth_jax.metrics import dissection
 from rsynth_jax.models import embedding, segmenter
 from rsynth_jax.models.segmenter import SegmenterConfig
-from rsynth_jax.sharding import Devices
+from rsynth_jax.sharding import Devices, MakeDevices
 from rsynth_jax.storage.segmenters import SegmenterRelease
 from rsynth_jax.training import augmentation, state
 from rsynth_jax.training.recipes import flat
@@ -78,8 +78,17 @@ def validate(recipe: SegmenterRecipe) -> None:
     checks.seed(seed=recipe.seed)
 
 
-def prepare(recipe: SegmenterRecipe, images: Bytes, masks: Masks, class_names: Sequence[str]) -> SegmenterRun:
+def prepare(
+    recipe: SegmenterRecipe,
+    images: Bytes,
+    masks: Masks,
+    class_names: Sequence[str],
+    devices: MakeDevices = sharding.over_hosts,
+) -> SegmenterRun:
     """Weigh the classes by their shares of the pixels, and build the trainer.
+
+    Args:
+      devices: of a batch, such as `sharding.in_parts`.
 
     Raises ValueError if the images do not fill a batch, or are of sides that the network does not take.
     """
@@ -94,7 +103,7 @@ def prepare(recipe: SegmenterRecipe, images: Bytes, masks: Masks, class_names: S
         class_names=tuple(class_names),
         image_shape=images.shape[1:],
         trainer=_trainer(recipe, config, class_weights(shares)),
-        devices=sharding.over_devices(recipe.batch_size),
+        devices=devices(recipe.batch_size),
     )
 
 
@@ -135,7 +144,7 @@ def release(
     run: SegmenterRun, state: TrainState, images: Bytes, masks: Masks, **facts: Any
 ) -> SegmenterRelease:
     """Return the averaged weights as a segmenter, measured on test images, its recipe with these facts."""
-    variables = released(state.ema)
+    variables = released(run.devices.gather(state.ema))
     iou = measure(run.config, variables, images, masks)
     return SegmenterRelease(
         config=run.config,

@@ -17,7 +17,7 @@ from rsynth_jax.images import random_flip
 from rsynth_jax.models import critics, translator
 from rsynth_jax.models.equalized import halved
 from rsynth_jax.models.translator import TranslatorConfig
-from rsynth_jax.sharding import Devices
+from rsynth_jax.sharding import Devices, MakeDevices
 from rsynth_jax.storage.translators import TranslatorRelease
 from rsynth_jax.training import adversarial, games, gan
 from rsynth_jax.training.gan import GanState, Setup
@@ -66,7 +66,11 @@ def config(recipe: TranslatorRecipe) -> TranslatorConfig:
 
 
 def prepare(
-    recipe: TranslatorRecipe, images: Bytes, class_names: Sequence[str], num_pairs: int
+    recipe: TranslatorRecipe,
+    images: Bytes,
+    class_names: Sequence[str],
+    num_pairs: int,
+    devices: MakeDevices = sharding.over_hosts,
 ) -> TranslatorRun:
     """Build the trainer.
 
@@ -74,6 +78,7 @@ def prepare(
       images: training images.
       class_names: of the first images of the pairs, and of the second.
       num_pairs: in one epoch.
+      devices: of a batch, such as `sharding.in_parts`.
 
     Raises:
       ValueError: the images do not fill a batch, or have another size than the recipe's.
@@ -85,7 +90,7 @@ def prepare(
         config=config(recipe),
         class_names=(first, second),
         trainer=_trainer(recipe),
-        devices=sharding.over_devices(recipe.images_per_step),
+        devices=devices(recipe.images_per_step),
     )
 
 
@@ -100,7 +105,7 @@ def release(run: TranslatorRun, state: GanState, **facts: Any) -> TranslatorRele
     facts |= {"steps": int(state.step), "pairs": int(state.step) * run.recipe.images_per_step}
     return TranslatorRelease(
         config=run.config,
-        variables=jax.device_get(state.ema),
+        variables=run.devices.gather(state.ema),
         class_names=run.class_names,
         recipe=facts | flat(run.recipe),
     )

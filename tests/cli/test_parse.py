@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import pytest
+import stores
 from tyro.conf import UseAppendAction, arg
 
 from rsynth_jax import __version__
@@ -39,6 +40,17 @@ def test_flags_replace_the_defaults_of_groups_without_a_prefix():
     ascent = AscentFlags(radius=6.0, steps=40, step_size=0.25)
     assert asked == Options(ascent=ascent, out=Path("a/b"), system=SystemFlags(no_cache=True))
     assert parse(Options, []) == Options()
+
+
+def test_a_path_of_a_store_keeps_its_slashes():
+    with stores.bucket():
+        assert str(parse(Options, ["--out", "gs://bucket/a/b"]).out) == "gs://bucket/a/b"
+
+
+def test_a_path_of_an_unknown_store_is_refused_in_one_line(capsys):
+    with pytest.raises(SystemExit):
+        parse(Options, ["--out", "bad://x"])
+    assert capsys.readouterr().err.startswith("rsynth-try: --out: cannot use bad://x: bad:// is not known")
 
 
 def test_a_default_replaces_the_options_own():

@@ -11,15 +11,18 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import stores
 import tensorflow_datasets as tfds
+import tiny
 from array_record.python.array_record_module import ArrayRecordWriter
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image as Pillow
 from tensorflow_datasets.proto import tf_example_pb2
 from tiny import refused
 
-from rsynth_jax.data import image_files, loader, sources, tfrecord
+from rsynth_jax.data import image_files, loader, masks, sources, tfrecord
 from rsynth_jax.data.sources import Dataset, labelled, labels_for, load, read_all, readable
+from rsynth_jax.storage import class_names, paths
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (6, 8, 10, 3), np.uint8)
@@ -820,6 +823,43 @@ def prepared(tmp_path) -> Path:
         content = tfrecords(records)
         (folder / f"pets-train.tfrecord-0000{shard}-of-00002").write_bytes(content)
     return folder
+
+
+def stored(folder: Path) -> str:
+    """A folder of the store, with the files of one of this machine."""
+    for file in folder.rglob("*"):
+        if file.is_file():
+            place = paths.of("gs://bucket/data") / file.relative_to(folder)
+            place.write_bytes(file.read_bytes())
+    return "gs://bucket/data"
+
+
+def test_a_tfds_data_set_in_a_store_is_read(prepared, tmp_path):
+    local = load("tfds:pets", "train", data_dir=str(tmp_path))
+    with stores.bucket():
+        dataset = load("tfds:pets", "train", data_dir=stored(tmp_path))
+        assert dataset.class_names == local.class_names
+        assert read_all_of(dataset) == read_all_of(local)
+        info = paths.of("gs://bucket/data/pets/1.0.0/dataset_info.json")
+        info.write_bytes(info.read_bytes().replace(b"tfrecord", b"array_record"))
+        with refused(match="array_record is read on this machine alone"):
+            load("tfds:pets", "train", data_dir="gs://bucket/data")
+
+
+def test_folders_and_masks_and_class_names_are_read_from_a_store(photos, pairs, tmp_path):
+    tiny.masked(tmp_path / "facades", 3)
+    expected = [load(f"folder:{place}", "train") for place in (photos, pairs)]
+    facades = masks.load(str(tmp_path / "facades/images"), tmp_path / "facades/masks")
+    with stores.bucket():
+        root = stored(tmp_path)
+        for local in expected:
+            place = Path(local.source.partition(",")[0]).relative_to(tmp_path)
+            dataset = load(f"folder:{root}/{place}", "train")
+            assert dataset.class_names == local.class_names and dataset.names == local.names
+            assert_array_equal(np.stack(list(dataset.images)), np.stack(list(local.images)))
+        found = masks.load(f"folder:{root}/facades/images", f"{root}/facades/masks")
+        assert found.class_names == facades.class_names == class_names.read([f"{root}/facades/classes.txt"])
+        assert_array_equal(found.masks, facades.masks)
 
 
 def test_a_tfds_data_set_prepared_as_tfrecord_is_read_without_tensorflow(prepared, tmp_path):

@@ -18,7 +18,7 @@ from numpy.testing import assert_array_equal
 from tiny import refused
 
 from rsynth_jax.data import sources
-from rsynth_jax.storage import digests, locks, shards
+from rsynth_jax.storage import digests, locks, paths, shards
 from rsynth_jax.storage.shard_formats import FORMATS, Batch
 from rsynth_jax.storage.shards import MANIFEST, Plan
 
@@ -178,7 +178,7 @@ def test_a_changed_shard_is_named_and_made_again_when_it_is_deleted(tmp_path, na
         examples(sources.load(str(tmp_path)))
     with refused(match="shard-00001-of-00003.* is damaged.*: delete it, and the same command makes it again"):
         shards.write(tmp_path, plan, stream)
-    shards._remove(tmp_path / path.relative_to(tmp_path).parts[0])
+    paths.remove(tmp_path / path.relative_to(tmp_path).parts[0])
     assert shards.write(tmp_path, plan, stream) == (6, 4) and content(tmp_path) == before
 
 

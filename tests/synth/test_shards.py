@@ -7,9 +7,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import stores
 import tiny
 from numpy.testing import assert_array_equal
 from PIL import Image as Pillow
@@ -18,8 +20,8 @@ from tiny import NAMES, refused
 from rsynth_jax.cli import run, sharded
 from rsynth_jax.data import sources
 from rsynth_jax.sampling import generators, runner
+from rsynth_jax.storage import files, paths, shards
 from rsynth_jax.storage import generators as generator_files
-from rsynth_jax.storage import shards
 from synth import generation, inpainting, refinement, scoring, superresolution, translation
 
 ROOT = Path(__file__).parents[2]
@@ -144,6 +146,25 @@ def test_shards_are_refined_towards_their_own_labels_and_scored(folder, made, tm
     scored |= {"features": str(folder / "c.safetensors"), "json": tmp_path / "s.json"}
     assert scoring.score(tiny.options(scoring.Options, **scored)) == 0
     assert json.loads((tmp_path / "s.json").read_text())["num_a"] == 14
+
+
+def test_everything_of_a_command_may_be_in_a_store(folder, made):
+    with stores.bucket():
+        place = paths.of("gs://bucket")
+        (place / "c.safetensors").write_bytes((folder / "c.safetensors").read_bytes())
+        asked: dict[str, Any] = {
+            "classifier": "gs://bucket/c.safetensors",
+            "classes": ("cat", "dog"),
+            "num": 7,
+        }
+        asked |= {"steps": 2, "out": place / "sheet.png"}
+        assert generation.generate(options(generation.Options, folder, place, **asked)) == 0
+        assert digests_of(place / "shards") == digests_of(made / "shards")
+        for images in ("gs://bucket/shards", "gs://bucket/each", "gs://bucket/a.npz"):
+            flags = {"images": images, "classifier": "gs://bucket/c.safetensors", "steps": 1}
+            flags |= {"out": place / "each.png", "each": True, "npz": place / "a.npz", "gif": place / "a.gif"}
+            assert inpainting.inpaint(tiny.options(inpainting.Options, **flags)) == 0
+        assert len(files.read_arrays(place / "a.npz", "images")["images"]) == 14
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from numpy.testing import assert_allclose
 from tiny import refused
 
 from rsynth_jax.cli.hosts import HostFlags
-from rsynth_jax.storage import releases, shards
+from rsynth_jax.storage import files, releases, shards
 from train import train
 
 ROOT = Path(__file__).parents[2]
@@ -26,8 +26,8 @@ CODE = """
 import importlib, sys
 sys.path.insert(0, "tests")
 import tiny
-from rsynth_jax.cli import train_log
-train_log.LOG_EVERY = train_log.PGD_STEPS = 1
+from rsynth_jax.cli import gan_log, segmenter_log, train_log
+train_log.LOG_EVERY = train_log.PGD_STEPS = gan_log.LOG_EVERY = segmenter_log.LOG_EVERY = 1
 with tiny.network():
     importlib.import_module(sys.argv.pop(1)).main()
 """
@@ -59,6 +59,26 @@ GENERATOR = (
         "--critic-width",
     ),
     *("8", "--batch-size", "16", "--sample-every", "2", "--num-steps"),
+)
+
+
+TRANSLATOR = (
+    *("train.train_translator", "--image-size", "8", "--side", "8", "--widths", "4", "--blocks", "1"),
+    *("--style-size", "2", "--mlp-width", "4", "--scales", "1", "--critic-width", "4", "--batch-size", "4"),
+    *("--sample-every", "2", "--num-steps", "2"),
+)
+SEGMENTER = (
+    *(
+        "train.train_segmenter",
+        "--width",
+        "2",
+        "--batch-size",
+        "4",
+        "--sample-every",
+        "3",
+        "--num-steps",
+        "3",
+    ),
 )
 
 
@@ -121,6 +141,30 @@ def test_processes_train_the_classifier_of_one(data, tmp_path, num, devices, mor
         assert_allclose(other, one, rtol=1e-3, atol=1e-5)
     assert sorted(path.name for path in together.iterdir()) == sorted(path.name for path in alone.iterdir())
     assert (together / "checkpoints" / "4" / "SHA256SUMS").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [TRANSLATOR, SEGMENTER], ids=lambda words: words[0])
+def test_two_processes_train_the_translator_and_the_segmenter_of_one(tmp_path, arguments):
+    pets = tiny.photos(tmp_path / "pets.npz", tiny.NAMES[1:], train=16, test=4)
+    place = tiny.masked(tmp_path / "facades", 8, side=16)
+    masked = ("--data", f"folder:{place}/images", "--masks", f"{place}/masks")
+    masked += ("--test-data", f"folder:{place}/images", "--test-masks", f"{place}/masks")
+    words = (*arguments, *(masked if arguments is SEGMENTER else ("--data", pets)))
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    end(begin((*words, "--out", str(alone)), 1))
+    _, other = end(begin((*words, "--shard-weights", "--out", str(together)), 2))
+    assert other == "" and len(losses(alone)) > 1
+    assert_allclose(losses(together), losses(alone), rtol=1e-3)
+    assert sorted(path.name for path in together.iterdir()) == sorted(path.name for path in alone.iterdir())
+    (one,), (two,) = (list(out.glob("*.safetensors")) for out in (alone, together))
+    one, two = (np.concatenate(list(map(np.ravel, arrays_of(path)))) for path in (one, two))
+    assert np.linalg.norm(two - one) < 0.02 * np.linalg.norm(one)  # Adam makes a step of a rounding error
+
+
+def arrays_of(path: Path) -> list[np.ndarray]:
+    arrays = files.read_tensors(path).arrays
+    return [arrays[name].astype(np.float32) for name in sorted(arrays)]
 
 
 @pytest.mark.slow

@@ -15,7 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import stores
 import tiny
+from etils import epath
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image as Pillow
 from tiny import refused
@@ -26,7 +28,7 @@ from rsynth_jax.cli import run as console
 from rsynth_jax.cli import train_log
 from rsynth_jax.cli.options import LabelledDataFlags
 from rsynth_jax.data import loader
-from rsynth_jax.storage import releases, train_states
+from rsynth_jax.storage import paths, releases, train_states
 from rsynth_jax.storage.release_files import CLASSIFIER
 from rsynth_jax.synthesis.norms import L2
 from rsynth_jax.training import planning
@@ -139,6 +141,26 @@ def test_a_run_stopped_at_any_step_and_resumed_is_the_straight_run_bit_for_bit(
     assert next(released).read_bytes() == next(released).read_bytes()
     steps = [record["step"] for record in log(options.out) if "loss" in record]
     assert steps == list(range(1, STEPS + 1))
+
+
+def test_a_run_in_a_store_is_the_one_of_a_folder_and_is_resumed(tmp_path, monkeypatch, data, straight):
+    with stores.disk(tmp_path):
+        options = train.Options(data=data, out=paths.of("disk://run"), settings=RECIPE)
+        monkeypatch.setattr(console, "Interrupted", functools.partial(Interrupted, 2))
+        assert train.train(options) == 128 + signal.SIGTERM
+        monkeypatch.setattr(console, "Interrupted", Interrupted)
+        assert train.train(dataclasses.replace(options, resume=True)) == 0
+        assert releases.locate("disk://run") == options.out / releases.RELEASE
+    run = tmp_path / "run"
+    assert (run / releases.RELEASE).read_bytes() == (straight / releases.RELEASE).read_bytes()
+    assert [record["step"] for record in log(run) if "loss" in record] == list(range(1, STEPS + 1))
+    assert {path.name for path in run.iterdir()} == {path.name for path in straight.iterdir()}
+    assert (run / "checkpoints" / "4" / "SHA256SUMS").exists()
+
+
+def test_a_store_that_has_no_checkpoints_is_refused(data):
+    with refused(match="checkpoints can be on this machine or in gs://"):
+        train.train(train.Options(data=data, out=epath.Path("s3://bucket/run"), settings=RECIPE))  # pyright: ignore[reportArgumentType]
 
 
 def test_the_same_command_compiled_afresh_releases_the_same_bytes(tmp_path, monkeypatch, data, straight):
