@@ -272,9 +272,9 @@ def _values_in(path: Path) -> dict[str, Any]:
 
 def _recipe(name: str, recipes: Mapping[str, Any], options: Any) -> tuple[str, Any]:
     """The name and the values of a recipe, by its name or the path of a record that holds it."""
-    path = Path(os.path.expanduser(name))
-    if name in recipes or not os.path.isfile(path):
+    if name in recipes or not paths.is_file(name):
         return name, checks.named("recipe", name, dict(recipes))
+    path = paths.of(name)
     own = _values_in(path)
     names = flat(options.settings).keys()
     if 2 * len(names & own.keys()) < len(names):  # of an older version: it may lack a few

@@ -10,7 +10,6 @@ Nothing is extracted to disk. An archive of more than 256 MiB, unpacked, is refu
 import gzip
 import io
 import itertools
-import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rsynth_jax.storage import cache, class_names, files
+from rsynth_jax.storage import cache, class_names, files, paths
 from rsynth_jax.storage.cache import Download
 
 _LARGEST = 1 << 28  # bytes of an unpacked file
@@ -89,7 +88,7 @@ def read(name: str, place: str, split: str) -> Archive:
 def _read_cifar(name: str, place: str, split: str) -> Archive:
     """Records of the labels and of the three planes of an image each."""
     kind = _CIFARS[name]
-    path = Path(os.path.expanduser(place)) if place else cache.fetch(kind.download)
+    path = paths.on_this_machine(place) if place else cache.fetch(kind.download)
     with files.errors_as(f"cannot read {path} as {kind.download.name}"):
         content = _unpacked(path)
         width = kind.label_bytes + 3 * _SIDE**2
@@ -118,11 +117,11 @@ def _records(content: bytes, width: int) -> np.ndarray:
 
 
 def _read_mnist(name: str, place: str, split: str) -> Archive:
-    folder = Path(os.path.expanduser(place))
-    paths = [folder / file.name if place else cache.fetch(file) for file in _DIGITS[split]]
-    images, labels = (_read_idx(path, num_axes) for path, num_axes in zip(paths, (3, 1), strict=True))
+    folder = paths.on_this_machine(place)
+    both = [folder / file.name if place else cache.fetch(file) for file in _DIGITS[split]]
+    images, labels = (_read_idx(path, num_axes) for path, num_axes in zip(both, (3, 1), strict=True))
     if len(images) != len(labels):
-        raise ValueError(f"{paths[1]} has {len(labels)} labels for {len(images)} images")
+        raise ValueError(f"{both[1]} has {len(labels)} labels for {len(images)} images")
     return Archive(images[..., None], labels, tuple("0123456789"))
 
 
