@@ -6,8 +6,8 @@
 
 The mapping network makes a style w (d,) of a latent z (d,) and a class. The code of an image holds a style
 for each layer, (layers, d). Two layers at every size, each with its style and its noise, make the image of a
-learned constant of 4 x 4, as a sum of the colors at every size. Depth-to-space may reach the last size in
-place of two layers: it costs less, but leaves a faint grid of 2 pixels.
+learned constant of 4 x 4, as a sum of the colors at every size. The last size is reached by depth-to-space,
+which costs less than two layers of that size.
 """
 
 from collections.abc import Callable
@@ -35,8 +35,8 @@ class GeneratorConfig(NamedTuple):
 
     Attributes:
       num_classes: of the label.
-      image_size: side of the images: the last size or, by depth-to-space, twice it.
-      widths: channels at 4, 8, 16 ... pixels.
+      image_size: side of the images: twice the last size, a power of two.
+      widths: channels at 4, 8, 16 ... pixels; the image has twice the last side.
       latent_size: values of a latent and of a style.
       mapping_depth: layers of the mapping network.
       norm: a key of `NORMS`, "demodulated" or "adain".
@@ -44,7 +44,7 @@ class GeneratorConfig(NamedTuple):
 
     num_classes: int
     image_size: int = 64
-    widths: tuple[int, ...] = (128, 128, 64, 32, 16)
+    widths: tuple[int, ...] = (128, 128, 64, 32)
     latent_size: int = 128
     mapping_depth: int = 4
     norm: str = "demodulated"
@@ -53,11 +53,6 @@ class GeneratorConfig(NamedTuple):
     def num_layers(self) -> int:
         """Number of layers that take a style."""
         return LAYERS * len(self.widths)
-
-    @property
-    def last_size(self) -> int:
-        """Side of the maps of the last layers."""
-        return CONSTANT * 2 ** (len(self.widths) - 1)
 
 
 def normalized(x: jax.Array) -> jax.Array:
@@ -134,8 +129,7 @@ class StyleGenerator(nn.Module):
         self.constant = self.param("constant", draw, (CONSTANT, CONSTANT, config.widths[0]))
         self.layers = [[block(width) for _ in range(LAYERS)] for width in config.widths]
         self.colors = [Conv(3, 1) for _ in config.widths]
-        # without a deviation the first images would have a grid of 2 pixels
-        self.detail = None if config.last_size == config.image_size else Conv(12, deviation=0.0)
+        self.detail = Conv(12, deviation=0.0)  # or the first images have a grid of 2 pixels
 
     def __call__(self, latents, labels, noises):
         """Return the images (n, h, w, 3); makes every parameter."""
@@ -162,9 +156,7 @@ class StyleGenerator(nn.Module):
                 number, given = next(inputs)
                 x = surgery(f"layer{number}", layer(x, *given))
             color = doubled(color) + to_color(x) if size else to_color(x)
-        if self.detail is not None:
-            color = doubled(color) + depth_to_space(self.detail(x), 2)
-        return 0.5 + color / 4
+        return 0.5 + (doubled(color) + depth_to_space(self.detail(x), 2)) / 4
 
 
 def check(config: GeneratorConfig) -> None:
@@ -176,10 +168,9 @@ def check(config: GeneratorConfig) -> None:
     checks.named("norm", config.norm, NORMS)
     if not config.widths:
         raise ValueError("widths is empty: give the channels at 4, 8, 16 ... pixels")
-    sides = config.last_size, 2 * config.last_size
-    if config.image_size not in sides:
-        made = " or ".join(map(str, sides))
-        raise ValueError(f"{len(config.widths)} widths make images of {made} pixels, not {config.image_size}")
+    side = CONSTANT * 2 ** len(config.widths)
+    if config.image_size != side:
+        raise ValueError(f"{len(config.widths)} widths make images of {side} pixels, not {config.image_size}")
 
 
 def create(config: GeneratorConfig) -> StyleGenerator:
@@ -249,8 +240,8 @@ def truncate(styles: Styles, mean: Float[Array, " d"], psi: jax.Array | float, n
 def layer_groups(config: GeneratorConfig) -> dict[str, range]:
     """Split the sizes into three runs, coarse, middle and fine, as even as possible: the layers of each.
 
-    Of 64 pixels they have 4 and 8, 16 and 32, and 64 pixels. In Karras et al. 2019 (figure 3, at 1024
-    pixels) they have 4 to 8, 16 to 32, and 64 to 1024. A generator of fewer than three sizes has empty runs.
+    At 64 pixels they have 4 and 8, 16, and 32 pixels. In Karras et al. 2019 (figure 3, at 1024 pixels) they
+    have 4 to 8, 16 to 32, and 64 to 1024. A generator of fewer than three sizes has empty runs.
     """
     sizes = len(config.widths)
     ends = [LAYERS * -(-sizes // 3), LAYERS * -(-2 * sizes // 3), LAYERS * sizes]

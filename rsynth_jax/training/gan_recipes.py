@@ -11,7 +11,7 @@ from rsynth_jax.training.recipes import replace
 class StyleValues(NamedTuple):
     """The style-based generator."""
 
-    widths: tuple[int, ...] = (128, 128, 64, 32, 16)  # channels at 4, 8, 16 ... pixels, to the side.
+    widths: tuple[int, ...] = (128, 128, 64, 32)  # channels at 4, 8, 16 ... pixels, to half the side.
     latent_size: int = 128  # values of a latent and of a style.
     mapping_depth: int = 4  # layers of the mapping network.
     norm: str = "demodulated"  # demodulated (weights, 2020) or adain (2019).
@@ -81,7 +81,7 @@ class GanRecipe(NamedTuple):
 _STYLE = replace(GanRecipe(), num_steps=5_000, penalty_stride=4)
 _EVOLVED = replace(  # three updates of the critic, each on 32 images, as in the paper
     _STYLE,
-    widths=(128, 128, 64, 32),
+    widths=(128, 128, 64),
     game="minimax",
     critic_steps=3,
     penalty_stride=1,
@@ -92,7 +92,7 @@ _EVOLVED = replace(  # three updates of the critic, each on 32 images, as in the
 RECIPES = {
     "faces-style-64": replace(_STYLE, classifier="cat-dog-64"),
     "cifar10-style-32": replace(
-        _STYLE, widths=(128, 128, 64, 32), classifier="cifar10-robust", batch_size=64, num_steps=8_000
+        _STYLE, widths=(128, 128, 64), classifier="cifar10-robust", batch_size=64, num_steps=8_000
     ),
     "faces-egan-32": _EVOLVED,
     "cifar10-egan-32": _EVOLVED,

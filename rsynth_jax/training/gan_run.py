@@ -69,7 +69,7 @@ def config(recipe: GanRecipe, num_classes: int) -> GeneratorConfig:
     """Return the generator's description."""
     values = recipe.style._asdict()
     del values["mixing"]
-    return GeneratorConfig(num_classes, style.CONSTANT * 2 ** (len(recipe.style.widths) - 1), **values)
+    return GeneratorConfig(num_classes, style.CONSTANT * 2 ** len(recipe.style.widths), **values)
 
 
 def prepare(

@@ -53,7 +53,6 @@ GENERATOR = (
         "--widths",
         "8",
         "8",
-        "8",
         "--latent-size",
         "8",
         "--critic-width",

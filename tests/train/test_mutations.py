@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 STEPS = 3
 FLAGS = (
     "--recipe cifar10-egan-32 --image-size 8 --mutations heuristic least-squares "
-    "--widths 4 4 --latent-size 4 --mapping-depth 1 "
+    "--widths 4 --latent-size 4 --mapping-depth 1 "
     f"--batch-size 2 --critic-steps 1 --num-steps {STEPS} --sample-every 2"
 ).split()
 

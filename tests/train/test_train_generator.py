@@ -31,7 +31,7 @@ SHAPE = (8, 8, 3)  # of the recipe's images: --image-size 8
 READING = LabelledDataFlags(image_size=8)
 SMALL = replace(
     GanRecipe(),
-    widths=(4, 4),
+    widths=(4,),
     latent_size=4,
     mapping_depth=1,
     critic_width=4,
@@ -283,7 +283,7 @@ def check_refused(options: Options, message: str) -> None:
         ({"norm": "batch"}, "no norm named 'batch': give one of demodulated, adain"),
         ({"learning_rate": float("nan")}, "learning_rate is nan: give a number above 0"),
         ({"widths": ()}, "widths is empty"),
-        ({"widths": (4, 4, 4)}, "images are 8 x 8 x 3, the recipe's are 16 x 16 x 3: give --image-size 16"),
+        ({"widths": (4, 4)}, "images are 8 x 8 x 3, the recipe's are 16 x 16 x 3: give --image-size 16"),
         ({"batch_size": 32}, "20 training images do not fill a batch of 32"),
         ({"critic_steps": 3}, "20 training images do not fill a batch of 24"),
         ({"classifier": "cat-dog-64"}, "classifier's images are 64 x 64 x 3, the recipe's 8 x 8 x 3"),

@@ -17,7 +17,7 @@ from rsynth_jax.training.gan_recipes import RECIPES, GanRecipe
 from rsynth_jax.training.recipes import flat, replace
 
 RECIPE = replace(
-    GanRecipe(), widths=(8, 4, 4), latent_size=4, mapping_depth=1, critic_width=4, batch_size=8, num_steps=10
+    GanRecipe(), widths=(8, 4), latent_size=4, mapping_depth=1, critic_width=4, batch_size=8, num_steps=10
 )
 NAMES = ("cat", "dog")
 IMAGES = tiny.noise(16)
