@@ -163,7 +163,7 @@ def inverter(
     """An untrained inverter of a classifier of 16 pixels, also written to `path`."""
     represent = inversion.represent(models.bind(classifier.model, classifier.variables), layer)
     shape = jax.eval_shape(represent, jnp.zeros(SHAPE)).shape
-    config = inversion.InverterConfig(layer, shape, SHAPE[0], (8, 8), latent_size)
+    config = inversion.InverterConfig(layer, shape, SHAPE[0], (8, 8, 4), latent_size)
     rng = np.random.default_rng(0)
     shapes = jax.eval_shape(lambda: inversion.init(config, jax.random.key(0)))
     inverters.save(

@@ -15,7 +15,7 @@ from rsynth_jax.models.inversion import InverterConfig, Moments, Posterior
 
 RNG = np.random.default_rng(0)
 KEY = jax.random.key(0)
-PLAIN = InverterConfig("features", (6,), 8, (4,))
+PLAIN = InverterConfig("features", (6,), 8, (4, 4))
 VARIATIONAL = PLAIN._replace(latent_size=3)
 SEEN = Moments(*np.float32(RNG.random((2, 6)) + 0.5))
 FEATURES = RNG.normal(size=6).astype(np.float32)
@@ -70,9 +70,9 @@ def test_the_strongest_activations_are_kept_and_the_others_have_their_mean():
     assert np.sum(inversion.strongest(values, SEEN, 5) == values) == 5
 
 
-@pytest.mark.parametrize(("side", "used"), [(4, (8, 6, 4)), (8, (6, 4)), (16, (4,))])
+@pytest.mark.parametrize(("side", "used"), [(4, (8, 6, 4, 4)), (8, (6, 4, 4)), (16, (4, 4))])
 def test_from_a_map_the_decoder_begins_at_its_side(side, used):
-    config = InverterConfig("maps:0", (side, side, 5), 32, (8, 6, 4), latent_size=2)
+    config = InverterConfig("maps:0", (side, side, 5), 32, (8, 6, 4, 4), latent_size=2)
     assert config.used == used and config.code_shape == (side, side, 2)
     images = jax.eval_shape(
         lambda key: inversion.create(config).apply(
@@ -106,11 +106,11 @@ def test_another_name_is_no_layer(layer):
     [
         ({"widths": ()}, "widths is empty"),
         ({"widths": (4, 0)}, "width 1 is 0"),
-        ({"image_size": 16}, "1 widths make images of 8 pixels, not 16"),
+        ({"image_size": 16}, "2 widths make images of 8 pixels, not 16"),
         ({"latent_size": -1}, "latent_size is -1"),
         ({"layer": "maps:0"}, r"maps:0 of shape \(6,\) cannot be"),
         ({"shape": (4, 4, 6)}, r"features of shape \(4, 4, 6\) cannot be"),
-        ({"layer": "maps:0", "shape": (8, 8, 6)}, "maps:0 is 8 x 8: an inverter begins at 4$"),
+        ({"layer": "maps:0", "shape": (16, 16, 6)}, "maps:0 is 16 x 16: an inverter begins at 4 or 8$"),
         ({"layer": "maps:0", "shape": (4, 8, 6)}, "maps:0 is 4 x 8"),
     ],
     ids=str,
