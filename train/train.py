@@ -62,6 +62,9 @@ class Options:
     hosts: HostFlags = HostFlags()
     system: SystemFlags = SystemFlags()
 
+    def __post_init__(self) -> None:
+        checks.given(checks.positive, max_minutes=self.max_minutes)
+
 
 def train(options: Options) -> int:
     """Train, evaluate and release after every epoch, and report."""
@@ -115,7 +118,6 @@ def check(options: Options) -> None:
 
     method = options.settings.method
     checks.positive(judge=options.judge, judge_every=options.judge_every)
-    checks.given(checks.positive, max_minutes=options.max_minutes)
     build.validate(options.settings)
     if build.METHODS[method].continues and options.start is None and not options.resume:
         raise ValueError(f"{method} training goes on from a robust classifier: give it with --start")

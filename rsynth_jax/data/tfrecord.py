@@ -102,7 +102,7 @@ def _places(path: str | os.PathLike[str]) -> Iterator[_Place]:
     """The places of the records of one file, found by their headers alone."""
     end = 0
     with _opened(path) as file:
-        size = file.seek(0, os.SEEK_END)
+        size = file.seek(0, os.SEEK_END) if paths.is_remote(path) else os.fstat(file.fileno()).st_size
         while end < size:
             file.seek(end)
             header = file.read(_HEADER.size)

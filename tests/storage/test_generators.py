@@ -131,9 +131,15 @@ def test_a_generator_is_refused_as_a_classifier_by_file_run_and_name(saved, monk
         releases.load("generator")
 
 
-@pytest.mark.parametrize("format", ["pt", "rsynth_jax generator 2"])
-def test_a_file_of_another_format_is_refused(saved, tmp_path, format):
-    with refused(match=f"was not written by rsynth_jax: its format is '{format}'"):
+@pytest.mark.parametrize(
+    ("format", "said"),
+    [
+        ("pt", "holds weights of PyTorch, not a generator of rsynth_jax"),
+        ("rsynth_jax generator 2", "was not written by rsynth_jax: its format is 'rsynth_jax generator 2'"),
+    ],
+)
+def test_a_file_of_another_format_is_refused(saved, tmp_path, format, said):
+    with refused(match=said):
         generators.load(damaged(saved, tmp_path, format=format))
 
 
