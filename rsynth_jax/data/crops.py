@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from rsynth_jax.types import Bytes
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of ITU-R BT.601, as Pillow's mode L
-FEATHER = (
-    1 / 16
-)  # of the side of a box: the width over which a change fades at a border inside the photograph
+FEATHER = 1 / 16  # of the side of a box: over which a change fades at a border inside the photograph
 
 
 class Box(NamedTuple):
