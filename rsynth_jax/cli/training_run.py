@@ -119,7 +119,7 @@ def parse_flags(
       presets: other defaults that come with a recipe, by its name: fields of the options.
 
     Raises:
-      ValueError: no recipe has that name, or the record is damaged, or another trainer's.
+      ValueError: no recipe has that name, or the record is damaged, or another trainer's, or names no data.
       SystemExit: see `parse`.
     """
     default: Any = options()
@@ -127,6 +127,8 @@ def parse_flags(
     if "--resume" in arguments and (own := read_record(out)):
         with files.errors_as(f"cannot use {out / RECORD}"):
             default = _with_record(default, own)
+        if "data" not in own and not value_of("data", arguments, ""):
+            raise ValueError(f"{out / RECORD} does not name the data of the run: give --data")
     else:
         asked = value_of("recipe", arguments, default.recipe)
         name, recipe = _recipe(asked, recipes, default)
