@@ -109,6 +109,7 @@ def main(options: Options) -> None:
         axis.plot(*zip(*points, strict=True))
         axis.set(xlabel=name, ylabel="resident memory, MB", ylim=(0, 1.3 * points[-1][1]))
         axis.grid(axis="y")
+        axis.locator_params(axis="x", nbins=5)
     figure.savefig(options.out, dpi=80)
     slopes = {f"MB per 1,000 {name}": round(slope(points), 2) for name, points in measured.items()}
     last = {f"MB after {name}": round(points[-1][1]) for name, points in measured.items()}

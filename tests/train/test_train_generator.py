@@ -208,7 +208,7 @@ def last_state(out: Path, place: Path):
 
 @pytest.mark.parametrize(
     ("step", "number", "status"),
-    [(1, signal.SIGINT, 130), (2, signal.SIGTERM, 143)],
+    [pytest.param(1, signal.SIGINT, 130, marks=pytest.mark.slow), (2, signal.SIGTERM, 143)],
     ids=["before a checkpoint", "at a checkpoint and the end of an epoch"],
 )
 def test_a_run_that_is_stopped_saves_and_resumed_by_its_folder_alone_is_the_straight_run_bit_for_bit(
@@ -347,7 +347,10 @@ def test_a_folder_without_a_run_or_with_one_of_another_program_is_not_resumed(tm
 # ---- weights that are not finite
 
 
-@pytest.mark.parametrize(("part", "step", "saved"), [("ema", 1, set()), ("critic", STEPS, {"2"})])
+@pytest.mark.parametrize(
+    ("part", "step", "saved"),
+    [pytest.param("ema", 1, set(), marks=pytest.mark.slow), ("critic", STEPS, {"2"})],
+)
 def test_weights_that_are_not_finite_are_never_saved(tmp_path, monkeypatch, place, part, step, saved):
     """Neither when the run is stopped nor with a snapshot."""
     run, out = prepared(place), tmp_path / "run"
