@@ -261,12 +261,12 @@ def _check_devices() -> None:
 
 @contextlib.contextmanager
 def _stopped_by_signals() -> Iterator[None]:
-    """End the block at SIGINT and SIGTERM, with SystemExit; temporary files are removed.
+    """End the block and the process at SIGINT and SIGTERM; temporary files are removed.
 
     Libraries turn the exception that a signal raises inside them into errors of their own, print it, or
     go on: from the signal on, nothing of that is shown, and the exception is raised each second until the
     block ends. A second signal, or one during an import, ends the process at once: extension modules that
-    are half imported crash.
+    are half imported crash. Nor is the interpreter taken down after the block, while XLA still computes.
     """
     arrived: list[int] = []
 
@@ -296,7 +296,9 @@ def _stopped_by_signals() -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         sys.unraisablehook = shown
-    sys.exit(128 + (arrived or [signal.SIGINT])[0])
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+    os._exit(128 + (arrived or [signal.SIGINT])[0])
 
 
 def _imports(frame: FrameType | None) -> bool:
