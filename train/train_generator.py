@@ -51,14 +51,14 @@ class Options:
 
 def train_generator(options: Options) -> int:
     """Train, draw samples and release after every `sample_every` steps, and report."""
-    from rsynth_jax.cli import gan_log
+    from rsynth_jax.cli import step_run, training_pages
     from rsynth_jax.storage import generators
     from rsynth_jax.training.gan_run import release, start
 
     dataset, run, facts = prepared(options)
     make = functools.partial(release, run, data=options.data)
-    product = gan_log.Product(generators.RELEASE, make, generators.save, gan_log.drawn)
-    return gan_log.train(options, run, start(run), dataset, facts, product)
+    product = step_run.Product(generators.RELEASE, make, generators.save, training_pages.drawn)
+    return step_run.train(options, run, start(run), dataset, facts, product)
 
 
 def prepared(options: Options) -> tuple[sources.Dataset, Any, dict[str, Any]]:

@@ -70,15 +70,15 @@ class Options:
 
 def train_inverter(options: Options) -> int:
     """Train, invert images and release after every `sample_every` steps, and report."""
-    from rsynth_jax.cli import gan_log
+    from rsynth_jax.cli import step_run, training_pages
     from rsynth_jax.storage import inverters
     from rsynth_jax.training.inverter_run import release, start
 
     (dataset, test), classifier, run, facts = prepared(options)
-    page = functools.partial(gan_log.inverted, classifier, shown(test))
+    page = functools.partial(training_pages.inverted, classifier, shown(test))
     make = functools.partial(release, run, data=options.data)
-    product = gan_log.Product(inverters.RELEASE, make, inverters.save, page)
-    return gan_log.train(options, run, start(run), dataset, facts, product)
+    product = step_run.Product(inverters.RELEASE, make, inverters.save, page)
+    return step_run.train(options, run, start(run), dataset, facts, product)
 
 
 def prepared(options: Options) -> tuple[list[sources.Dataset], "Release", Any, dict[str, Any]]:

@@ -3,16 +3,17 @@
     rsynth-train-segmenter --recipe facades-64 --data folder:IMAGES --masks FOLDER \
         --test-data folder:IMAGES --test-masks FOLDER --out RUN
 
-RUN then holds segmenter.safetensors (for rsynth-dissect), segmented.png (image, mask, prediction), log.jsonl
-with the IoU of every class on the test images, curves.png, run.json (everything that made it) and the
-checkpoints. --resume --out RUN continues it, bit for bit on the same machine.
+RUN then holds segmenter.safetensors (for rsynth-dissect), samples.png (image, mask, prediction), log.jsonl
+with the IoU of every class on the test images, curves.png, run.json (everything that made it), snapshots/ and
+the checkpoints. --resume --out RUN continues it, bit for bit on the same machine.
 """
 
 import dataclasses
 import functools
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 from tyro.conf import arg
 
 from rsynth_jax import checks
@@ -21,13 +22,18 @@ from rsynth_jax.cli import run as console
 from rsynth_jax.cli.hosts import HostFlags
 from rsynth_jax.cli.options import DataFlags, SystemFlags
 from rsynth_jax.cli.training_run import KeepFlags, RecipeName, Resume, RunFolder
-from rsynth_jax.data import loader, masks
+from rsynth_jax.data import masks
 from rsynth_jax.training.segmenter_recipes import RECIPES, SegmenterRecipe
+
+if TYPE_CHECKING:
+    from rsynth_jax.cli.step_run import Measured
+    from rsynth_jax.storage.segmenters import SegmenterRelease
 
 _MASKS = (
     "Folder of masks: NAME.png, indexed or grey, for each image; the names of the classes in classes.txt, a "
     "line each, there or in one of the two folders above."
 )
+NOW = "loss {loss:.3f} accuracy {accuracy:.0%}"  # of a step, beside the progress
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,11 +63,8 @@ class Options:
 
 def train_segmenter(options: Options) -> int:
     """Train, measure and release after every `sample_every` steps, and report."""
-    from rsynth_jax import sharding
-    from rsynth_jax.cli.run_log import guarded
-    from rsynth_jax.cli.segmenter_log import segmenter_log
+    from rsynth_jax.cli import step_run, training_pages
     from rsynth_jax.storage import segmenters
-    from rsynth_jax.training.run import fit
     from rsynth_jax.training.segmentation import prepare, release, start, validate
 
     checks.positive(sample_every=options.sample_every)
@@ -69,33 +72,30 @@ def train_segmenter(options: Options) -> int:
     training_run.check(options, segmenters.RELEASE)
     data, test = read(options)
     facts = training_run.facts_of(options, data.dataset)
-    out, recipe = options.out, options.settings
-    run = prepare(recipe, data.images, data.masks, data.class_names, options.hosts.devices)
-    closing = ""
-    with training_run.begun(options, start(run), **facts) as state:
-        interrupted = console.Interrupted()
-        first = int(state.step)
-        steps = recipe.batch_size, recipe.seed, first, recipe.num_steps
-        rows = loader.rows_between(len(data.images), *steps, sharding.own_rows(recipe.batch_size))
-        with segmenter_log(options, run, test, first) as log:
-            trainer = guarded(options.keeping, run.trainer)
-            batches = interrupted.until((data.images[chosen], data.masks[chosen]) for chosen in rows)
+    run = prepare(options.settings, data.images, data.masks, data.class_names, options.hosts.devices)
+    product = step_run.Product(
+        file=segmenters.RELEASE,
+        release=lambda state: release(run, state, test.images, test.masks, data=options.data),
+        save=segmenters.save,
+        page=functools.partial(training_pages.segmented, test),
+        now=NOW,
+        remedy="lower --learning-rate",
+        measure=functools.partial(measured, len(test.images)),
+        write_curves=plots.write_segmenter_curves,
+        describe=lambda run, out: segmenters.describe(segmenters.load(out)),
+    )
+    return step_run.train(options, run, start(run), data, facts, product, masks.batches_between)
 
-            def callback(state: Any, step: int, checked: Any, batch: Any) -> None:
-                nonlocal closing
-                log.step(step, checked)
-                if step % options.sample_every == 0 or step == recipe.num_steps:
-                    released = release(run, state, test.images, test.masks, data=options.data)
-                    log.snapshot(state, released)
-                    closing = f"{out / segmenters.RELEASE}: {segmenters.describe(released)}"
-                log.save_if_due(state)
 
-            key = run.keys.steps
-            state = fit(trainer, state, batches, key=key, devices=run.devices, callback=callback)
-            log.save(state)
-        if interrupted.signal is None and not closing:  # a run that was complete
-            closing = f"{out / segmenters.RELEASE}: {segmenters.describe(segmenters.load(out))}"
-        return training_run.finish(out, state, interrupted, closing, plots.write_segmenter_curves)
+def measured(num: int, release: "SegmenterRelease") -> "Measured":
+    """The intersection over union of each class on so many test images."""
+    from rsynth_jax.cli.step_run import Measured
+    from rsynth_jax.storage import segmenters
+
+    classes = zip(release.class_names, release.iou, strict=True)
+    numbers = {f"test_iou_{name}": iou for name, iou in classes}
+    numbers |= {"test_num": num, "test_iou": float(np.mean(release.iou))}
+    return Measured(numbers, segmenters.describe(release))
 
 
 def read(options: Options) -> list[masks.Masked]:

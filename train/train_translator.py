@@ -54,15 +54,15 @@ class Options:
 
 def train_translator(options: Options) -> int:
     """Train, translate images and release after every `sample_every` steps, and report."""
-    from rsynth_jax.cli import gan_log
+    from rsynth_jax.cli import step_run, training_pages
     from rsynth_jax.storage import translators
     from rsynth_jax.training.translator_run import release, start
 
     halves, shown, run, facts = prepared(options)
     make = functools.partial(release, run, data=options.data)
-    page = functools.partial(gan_log.translated, shown)
-    product = gan_log.Product(translators.RELEASE, make, translators.save, page, "pairs")
-    return gan_log.train(options, run, start(run), halves, facts, product, loader.pairs_between)
+    page = functools.partial(training_pages.translated, shown)
+    product = step_run.Product(translators.RELEASE, make, translators.save, page, "pairs")
+    return step_run.train(options, run, start(run), halves, facts, product, loader.pairs_between)
 
 
 def prepared(options: Options) -> tuple[list[sources.Dataset], list[np.ndarray], Any, dict[str, Any]]:

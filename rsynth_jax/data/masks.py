@@ -8,6 +8,7 @@ names of the classes are in classes.txt, one a line, in the folder of the masks 
 """
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from rsynth_jax import checks
-from rsynth_jax.data import image_files, sources
+from rsynth_jax.data import image_files, loader, sources
 from rsynth_jax.data.sources import Dataset
 from rsynth_jax.storage import files, paths
 
@@ -68,6 +69,14 @@ def load(spec: str, masks: str | Path, image_size: int | None = None, num: int |
         classes.append(_read_mask(paths.of(masks) / f"{stem}.png", size, len(names), image_size))
     dataset = dataclasses.replace(dataset, class_names=names)
     return Masked(dataset, np.stack(images), np.stack(classes))
+
+
+def batches_between(
+    data: Masked, batch_size: int, seed: int, first: int, last: int, rows: slice = loader.ALL
+) -> Iterator[tuple[UInt8[np.ndarray, "b h w c"], UInt8[np.ndarray, "b h w"]]]:
+    """Iterate over the images and masks of the steps from `first` to `last` - 1, as `loader.rows_between`."""
+    for chosen in loader.rows_between(len(data.images), batch_size, seed, first, last, rows):
+        yield data.images[chosen], data.masks[chosen]
 
 
 @files.one_line_errors()

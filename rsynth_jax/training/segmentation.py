@@ -1,7 +1,7 @@
 """The training of a segmenter: everything that a recipe and masked images determine.
 
     run = prepare(RECIPES["facades-64"], images, masks, class_names)
-    state = fit(run.trainer, start(run), batches, key=run.keys.steps, devices=run.devices)
+    state = fit(run.trainer, start(run), batches, key=run.step_key, devices=run.devices)
     segmenters.save("segmenter.safetensors", release(run, state, test_images, test_masks))
 
 The loss is the cross-entropy of each pixel, weighted by 1 / sqrt(share) of its class, so that rare classes
@@ -58,6 +58,11 @@ class SegmenterRun(NamedTuple):
     def keys(self) -> Keys:
         """The keys of the run."""
         return Keys(*jax.random.split(seeds.key(self.recipe.seed)))
+
+    @property
+    def step_key(self) -> Key:
+        """The key of the steps."""
+        return self.keys.steps
 
 
 class Metrics(NamedTuple):

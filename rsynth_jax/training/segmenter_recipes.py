@@ -35,5 +35,10 @@ class SegmenterRecipe(NamedTuple):
     move: MoveValues = MoveValues()  # the augmentation.
     adam: AdamWValues = AdamWValues()  # the optimizer.
 
+    @property
+    def images_per_step(self) -> int:
+        """Images of a step."""
+        return self.batch_size
+
 
 RECIPES = {"facades-64": SegmenterRecipe()}

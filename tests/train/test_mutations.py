@@ -14,8 +14,8 @@ from numpy.testing import assert_array_equal
 from PIL import Image as Pillow
 from tiny import refused
 
-from rsynth_jax.cli import gan_log
 from rsynth_jax.cli import run as console
+from rsynth_jax.cli import step_run, training_pages
 from rsynth_jax.models import critics
 from rsynth_jax.storage import generators, train_states
 from rsynth_jax.training import gan_run
@@ -47,8 +47,9 @@ def cheap():
         patch.setattr(gan_run, "prepare", once)
         patch.setattr(critics, "pixel_critic", lambda num_classes, widths: narrow(num_classes))
         patch.setattr(console, "Interrupted", Never)
-        for name, value in {"LOG_EVERY": 1, "COLUMNS": 1, "ROWS": 2}.items():
-            patch.setattr(gan_log, name, value)
+        patch.setattr(step_run, "LOG_EVERY", 1)
+        patch.setattr(training_pages, "COLUMNS", 1)
+        patch.setattr(training_pages, "ROWS", 2)
         yield
 
 

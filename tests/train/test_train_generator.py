@@ -17,7 +17,7 @@ from numpy.testing import assert_array_equal
 from PIL import Image as Pillow
 from tiny import refused
 
-from rsynth_jax.cli import gan_log
+from rsynth_jax.cli import step_run, training_pages
 from rsynth_jax.cli.options import LabelledDataFlags
 from rsynth_jax.storage import generators, releases, train_states
 from rsynth_jax.training import gan_run
@@ -68,9 +68,9 @@ def cheap():
         patch.setattr(gan_run, "prepare", once)
         patch.setattr(gan_run, "start", begun)
         patch.setattr(jax, "device_count", lambda: 1)
-        patch.setattr(gan_log, "LOG_EVERY", 2)
-        patch.setattr(gan_log, "COLUMNS", 2)
-        patch.setattr(gan_log, "ROWS", 2)
+        patch.setattr(step_run, "LOG_EVERY", 2)
+        patch.setattr(training_pages, "COLUMNS", 2)
+        patch.setattr(training_pages, "ROWS", 2)
         yield
     for number, handler in handlers.items():
         signal.signal(number, handler)
@@ -115,14 +115,14 @@ def log(out: Path) -> list[dict]:
 
 def interrupt_at(patch: pytest.MonkeyPatch, step: int, number: int = signal.SIGINT) -> None:
     """Send this process a signal in a step."""
-    logged = gan_log.GanLog.step
+    logged = step_run.StepLog.step
 
     def stopped(self, now, metrics):
         logged(self, now, metrics)
         if now == step:
             os.kill(os.getpid(), number)
 
-    patch.setattr(gan_log.GanLog, "step", stopped)
+    patch.setattr(step_run.StepLog, "step", stopped)
 
 
 def resume(out: Path, *more: str) -> int:

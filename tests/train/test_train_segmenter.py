@@ -15,7 +15,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image as Pillow
 from tiny import refused
 
-from rsynth_jax.cli import segmenter_log
+from rsynth_jax.cli import step_run
 from rsynth_jax.data import masks
 from rsynth_jax.storage import segmenters
 from rsynth_jax.training import segmentation
@@ -42,7 +42,7 @@ def cheap():
     with tiny.network(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(segmentation, "prepare", once)
         patch.setattr(jax, "device_count", lambda: 1)
-        patch.setattr(segmenter_log, "LOG_EVERY", 2)
+        patch.setattr(step_run, "LOG_EVERY", 2)
         yield
     for number, handler in handlers.items():
         signal.signal(number, handler)
@@ -77,11 +77,12 @@ def log(out: Path) -> list[dict]:
 def test_a_run_writes_every_file_it_names_and_the_iou_of_each_class(straight, place):
     expected = {
         "segmenter.safetensors",
-        "segmented.png",
+        "samples.png",
         "log.jsonl",
         "curves.png",
         "run.json",
         "checkpoints",
+        "snapshots",
     }
     assert {path.name for path in straight.iterdir()} == expected
     assert all(name in program.__doc__ for name in expected)
@@ -97,12 +98,12 @@ def test_a_run_writes_every_file_it_names_and_the_iou_of_each_class(straight, pl
         "steps": 3,
         "data": f"folder:{place / 'images'}",
     }
-    with Pillow.open(straight / "segmented.png") as sheet:
+    with Pillow.open(straight / "samples.png") as sheet:
         assert sheet.format == "PNG" and min(sheet.size) > 100
 
 
 def test_a_run_that_is_stopped_and_resumed_is_the_straight_run_bit_for_bit(tmp_path, capsys, place, straight):
-    out, logged = tmp_path / "run", segmenter_log.SegmenterLog.step
+    out, logged = tmp_path / "run", step_run.StepLog.step
 
     def stopped(self, step, metrics):
         logged(self, step, metrics)
@@ -110,11 +111,11 @@ def test_a_run_that_is_stopped_and_resumed_is_the_straight_run_bit_for_bit(tmp_p
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(segmenter_log.SegmenterLog, "step", stopped)
+        patch.setattr(step_run.StepLog, "step", stopped)
         assert program.train_segmenter(flags(place, out)) == 130
     assert "stopped after step 1; continue with --resume" in capsys.readouterr().out
     assert program.train_segmenter(program.parse_flags(Options, ["--resume", "--out", str(out)])) == 0
-    for name in ("run.json", "segmenter.safetensors", "segmented.png"):
+    for name in ("run.json", "segmenter.safetensors", "samples.png"):
         assert (out / name).read_bytes() == (straight / name).read_bytes()
     with refused(match="batch_size is 8: the run in .* has 4, which --resume cannot change"):
         program.train_segmenter(

@@ -15,7 +15,7 @@ from numpy.testing import assert_array_equal
 from PIL import Image as Pillow
 from tiny import refused
 
-from rsynth_jax.cli import gan_log
+from rsynth_jax.cli import step_run
 from rsynth_jax.cli.options import LabelledDataFlags
 from rsynth_jax.storage import train_states, translators
 from rsynth_jax.training import translator_run
@@ -56,7 +56,7 @@ def cheap():
     with jax.numpy_dtype_promotion("standard"), pytest.MonkeyPatch.context() as patch:
         patch.setattr(translator_run, "prepare", once)
         patch.setattr(jax, "device_count", lambda: 1)
-        patch.setattr(gan_log, "LOG_EVERY", 1)
+        patch.setattr(step_run, "LOG_EVERY", 1)
         patch.setattr(program, "ROWS", 2)
         yield
     for number, handler in handlers.items():
@@ -117,7 +117,7 @@ def test_the_release_is_the_averaged_weights_and_the_recipe(straight, place):
 
 @pytest.mark.slow  # the loop is that of the other trainers
 def test_a_run_that_is_stopped_and_resumed_is_the_straight_run_bit_for_bit(tmp_path, place, straight):
-    out, logged = tmp_path / "run", gan_log.GanLog.step
+    out, logged = tmp_path / "run", step_run.StepLog.step
 
     def stopped(self, now, metrics):
         logged(self, now, metrics)
@@ -125,7 +125,7 @@ def test_a_run_that_is_stopped_and_resumed_is_the_straight_run_bit_for_bit(tmp_p
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gan_log.GanLog, "step", stopped)
+        patch.setattr(step_run.StepLog, "step", stopped)
         assert program.train_translator(flags(place, out)) == 130
     again = program.parse_flags(Options, ["--resume", "--out", str(out)])
     assert program.train_translator(again) == 0
