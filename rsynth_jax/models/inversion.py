@@ -8,11 +8,11 @@
 An inverter is a `Generator` whose condition is the class and the representation (Dosovitskiy & Brox 2016).
 The code is the representation, each unit or channel standardized by its `Moments`. A variational inverter
 draws it: two small heads on the standardized representation give the mean and the deviation of the code,
-which training holds near N(0, I), so that a draw of N(0, I) can be decoded. The decoder has the sizes and the
-demodulated layers of the style-based generator, without noise: the code, of a map its mean, is the style of
-each. It begins at 4 pixels from features, and at the side of the map from a map.
+which training holds near N(0, I), so that a draw of N(0, I) can be decoded. The decoder is a residual block
+with group norm at each size, from 4 pixels for features, and from the side of the map for a map.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -21,8 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from rsynth_jax import checks
-from rsynth_jax.models.equalized import Conv, Dense, doubled, leaky_relu
-from rsynth_jax.models.style import Demodulated
+from rsynth_jax.models.equalized import doubled
 from rsynth_jax.types import (
     Classifier,
     Code,
@@ -40,7 +39,7 @@ from rsynth_jax.types import (
 
 FEATURES = "features"  # the name of the penultimate layer
 FIRST = 4  # pixels: the first size
-LAYERS = 2  # convolutions at every size
+GROUPS = 8  # of channels, at most, that are normalized together
 
 
 class InverterConfig(NamedTuple):
@@ -135,6 +134,29 @@ def divergence(posterior: Posterior) -> Scalar:
     return jnp.mean(power - 1 - 2 * jnp.log(posterior.deviation)) / 2
 
 
+def activate(x: jax.Array) -> jax.Array:
+    """A leaky ReLU."""
+    return nn.leaky_relu(x, 0.2)
+
+
+def normalize(width: int) -> nn.GroupNorm:
+    """A group norm of so many channels."""
+    return nn.GroupNorm(num_groups=math.gcd(width, GROUPS), epsilon=1e-4)
+
+
+class Residual(nn.Module):
+    """Two convolutions, each after a group norm and a leaky ReLU, beside the identity."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x):
+        y = x
+        for _ in range(2):
+            y = nn.Conv(self.width, (3, 3))(activate(normalize(y.shape[-1])(y)))
+        return y + (x if x.shape[-1] == self.width else nn.Dense(self.width, use_bias=False)(x))
+
+
 class Inverter(nn.Module):
     """The heads of a variational code, and the decoder, see `encode` and `decode`."""
 
@@ -143,11 +165,11 @@ class Inverter(nn.Module):
     def setup(self):
         config = self.config
         first, *_ = config.used
-        self.heads = Dense(2 * config.latent_size) if config.latent_size else None
-        self.opening = Conv(first, 1) if len(config.shape) == 3 else Dense(FIRST**2 * first)
-        self.layers = [[Demodulated(width) for _ in range(LAYERS)] for width in config.used]
-        # the first images are grey: random colors take long to unlearn
-        self.colors = [Conv(3, 1, deviation=0.0) for _ in config.used]
+        self.heads = nn.Dense(2 * config.latent_size) if config.latent_size else None
+        self.opening = nn.Dense(first if len(config.shape) == 3 else FIRST**2 * first)
+        self.blocks = [Residual(width) for width in config.used]
+        self.normalize = normalize(config.used[-1])
+        self.color = nn.Conv(3, (3, 3))
 
     def __call__(self, standardized):
         """Return the images (n, h, w, 3) of the mean codes; makes every parameter."""
@@ -162,16 +184,11 @@ class Inverter(nn.Module):
 
     def decode(self, codes):
         """Make images (n, h, w, 3) of codes (n, ...)."""
-        style = codes.mean((1, 2)) if codes.ndim == 4 else codes
-        x = leaky_relu(self.opening(codes))
+        x = self.opening(codes)
         x = x.reshape(len(codes), FIRST, FIRST, -1) if x.ndim == 2 else x
-        color = jnp.zeros(())
-        for size, (layers, to_color) in enumerate(zip(self.layers, self.colors, strict=True)):
-            x = doubled(x) if size else x
-            for layer in layers:
-                x = layer(x, style)
-            color = doubled(color) + to_color(x) if size else to_color(x)
-        return 0.5 + color / 4
+        for size, block in enumerate(self.blocks):
+            x = block(doubled(x) if size else x)
+        return 0.5 + self.color(activate(self.normalize(x))) / 4
 
 
 def check(config: InverterConfig) -> None:

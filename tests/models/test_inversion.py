@@ -46,7 +46,7 @@ def test_a_variational_code_is_the_mean_plus_the_deviation_times_the_latent():
     variables = drawn(VARIATIONAL)
     inverter = inversion.bind(VARIATIONAL, variables, SEEN)
     heads = variables["params"]["heads"]
-    values = SEEN.standardize(FEATURES) @ heads["kernel"] / 6**0.5 + heads["bias"]
+    values = SEEN.standardize(FEATURES) @ heads["kernel"] + heads["bias"]
     latent = inverter.prior(KEY)
     assert latent.shape == (3,)
     code = inverter.code(latent, (jnp.int32(0), FEATURES))
