@@ -69,6 +69,7 @@ def check_values(recipe: Recipe) -> None:
         critic_width=critic.critic_width,
     )
     checks.positive(learning_rate=adam.learning_rate, last_learning_rate=adam.last_learning_rate)
+    checks.positive(critic_rate=critic.critic_rate)
     checks.not_negative(gamma=critic.gamma, last_gamma=critic.last_gamma, **recipe.augment._asdict())
     checks.below_one(beta1=adam.beta1, beta2=adam.beta2, ema_decay=adam.ema_decay)
     checks.up_to_one(translation=recipe.augment.translation, cutout=recipe.augment.cutout)
@@ -111,11 +112,11 @@ def half_cosine(first: float, last: float, num_steps: int) -> optax.Schedule:
     return lambda step: last + fall(step)
 
 
-def optimizer(recipe: Recipe) -> optax.GradientTransformation:
-    """Make the optimizer of the generator, and of the critic."""
+def optimizer(recipe: Recipe, multiple: float = 1.0) -> optax.GradientTransformation:
+    """Make the optimizer of the generator, or of the critic with `multiple` times its learning rate."""
     adam = recipe.adam
-    rate = half_cosine(adam.learning_rate, adam.last_learning_rate, recipe.num_steps)
-    return optax.adam(rate, adam.beta1, adam.beta2)
+    rates = multiple * adam.learning_rate, multiple * adam.last_learning_rate
+    return optax.adam(half_cosine(*rates, recipe.num_steps), adam.beta1, adam.beta2)
 
 
 def augment(values: AugmentValues) -> augmentation.Augment:
@@ -137,7 +138,7 @@ def make_trainer(
         setup,
         generator_step,
         game,
-        optimizer(recipe),
+        optimizer(recipe, values.critic_rate),
         games.both(games.r1(gamma), games.r2(gamma)),
         recipe.adam.ema_decay,
         values.critic_steps,

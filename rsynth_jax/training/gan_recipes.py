@@ -29,6 +29,7 @@ class CriticValues(NamedTuple):
     last_gamma: float = 0.1  # the same at the end, reached along half a cosine.
     penalty_stride: int = 1  # the penalties are taken on one pair of images of so many.
     critic_steps: int = 1  # updates of the critic for each of the generator.
+    critic_rate: float = 1.0  # learning rate of the critic over that of the generator.
 
 
 class EvolutionValues(NamedTuple):
