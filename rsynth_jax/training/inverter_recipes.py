@@ -2,8 +2,8 @@
 
 recipe = replace(RECIPES["faces-deepsim-64"], layer="maps:2")
 
-Nothing is augmented before the critic: with shifts of color it does not learn in a few thousand steps what tells
-the images apart, and rings around light and dark regions stay, for which the comparator's maps ask.
+Nothing is augmented before the critic: with shifts of color it does not learn, in a few thousand steps, what
+tells the images apart, and rings around light and dark regions stay, for which the comparator's maps ask.
 """
 
 from typing import NamedTuple
