@@ -67,6 +67,7 @@ IMAGES = {  # names of results, and the axes between the number of images and th
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left", [SLOW, pytest.param((), marks=pytest.mark.slow)])
 def test_the_examples_of_the_reference_run_in_order(names, tmp_path, monkeypatch, left):
     names = dict(names)

@@ -73,6 +73,7 @@ def test_every_task_takes_a_function(mine, name):
     assert task(classifiers.load("mine:of_function"), num_steps=2).shape == images.shape
 
 
+@pytest.mark.slow
 def test_it_is_attacked_measured_and_compared_layer_by_layer(mine):
     release = classifiers.load("mine:of_function")
     images = tiny.noise(8)
@@ -84,6 +85,7 @@ def test_it_is_attacked_measured_and_compared_layer_by_layer(mine):
     assert near.summary.l2_moved.mean() < far.summary.l2_moved.mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_of_the_page_runs(mine, command, tmp_path):
     tiny.pictures(tmp_path / "photos" / "cat", tiny.noise(2))

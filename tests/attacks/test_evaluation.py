@@ -45,6 +45,7 @@ def test_the_clean_count_is_the_plain_one_whatever_the_batch(batch_size):
     assert plain.any() and not plain.all()  # the comparison can fail
 
 
+@pytest.mark.slow
 def test_attacks_add_up():
     """The images that withstand two attacks are those that withstand each of them alone."""
     one, two = autoattack.pgd(THREAT, Steps(0.1, 4)), autoattack.square_attack(THREAT, 5)
@@ -55,6 +56,7 @@ def test_attacks_add_up():
     assert alone.robust.sum() < alone.clean.sum()
 
 
+@pytest.mark.slow
 def test_a_part_of_the_images_is_found_as_among_all():
     attacks = (autoattack.pgd(THREAT, Steps(0.1, 2)), autoattack.square_attack(THREAT, 5))
     whole = evaluate(*attacks)

@@ -195,6 +195,7 @@ def test_a_time_that_makes_no_sense_is_refused(tmp_path, time):
     assert training_run.KeepFlags(save_every="1.5h").seconds == 5400
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["classifier.safetensors", "checkpoints/4"])
 def test_a_full_disk_ends_the_run_with_one_line_and_the_last_checkpoint(tmp_path, monkeypatch, run, at, what):
     replace_file = files._replace

@@ -725,6 +725,7 @@ def test_a_tfds_set_that_is_not_prepared_is_refused_with_the_way_out(tmp_path):
         decoded("tfds:cifar10", "train", data_dir=str(tmp_path))
 
 
+@pytest.mark.slow
 @needs_tfds
 def test_cifar10_s_test_split_is_ten_thousand_images_of_ten_classes():
     dataset = decoded("tfds:cifar10", "test", data_dir=str(TFDS))

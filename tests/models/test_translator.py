@@ -65,6 +65,7 @@ def test_the_styles_are_drawn_or_those_of_the_images_by_their_share(params, doma
     assert_allclose(latents.styles.std(0), 1, atol=0.06)
 
 
+@pytest.mark.slow
 def test_a_translation_in_the_style_of_an_image_gives_its_style_encoder_no_gradient(params):
     def total(params, share):
         generator = translator.as_generator(CONFIG, params, share)

@@ -94,6 +94,7 @@ def test_distances_are_those_of_drawn_codes(generator):
 # ---- generation
 
 
+@pytest.mark.slow
 def test_generation_starts_at_the_generators_own_draws_and_truncates_them(release, generator):
     drawn = []
     for label, number in np.int32([(2, 0), (2, 1), (1, 0), (1, 1)]):
@@ -109,6 +110,7 @@ def test_generation_starts_at_the_generators_own_draws_and_truncates_them(releas
         assert gap(samples.images, images_of(generator, samples.kept, noise_keys)) <= 0.51 / 255
 
 
+@pytest.mark.slow
 def test_generation_climbs_what_the_classifier_calls_the_class(release, generator):
     samples = codes.generate_in_code(release, generator, "cat", 3, num_steps=2)
     logits = [outputs.logits[:, 1] for outputs in (samples.summary.start, samples.summary.end)]
@@ -145,6 +147,7 @@ def test_without_codes_it_projects_first(release, generator, projected, monkeypa
 # ---- inpainting
 
 
+@pytest.mark.slow
 def test_inpainting_keeps_the_known_pixels_and_fills_the_hole_with_the_generators(release, generator):
     samples = codes.inpaint_in_code(release, generator, IMAGES, HOLE, "dog", num_steps=2)
     known = np.broadcast_to(HOLE == 0, IMAGES.shape)
@@ -153,6 +156,7 @@ def test_inpainting_keeps_the_known_pixels_and_fills_the_hole_with_the_generator
     assert np.abs(samples.images / 255 - made)[~known].max() <= 0.51 / 255
 
 
+@pytest.mark.slow
 def test_inpainting_climbs_the_class_and_the_known_pixels(release, generator):
     start, end = (
         codes.inpaint_in_code(release, generator, IMAGES, HOLE, "dog", num_steps=num_steps).kept

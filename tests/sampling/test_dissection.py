@@ -137,6 +137,7 @@ def test_a_segmenter_of_another_size_is_refused(tmp_path):
         dissection.of_generator(generator, judge._replace(image_shape=(8, 8, 3)), 2)
 
 
+@pytest.mark.slow
 def test_the_unit_that_paints_what_real_images_lack_is_the_artefact_unit_and_is_removed(tmp_path):
     """Unit 2 makes half of the images bright; the others are on in the dark half; real images are dark."""
     maps = 0.1 * RNG.random((NUM, 16, 16, UNITS)).astype(np.float32)

@@ -44,6 +44,7 @@ def test_the_end_of_a_path_is_its_length_at_the_first_code(release):
     assert found == pytest.approx(lengths.estimate_length(np.array(list(map(length, range(3))))), rel=1e-2)
 
 
+@pytest.mark.slow
 def test_a_distance_n_times_as_long_makes_paths_n_times_as_long(release):
     triple = Distance(jnp.float32(3), lambda weight, *pair: weight * SQUARED.between((), *pair))
     assert length_of(release, distance=triple).value == pytest.approx(3 * length_of(release).value, rel=1e-4)
@@ -96,6 +97,7 @@ def test_two_classes_are_one_attribute_and_more_one_each():
     assert_allclose(generator_measures._margins(np.array([[3.0, 1, 2]])), [[1, -2, -1]])
 
 
+@pytest.mark.slow
 def test_measures_depend_on_the_seed_not_on_the_batch(release, judge):
     ones = [separability(release, judge, num=32, batch_size=size, seed=1) for size in (8, 16)]
     assert_allclose(ones[0], ones[1], atol=1e-6)

@@ -42,6 +42,7 @@ def with_noise(release, scale: float):
 # ---- which image is which
 
 
+@pytest.mark.slow
 def test_a_draw_is_the_generators_own_image_of_its_key(release):
     images, labels = draw(release, "cat", num=3, seed=5)
     assert images.shape == (3, *SHAPE) and images.dtype == np.uint8 and labels.tolist() == [1, 1, 1]
@@ -174,6 +175,7 @@ def test_a_loop_with_noise_keeps_it(release):
 # ---- noise
 
 
+@pytest.mark.slow
 def test_without_its_scale_noise_is_irrelevant(release):
     found = vary_noise(with_noise(release, 0.0), "cat", num=2)
     assert same(found.images, np.broadcast_to(found.images[:, :1], found.images.shape))

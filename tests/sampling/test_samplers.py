@@ -73,6 +73,7 @@ def test_without_steps_it_takes_five_for_every_eight_of_the_fakes(release):
     assert samplers.default_steps(release._replace(recipe={"fake_steps": 1})) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", parameterization.PARAMETERIZATIONS.values())
 def test_any_parameterization_climbs(release, kind):
     assert rises(samplers.generate(release, "cat", 2, num_steps=4, parameterization=kind))
@@ -190,6 +191,7 @@ def test_refinement_of_no_label_goes_where_the_classifier_already_leans(release)
     assert rises(samples)
 
 
+@pytest.mark.slow
 def test_inversion_keeps_the_nearest_of_its_starts(release):
     found = samplers.invert(release, IMAGES, starts=3, num_steps=8)
     assert found.images.shape == IMAGES.shape and found.tried.shape == (3, 3)
@@ -212,6 +214,7 @@ def test_a_start_of_an_inversion_depends_on_class_seed_image_and_draw_alone(rele
     assert_array_equal(found.predicted_given, predicted)
 
 
+@pytest.mark.slow
 def test_one_image_to_go_to_serves_for_all(release):
     one = samplers.interpolate(release, IMAGES, IMAGES[:1], frames=2, num_steps=1)
     same = samplers.interpolate(release, IMAGES, IMAGES[[0, 0, 0]], frames=2, num_steps=1)

@@ -143,6 +143,7 @@ def test_weights_of_another_network_are_refused_by_the_first_that_differs(change
         pytorch.from_state_dict(NETWORKS["efficientnet-lite0"], changed)
 
 
+@pytest.mark.slow
 def test_the_count_of_training_steps_is_ignored():
     counted = state("efficientnet-lite0") | {"_bn0.num_batches_tracked": np.array(7)}
     pytorch.from_state_dict(NETWORKS["efficientnet-lite0"], counted)
@@ -242,6 +243,7 @@ def test_the_published_lpips_has_heads_that_weigh(tmp_path):
 # ---- published weights
 
 
+@pytest.mark.slow
 def test_efficientnet_knows_a_baboon():
     """The published weights, if their package is installed, on a photo whose class nobody doubts."""
     if importlib.util.find_spec(extractors.EFFICIENTNET.name) is None or not BABOON.exists():

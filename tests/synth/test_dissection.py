@@ -44,6 +44,7 @@ def made(options: Options) -> dict:
     return json.loads(options.output.out.with_suffix(".json").read_text())
 
 
+@pytest.mark.slow
 def test_a_generator_is_dissected_and_its_units_are_inserted(place, tmp_path, capsys):
     real, judge = str(place / "facades/images"), str(place / "c.safetensors")
     more = {"insert": True, "optimize": 2, "classes": ("door",), "real": real, "features": judge}

@@ -81,6 +81,7 @@ def test_a_column_for_each_number_of_activations_the_last_one_the_plain_pass(run
     assert (arrays["all"][:, 0] != once.images).any()
 
 
+@pytest.mark.slow
 def test_the_three_ways_are_side_by_side_with_their_seconds_and_errors(run, once, capsys):
     numbers, arrays = run("--then", "climb", "--steps", "2", "--starts", "1")
     ways = numbers["ways"]

@@ -36,6 +36,7 @@ def words(folder: Path, place: Path, *more: str) -> list[str]:
     return [str(folder / "a.npz"), *networks, "--steps", "2", *files, *more]
 
 
+@pytest.mark.slow
 def test_the_report_has_each_image_and_its_distances_to_the_given_one(folder, tmp_path):
     flags = inversion.parse(inversion.Options, words(folder, tmp_path))
     assert isinstance(flags, Options) and inversion.invert(flags) == 0

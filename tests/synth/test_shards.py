@@ -123,6 +123,7 @@ EDITS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", tiny.fast(EDITS, "superresolve", "refine"))
 def test_a_folder_is_edited_into_shards_as_in_memory(folder, tmp_path, name):
     program, changed = EDITS[name]
@@ -148,6 +149,7 @@ def test_shards_are_refined_towards_their_own_labels_and_scored(folder, made, tm
     assert json.loads((tmp_path / "s.json").read_text())["num_a"] == 14
 
 
+@pytest.mark.slow
 def test_everything_of_a_command_may_be_in_a_store(folder, made):
     with stores.bucket():
         place = paths.of("gs://bucket")

@@ -88,6 +88,7 @@ def test_the_coarse_structure_is_kept(folder, tmp_path):
     assert moved[cycles <= 2].max() < 40 < moved[cycles > 2].max()
 
 
+@pytest.mark.slow
 def test_the_penalty_keeps_what_the_layers_see(folder, tmp_path):
     release = tiny.release(folder / "blocks.safetensors", NAMES)
     own = {"classifier": str(folder / "blocks.safetensors"), "num": 2, "steps": 2, "step_size": 1.0}

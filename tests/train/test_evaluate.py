@@ -57,6 +57,7 @@ def test_the_json_holds_every_number_printed(options, tmp_path, capsys):
     assert printed.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_autoattack_prints_the_accuracy_after_each_attack(options, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(autoattack, "STEPS", 1)
     monkeypatch.setattr(autoattack, "QUERIES", 2)
@@ -69,6 +70,7 @@ def test_autoattack_prints_the_accuracy_after_each_attack(options, tmp_path, cap
     assert f"AutoAttack l2 0.05 {shares[-1]:.1%}" in printed[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", ["apgd", "apgd-t", "fab-t", "square"])
 def test_every_attack_runs_alone(options, tmp_path, attack):
     n = numbers(options, tmp_path / "n.json", attack=attack)

@@ -73,6 +73,7 @@ def test_a_file_becomes_a_classifier_and_a_card_and_goes_out_again(tmp_path, mon
     assert len(again.arrays) == 8 and second.variables["params"].keys() == release.variables["params"].keys()
 
 
+@pytest.mark.slow
 def test_a_file_that_fits_nothing_prints_its_tensors_before_the_line(tmp_path, monkeypatch, capsys):
     np.savez(tmp_path / "w.npz", **{f"layer{i}": np.zeros((3, i + 1)) for i in range(9)})
     monkeypatch.setattr(

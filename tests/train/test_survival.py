@@ -124,6 +124,7 @@ def check_same(out: Path, found: dict) -> None:
     assert one == other
 
 
+@pytest.mark.slow
 def test_a_trainer_killed_at_three_moments_ends_bit_for_bit_like_one_that_ran_through(tmp_path):
     check_same(tmp_path, killed(tmp_path, 3, epochs=4, seed=0))
 

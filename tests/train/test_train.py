@@ -121,7 +121,14 @@ def log(out: Path) -> list[dict]:
 # ---- what a run leaves
 
 
-@pytest.mark.parametrize("step", [1, 2, STEPS], ids=["within an epoch", "at its end", "at the very end"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param(1, id="within an epoch"),
+        pytest.param(2, id="at its end", marks=pytest.mark.slow),
+        pytest.param(STEPS, id="at the very end", marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_stopped_at_any_step_and_resumed_is_the_straight_run_bit_for_bit(
     tmp_path, monkeypatch, data, straight, step
 ):
@@ -143,6 +150,7 @@ def test_a_run_stopped_at_any_step_and_resumed_is_the_straight_run_bit_for_bit(
     assert steps == list(range(1, STEPS + 1))
 
 
+@pytest.mark.slow
 def test_a_run_in_a_store_is_the_one_of_a_folder_and_is_resumed(tmp_path, monkeypatch, data, straight):
     with stores.disk(tmp_path):
         options = train.Options(data=data, out=paths.of("disk://run"), settings=RECIPE)
@@ -163,6 +171,7 @@ def test_a_store_that_has_no_checkpoints_is_refused(data):
         train.train(train.Options(data=data, out=epath.Path("s3://bucket/run"), settings=RECIPE))  # pyright: ignore[reportArgumentType]
 
 
+@pytest.mark.slow
 def test_the_same_command_compiled_afresh_releases_the_same_bytes(tmp_path, monkeypatch, data, straight):
     monkeypatch.setattr(runs, "prepare", runs.prepare_afresh)
     assert train.train(train.Options(data=data, judge=8, out=tmp_path / "run", settings=RECIPE)) == 0
@@ -262,6 +271,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_no_such_weights_are_release
 OWN = replace(RECIPE, epochs=7)
 
 
+@pytest.mark.slow
 def test_a_run_within_a_time_is_the_run_of_as_many_epochs_and_measures_nothing_when_resumed(
     tmp_path, monkeypatch, data, straight
 ):
@@ -568,6 +578,7 @@ def test_a_run_of_the_first_version_is_resumed_with_its_recipe_and_the_flags_for
     assert options.settings == replace(RECIPE, **UNLIKE) and options.data == "folder:D"
 
 
+@pytest.mark.slow
 def test_the_log_of_a_killed_run_is_cut_to_the_step_that_is_restored(tmp_path, monkeypatch, data, straight):
     options = train.Options(data=data, out=tmp_path / "run", settings=RECIPE)
     logged = train_log.TrainLog.step
@@ -756,6 +767,7 @@ def test_a_bad_flag_ends_the_command_with_status_2_one_line_and_no_file(tmp_path
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_sigterm_saves_says_how_to_continue_and_ends_with_status_143(tmp_path, data):
     process = start_command(["-c", TINY], data, tmp_path / "run", "--architecture", "tiny")
     try:

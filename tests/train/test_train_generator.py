@@ -347,6 +347,7 @@ def test_a_folder_without_a_run_or_with_one_of_another_program_is_not_resumed(tm
 # ---- weights that are not finite
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("part", "step", "saved"),
     [pytest.param("ema", 1, set(), marks=pytest.mark.slow), ("critic", STEPS, {"2"})],
@@ -372,6 +373,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path, monkeypatch, plac
     assert {path.stem for path in out.glob("snapshots/*")} == {f"{int(name):06d}" for name in saved}
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch, place):
     run = prepared(place)
 

@@ -116,6 +116,7 @@ def test_the_release_names_its_classifier_and_inverts_by_the_averaged_weights(st
     assert found.images.shape == (2, *SHAPE)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_and_resumed_is_the_straight_run_bit_for_bit(tmp_path, place, straight):
     out, logged = tmp_path / "run", step_run.StepLog.step
 

@@ -102,6 +102,7 @@ def test_a_run_writes_every_file_it_names_and_the_iou_of_each_class(straight, pl
         assert sheet.format == "PNG" and min(sheet.size) > 100
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_and_resumed_is_the_straight_run_bit_for_bit(tmp_path, capsys, place, straight):
     out, logged = tmp_path / "run", step_run.StepLog.step
 

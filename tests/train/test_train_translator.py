@@ -88,6 +88,7 @@ def straight(tmp_path_factory, place) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_a_run_has_its_release_its_sheet_and_the_terms_of_the_loss(straight, place):
     expected = {"translator.safetensors", "samples.png", "log.jsonl", "curves.png", "run.json"}
     expected |= {"snapshots", "checkpoints"}
@@ -103,6 +104,7 @@ def test_a_run_has_its_release_its_sheet_and_the_terms_of_the_loss(straight, pla
         assert sheet.height > 4 * 64 and sheet.width > 8 * 64  # two images of each class, eight columns
 
 
+@pytest.mark.slow
 def test_the_release_is_the_averaged_weights_and_the_recipe(straight, place):
     release = translators.load(straight)
     assert release.class_names == ("cat", "dog") and release.image_shape == SHAPE
@@ -115,6 +117,7 @@ def test_the_release_is_the_averaged_weights_and_the_recipe(straight, place):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.slow  # the loop is that of the other trainers
 def test_a_run_that_is_stopped_and_resumed_is_the_straight_run_bit_for_bit(tmp_path, place, straight):
     out, logged = tmp_path / "run", step_run.StepLog.step
@@ -166,6 +169,7 @@ def test_every_recipe_makes_sense_and_is_over_its_flags(name):
     assert options.settings == replace(RECIPES[name], content_weight=3.0, scales=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])
 def test_the_step_lowers_for_accelerators_without_a_callback_or_float64(place, straight, platform):
     run = translator_run.prepare(flags(place, straight).settings, np.empty((10, *SHAPE), np.uint8))

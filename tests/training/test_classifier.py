@@ -195,6 +195,7 @@ def test_parts_of_a_batch_give_the_mean_of_their_gradients():
             assert_allclose(b, a, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_step_in_parts_perturbs_each_image_as_the_whole_step_does(start):
     model, key = Bare(), jax.random.key(1)
     variables = model.init(key, jnp.zeros((1, 16, 16, 3))) | {"batch_stats": {}}

@@ -81,6 +81,7 @@ def test_fakes_climb_no_more_below_the_threshold():
     assert num_steps == 2 and (aucs == jnp.float32(0.69)).all()
 
 
+@pytest.mark.slow
 @given(life=st.integers(1, 6), num=st.integers(1, 12), first=st.integers(1, 50))
 def test_every_place_finishes_a_fake_of_full_age_and_then_starts_the_next(life, num, first):
     values = VALUES._replace(fake_stride=3)
@@ -163,6 +164,7 @@ def test_a_step_leaves_the_types_of_the_state_so_that_it_is_compiled_once(shallo
     assert next(types) == next(types)
 
 
+@pytest.mark.slow
 def test_real_images_and_fakes_that_stay_seeds_are_told_apart_in_the_end(shallow):
     model, variables = shallow
     still, state, gaps = VALUES._replace(fake_step_size=1e-6, fake_stride=1), begun(variables), []

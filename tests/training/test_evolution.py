@@ -108,6 +108,7 @@ def nearest(images, batch) -> Fitness:
     return Fitness(total, jnp.zeros(()), total)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("survivors", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_the_fittest_children_survive_with_their_optimizer_states(survivors):
     """Images that are the weights, so that the fitness of every child is known."""
@@ -133,6 +134,7 @@ def test_the_fittest_children_survive_with_their_optimizer_states(survivors):
         assert_same(moves.params(state), member(state, 0).params)
 
 
+@pytest.mark.slow
 def test_a_child_that_is_nan_does_not_survive_a_finite_one():
     broken = GAMES["minimax"]._replace(generator=lambda real, fake: jnp.sum(fake) * jnp.nan)
     found = {"broken": make_generator_step(SETUP, broken, ADAM)} | steps(names=("heuristic",))
@@ -163,6 +165,7 @@ def test_children_are_judged_alike_on_latents_that_none_was_trained_on():
     assert not (keys == jax.random.key_data(batch().keys)).all(axis=1).any()
 
 
+@pytest.mark.slow
 def test_every_survivor_makes_a_part_of_the_images():
     moves = evolve(steps(), make_fitness(SETUP, 0.1), survivors=3)
     state, _ = moves.step(moves.init(PARAMS), batch())
