@@ -9,7 +9,6 @@ import pytest
 from matplotlib import pyplot
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "docs/notebooks").glob("*.ipynb"))
-SLOW = ("edit-images", "first-images", "your-network")  # seconds each
 
 
 @pytest.fixture
@@ -21,11 +20,8 @@ def headless():
     pyplot.switch_backend(before)
 
 
-@pytest.mark.parametrize(
-    "path",
-    [pytest.param(p, marks=pytest.mark.slow if p.stem in SLOW else ()) for p in NOTEBOOKS],
-    ids=lambda path: path.stem,
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_and_draws(path, headless):
     names = {}
     with jax.numpy_dtype_promotion("standard"):

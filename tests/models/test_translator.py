@@ -38,6 +38,7 @@ def drawn(params, share: float, key=KEY):
     return jax.jit(draw)(params, PAIR, key)
 
 
+@pytest.mark.slow
 def test_the_content_and_the_style_of_an_image_decode_as_its_autoencoder(params, domains):
     for domain, variables, image in zip(domains, params, PAIR, strict=True):
         content, style = domain.content(image), domain.style(image)

@@ -50,6 +50,7 @@ def test_a_distance_n_times_as_long_makes_paths_n_times_as_long(release):
     assert length_of(release, distance=triple).value == pytest.approx(3 * length_of(release).value, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_ways_in_z_and_in_w_differ_and_both_have_an_interval(release):
     found = [length_of(release, way=way) for way in (in_w, in_z)]
     assert all(0 < each.low < each.value < each.high for each in found)
@@ -73,6 +74,7 @@ def test_the_distance_over_a_classifiers_maps_is_0_at_the_image_itself(tmp_path)
     assert distance.between(distance.weights, image, other) > 0.01
 
 
+@pytest.mark.slow
 def test_a_class_that_the_style_alone_tells_is_linear_in_w_and_hidden_from_z(release, judge):
     """Neither the latent nor the noise reaches the image, and the judge knows the image of each class."""
 

@@ -57,6 +57,7 @@ def test_generation_starts_from_the_class_gaussian_and_rises(release):
         assert np.abs(start / 255 - np.clip(drawn, 0, 1)).max() <= 1 / 255
 
 
+@pytest.mark.slow
 def test_every_task_without_class_gaussians_starts_from_grey_and_noise(release):
     grey = release._replace(class_gaussians=class_gaussians.grey(channels=3))
     samples = samplers.generate(grey, ["cat", "dog"], 2, num_steps=4)

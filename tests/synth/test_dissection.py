@@ -71,6 +71,7 @@ def test_a_generator_is_dissected_and_its_units_are_inserted(place, tmp_path, ca
     assert "door, 2 units inserted: score before" in printed and "gain by what was there" in printed
 
 
+@pytest.mark.slow
 def test_a_classifier_is_dissected_by_human_masks_and_its_units_are_ablated(place, tmp_path, capsys):
     numbers = made(of_classifier(place, tmp_path / "o.png", ablate=True))
     assert list(numbers["classes"]) == list(numbers["effects"]) == ["wall", "door"]

@@ -64,6 +64,7 @@ def test_an_image_has_several_styles_and_the_report_says_how_they_differ(run, fo
     assert "6 translations of 2 images to dog" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_examples_make_a_grid_of_contents_and_styles(run, folder, tmp_path):
     numbers, arrays = run("--to", "0", "--example", "{folder}/b.npz")
     release = translators.load(folder / "t.safetensors")

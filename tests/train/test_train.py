@@ -506,6 +506,7 @@ def states(data: str, *outs: Path):
     return [final_state(out, data, replace(RECIPE, **UNLIKE)) for out in outs]
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_by_its_folder_alone_bit_for_bit(data, pair, halves):
     assert resume(["--resume", "--out", str(halves)]) == 0
     jax.tree.map(assert_array_equal, *states(data, pair / "whole", halves))

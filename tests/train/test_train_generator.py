@@ -206,9 +206,10 @@ def last_state(out: Path, place: Path):
 # ---- how it is stopped and resumed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("step", "number", "status"),
-    [pytest.param(1, signal.SIGINT, 130, marks=pytest.mark.slow), (2, signal.SIGTERM, 143)],
+    [(1, signal.SIGINT, 130), (2, signal.SIGTERM, 143)],
     ids=["before a checkpoint", "at a checkpoint and the end of an epoch"],
 )
 def test_a_run_that_is_stopped_saves_and_resumed_by_its_folder_alone_is_the_straight_run_bit_for_bit(

@@ -86,6 +86,7 @@ def straight(tmp_path_factory, place) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_a_run_has_its_release_its_sheet_and_the_terms_of_the_loss(straight, place):
     expected = {"inverter.safetensors", "samples.png", "log.jsonl", "curves.png", "run.json"}
     expected |= {"snapshots", "checkpoints"}
@@ -102,6 +103,7 @@ def test_a_run_has_its_release_its_sheet_and_the_terms_of_the_loss(straight, pla
         assert sheet.height > 6 * 80  # rows: two of each class, two drawn
 
 
+@pytest.mark.slow
 def test_the_release_names_its_classifier_and_inverts_by_the_averaged_weights(straight, place):
     release = inverters.load(straight)
     assert release.class_names == ("cat", "dog") and release.image_shape == SHAPE
@@ -157,6 +159,7 @@ def test_what_cannot_be_trained_is_refused_and_nothing_is_written(tmp_path, plac
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_an_inverter_is_refused_as_the_classifier(tmp_path, place, straight):
     with refused(match="is an inverter: give a classifier"):
         program.train_inverter(flags(place, tmp_path / "run", {"classifier": str(straight)}))
@@ -179,6 +182,7 @@ def test_the_comparator_is_the_named_one_or_has_weights_of_the_seed(place):
     assert jax.tree.map(jnp.shape, own.variables) == jax.tree.map(jnp.shape, found[1].variables)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])
 def test_the_step_lowers_for_accelerators_without_a_callback_or_float64(place, straight, platform):
     run = inverter_run.prepare(flags(place, straight).settings, np.empty((20, *SHAPE), np.uint8))

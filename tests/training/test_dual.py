@@ -107,6 +107,7 @@ def test_the_energy_is_the_log_sum_exp_of_the_logits(linear):
     assert_allclose(objectives.energy(linear)(image), np.log(np.sum(np.exp(linear.logits(image)))), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_fakes_are_what_the_sampler_makes_in_as_many_steps(shallow):
     model, variables = shallow
     advance = jax.jit(dual.make_fakes(model, VALUES))

@@ -144,6 +144,7 @@ def test_a_child_that_is_nan_does_not_survive_a_finite_one():
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((state, metrics["fitness"])))
 
 
+@pytest.mark.slow
 def test_children_are_judged_alike_on_latents_that_none_was_trained_on():
     given = []
 
