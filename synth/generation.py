@@ -37,6 +37,7 @@ class Options:
     """
 
     classifier: options.ClassifierName = "cifar10"
+    dtype: options.Dtype = "float32"
     classes: Annotated[tuple[str, ...], arg(name="class", metavar="CLASS ...")] = ("all",)
     """Classes by name or number; all for each of them."""
     num: int = 8
@@ -81,7 +82,7 @@ def generate(flags: Options) -> int:
         return sharded.drawn(flags) if in_shards else _report(flags, generated(flags))
     if flags.learned.inverter is not None:
         return _report(flags, decoded(flags))
-    release = classifiers.load(flags.classifier)
+    release = classifiers.load(flags.classifier, flags.dtype)
     given = None if flags.start is None else starts_of(flags.start, release, flags.num)
     skipped = given.skipped if given else ()
     make, title = climb_of(flags, release, given and given.images)

@@ -44,6 +44,7 @@ class Options:
 
     input: options.InputFlags
     classifier: options.ClassifierName = "cifar10"
+    dtype: options.Dtype = "float32"
     label: options.ClassName = None
     to: Annotated[str | None, arg(metavar="B")] = None
     """Images to go to from A: images as for A, one for all of them, or as many."""
@@ -73,7 +74,7 @@ def invert(flags: Options | projection.Options | one_pass.Options) -> int:
     if isinstance(flags, projection.Options):
         return projection.project(flags)
     flags.output.check()
-    release = classifiers.load(flags.classifier)
+    release = classifiers.load(flags.classifier, flags.dtype)
     given = options.read(flags.input, release, flags.label)
     make = _invert if flags.to is None else _interpolate
     return report(flags.output.out, make(flags, release, given), **flags.output.written)

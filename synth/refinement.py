@@ -36,6 +36,7 @@ class Options:
     input: options.InputFlags
     photo: options.PhotoFlags = options.PhotoFlags()
     classifier: options.ClassifierName = "cifar10"
+    dtype: options.Dtype = "float32"
     label: options.ClassName = None
     ascent: options.AscentFlags = options.AscentFlags(radius=1.0, steps=5, step_size=0.2)
     out: Path = Path("refined.npz")
@@ -57,7 +58,7 @@ def refine(flags: Options) -> int:
     npz = flags.out if flags.sharding.shards is None else None
     options.check_outputs(npz=npz, sheet=flags.sheet, json=flags.json)
     flags.sharding.check(photo=flags.photo)
-    release = classifiers.load(flags.classifier)
+    release = classifiers.load(flags.classifier, flags.dtype)
     settings = ascent.settings(release)
     scale = samplers.scale_of(release)
     lengths = f"{ascent.step_size * scale:g}, l2 radius {ascent.radius * scale:g}"

@@ -31,6 +31,7 @@ class Options:
     """
 
     classifier: options.ClassifierName = "cifar10"
+    dtype: options.Dtype = "float32"
     features: Annotated[tuple[str, ...], arg(metavar="UNIT ...")] = ()
     """Units of the penultimate layer by number, or top:K: the K that move the logits most, by the length of
     the weights that read them, times the deviation over --data where it is given."""
@@ -67,7 +68,7 @@ def visualize(flags: Options) -> int:
     ascent = flags.ascent
     kind = checks.named("parameterization", flags.parameterization, PARAMETERIZATIONS)
     flags.output.check()
-    release = classifiers.load(flags.classifier)
+    release = classifiers.load(flags.classifier, flags.dtype)
     weights = measures.unit_weights(release)
     units = options.units_of(flags.features, weights)
     labels = samplers.labels_of(release, flags.classes) if flags.classes else []

@@ -31,6 +31,7 @@ class Options:
     """
 
     classifier: options.ClassifierName = "cifar10"
+    dtype: options.Dtype = "float32"
     data: Annotated[str, arg(metavar="KIND:PLACE")] = "cifar10"
     """cifar10, cifar100 or mnist, tfds:NAME, folder:PATH (one folder a class, or testA and testB) or
     npz:FILE."""
@@ -76,7 +77,7 @@ def evaluate(flags: Options) -> int:
     from rsynth_jax.attacks import autoattack, evaluation
 
     options.check_outputs(json=flags.json)
-    release = classifiers.load(flags.classifier)
+    release = classifiers.load(flags.classifier, flags.dtype)
     threat, steps = threat_of(flags, release.threat)
     loss = checks.named("loss", flags.loss, autoattack.LOSSES)
     attacks = autoattack.named(flags.attack, threat, steps, loss, flags.restarts, len(release.class_names))

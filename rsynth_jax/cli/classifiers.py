@@ -18,20 +18,21 @@ if TYPE_CHECKING:
 _MADE = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
 
 
-def load(name: str) -> "Release":
+def load(name: str, dtype: str = "float32") -> "Release":
     """Load a release, or import the module that is named and call its function.
 
-    Raises ValueError if there is no such release, module or function, or if the function makes no release.
+    Raises ValueError if there is no such release, module or function, if the function makes no release, or as
+    `releases.computing_in` does.
     """
     from rsynth_jax.storage import releases
 
     if os.path.exists(name) or not re.fullmatch(_MADE, name):
-        return releases.load(name)
+        return releases.load(name, dtype)
     found = _function(*name.split(":"))()
     if not isinstance(found, releases.Release):
         kind = type(found).__name__
         raise ValueError(f"{name} returned a {kind}: it must return what rsynth_jax.classifier makes")
-    return found
+    return releases.computing_in(found, dtype)
 
 
 def _function(module: str, name: str) -> Any:

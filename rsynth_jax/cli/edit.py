@@ -46,6 +46,7 @@ class EditFlags:
     input: options.InputFlags
     photo: options.PhotoFlags = options.PhotoFlags()
     classifier: options.ClassifierName = "cifar10"
+    dtype: options.Dtype = "float32"
     label: options.ClassName = None
     objective: options.ObjectiveName = "log-prob"
     ascent: options.AscentFlags
@@ -137,7 +138,7 @@ def _begun(flags: EditFlags) -> tuple["Release", Title, dict[str, Any]]:
     objective = checks.named("objective", flags.objective, CLASS_OBJECTIVES)
     flags.output.check()
     flags.sharding.check(flags.output, flags.photo)
-    release = classifiers.load(flags.classifier)
+    release = classifiers.load(flags.classifier, flags.dtype)
     title = Title(flags.objective, flags.ascent.steps, flags.ascent.step_size * scale_of(release))
     return release, title, flags.ascent.settings(release) | {"objective": objective}
 

@@ -32,6 +32,7 @@ _CLASSIFIER = (
     "A bundled classifier's name, a .safetensors file, a training run, or package.module:function, which "
     "returns a classifier of your own."
 )
+_DTYPE = "The network computes in float32, or in bfloat16; images, logits and steps stay float32."
 _SPLIT = "Part of A: train, test, train[:50%] ...; by default test of cifar10 or TFDS, all of anything else."
 _BATCH = "Images computed together; changes the speed, and the results by no more than rounding."
 _FITTING = f"{_BATCH} auto: as many as half of the free memory holds, at most 40; 100 to evaluate."
@@ -42,6 +43,7 @@ _CLASS = (
 _OBJECTIVE = "log-prob (the paper's), logit, sum of both, or energy (of any class)."
 _PARAMETERIZATION = "Coordinates of the ascent: pixel, pyramid (coarse to fine), or fourier."
 ClassifierName = Annotated[str, arg(help=_CLASSIFIER)]
+Dtype = Annotated[str, arg(metavar="DTYPE", help=_DTYPE)]
 Split = Annotated[str | None, arg(metavar="SPLIT", help=_SPLIT)]
 Seed = Annotated[int, arg(help="Seed of the random draws.")]
 BatchSize = Annotated[int, arg(help=_BATCH)]

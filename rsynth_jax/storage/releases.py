@@ -167,8 +167,26 @@ def dtype_of(path: Path) -> Any:
     return next(iter(files.read_tensors(path).arrays.values())).dtype
 
 
-def load(name: str | Path) -> Release:
-    """Read the release that `locate` finds.
+def computing_in(release: Release, dtype: str) -> Release:
+    """Return the release with a network that computes in a dtype; parameters, logits and images stay float32.
+
+    Args:
+      dtype: "float32" or "bfloat16".
+
+    Raises:
+      ValueError: there is no such dtype, or the network is not one of this package's own.
+    """
+    if isinstance(release.config, nn.Module):
+        if dtype == "float32":
+            return release
+        raise ValueError(f"a network of your own computes as its code says: it has no dtype {dtype!r}")
+    release = release._replace(config=release.config._replace(dtype=dtype))
+    _ = release.model
+    return release
+
+
+def load(name: str | Path, dtype: str = "float32") -> Release:
+    """Read the release that `locate` finds, see `computing_in` for the dtype.
 
     Raises ValueError if there is none, if its file is damaged or holds a number that is not finite, or if its
     parts do not fit each other.
@@ -186,7 +204,7 @@ def load(name: str | Path) -> Release:
             **{name: parsed(json.loads(content.texts[name]), kind) for name, kind in _KINDS.items()},
         )
         check_parts(release)
-    return release
+    return computing_in(release, dtype)
 
 
 _KINDS: dict[str, Any] = {"config": models.Config, "class_names": tuple[str, ...]}

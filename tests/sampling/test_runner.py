@@ -328,9 +328,12 @@ def test_no_images_are_refused():
         sample(MODEL, VARIABLES, plain(0.2), (STARTS[:0], LABELS[:0]), num_steps=1)
 
 
-@pytest.mark.parametrize("platform", ["tpu", "cuda"])
-def test_a_chunk_of_a_batch_lowers_for_accelerators_as_a_loop(small, platform):
-    model, variables = small
+@pytest.mark.parametrize(
+    ("platform", "dtype", "name"), [("tpu", "float32", "f32"), ("cuda", "bfloat16", "bf16")]
+)
+def test_a_chunk_of_a_batch_lowers_for_accelerators_as_a_loop(small, platform, dtype, name):
+    _, variables = small
+    model = models.create(models.Config("resnet8", 10, dtype=dtype))
 
     @jax.jit
     @functools.partial(jax.vmap, in_axes=(None, 0, 0))
@@ -339,10 +342,12 @@ def test_a_chunk_of_a_batch_lowers_for_accelerators_as_a_loop(small, platform):
         climb = ascent.projected_gradient_ascent(own.objective, own.projection, steepest(L2, 0.2))
         return ascent.advance(climb, climb.init(start), 4)[0].point
 
-    lowered = chunk.trace(variables, jnp.zeros((2, 16, 16, 3)), jnp.zeros(2, jnp.int32)).lower(
-        lowering_platforms=(platform,)
-    )
-    assert "stablehlo.while" in lowered.as_text() and "stablehlo.convolution" in lowered.as_text()
+    with jax.numpy_dtype_promotion("standard"):  # Flax's batch norm mixes dtypes
+        traced = chunk.trace(variables, jnp.zeros((2, 16, 16, 3)), jnp.zeros(2, jnp.int32))
+    text = traced.lower(lowering_platforms=(platform,)).as_text()
+    convolutions = [line for line in text.splitlines() if "stablehlo.convolution" in line]
+    assert convolutions and all(line.endswith(f"x{name}>") for line in convolutions)
+    assert "stablehlo.while" in text and "f64" not in text
 
 
 def test_an_image_that_becomes_nan_is_refused():

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 from safetensors.numpy import save, save_file
 from tiny import refused
 
@@ -71,6 +71,26 @@ def test_a_loaded_release_classifies_as_the_saved_one(saved):
     before = release.model.apply(jax.tree.map(rounded, release.variables), images).logits
     assert_array_equal(loaded.model.apply(loaded.variables, images).logits, before)
     assert np.ptp(before) > 0.1
+
+
+def test_a_network_that_computes_in_bfloat16_has_the_same_weights_and_nearly_the_logits():
+    one, other = releases.load("cifar10"), releases.load("cifar10", "bfloat16")
+    assert all(map(np.array_equal, jax.tree.leaves(one.variables), jax.tree.leaves(other.variables)))
+    images = np.random.default_rng(0).random((4, 32, 32, 3), np.float32)
+    with jax.numpy_dtype_promotion("standard"):  # Flax's batch norm mixes dtypes
+        logits = [np.asarray(each.model.apply(each.variables, images).logits) for each in (one, other)]
+    assert logits[1].dtype == np.float32 and not np.array_equal(*logits)
+    assert_allclose(logits[1], logits[0], atol=0.2)
+
+
+def test_a_dtype_that_there_is_not_or_of_a_network_of_ones_own_is_refused():
+    with refused(match="'float16'.*float32, bfloat16"):
+        releases.load("cifar10", "float16")
+    release = releases.load("cifar10")
+    own = release._replace(config=release.model)
+    assert releases.computing_in(own, "float32") is own
+    with refused(match="a network of your own computes as its code says"):
+        releases.computing_in(own, "bfloat16")
 
 
 def test_a_release_saved_twice_is_the_same_file(saved, tmp_path):
