@@ -33,21 +33,9 @@ if TYPE_CHECKING:
     from rsynth_jax.types import Bytes
 
 SECONDS = 10  # between two lines of progress where there is no terminal
-_FREE = {
-    "bare",
-    "batch-size",
-    "data-dir",
-    "out",
-    "sheet",
-    "json",
-    "npz",
-    "gif",
-    "each",
-    "no-cache",
-    "version",
-}
-_FREE |= {"distributed", "coordinator", "process"}
-_FREE |= {"photo", "shards", "shard-size", "format"}  # flags that decide no image; the plan has the last two
+_FREE = {"bare", "batch-size", "data-dir", "no-cache", "version", "distributed", "coordinator", "process"}
+_FREE |= {"out", "sheet", "json", "npz", "gif", "each", "photo"}  # flags that decide no image
+_FREE |= {"shards", "shard-size", "format"}  # the plan has the last two
 _PLACES = {"images", "start"}  # flags that name images
 
 Make = Callable[[np.ndarray], Any]  # numbers of images -> their `images` and `labels`

@@ -75,10 +75,10 @@ class Photograph(NamedTuple):
 def read_photograph(file: str | Path) -> Photograph:
     """Read a photograph at its own resolution, see `read_image`."""
     with files.errors_as(f"cannot read the image {file}"), _recognized(files.read(file)) as picture:
+        pixels = np.asarray(_upright(picture, "white"))
         exif, profile = picture.getexif(), picture.info.get("icc_profile") or b""
         exif.pop(_ORIENTATION, None)
         kept = exif.tobytes() if exif else b""
-    pixels = read_image(file)
     if (pixels == pixels[:, :, :1]).all():
         pixels = pixels[:, :, :1]
     return Photograph(pixels, kept, profile if profile[16:20] == _SPACES[pixels.shape[-1]] else b"")
@@ -144,16 +144,20 @@ def square_bytes(image: np.ndarray, size: int | None, box: Box | None = None) ->
 
 
 def _open(file: str | Path, paper: str) -> Pillow.Image:
-    """In RGB, turned as its EXIF tells; transparent pixels show `paper`; 16 bits of grey become 8."""
     with files.errors_as(f"cannot read the image {file}"), _recognized(files.read(file)) as picture:
-        picture = ImageOps.exif_transpose(picture)
-        if picture.mode.startswith("I"):
-            grey = np.rint(np.clip(np.asarray(picture, np.float64) / 257, 0, 255))
-            picture = Pillow.fromarray(grey.astype(np.uint8))
-        if picture.has_transparency_data:
-            behind = Pillow.new("RGBA", picture.size, paper)
-            picture = Pillow.alpha_composite(behind, picture.convert("RGBA"))
-        return picture.convert("RGB")
+        return _upright(picture, paper)
+
+
+def _upright(picture: Pillow.Image, paper: str) -> Pillow.Image:
+    """In RGB, turned as its EXIF tells; transparent pixels show `paper`; 16 bits of grey become 8."""
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode.startswith("I"):
+        grey = np.rint(np.clip(np.asarray(picture, np.float64) / 257, 0, 255))
+        picture = Pillow.fromarray(grey.astype(np.uint8))
+    if picture.has_transparency_data:
+        behind = Pillow.new("RGBA", picture.size, paper)
+        picture = Pillow.alpha_composite(behind, picture.convert("RGBA"))
+    return picture.convert("RGB")
 
 
 def _recognized(content: bytes) -> Pillow.Image:
