@@ -1,6 +1,7 @@
 # make demo    eight images of every class, in demo.png and demo.gif
 # make test    the tests
 # make hosts   the tests of several processes that share a run
+# make oldest  some tests, with the oldest versions of JAX, Flax and all else that are supported
 # make lint    ruff and basedpyright, as the pre-commit hooks run them
 # make docs    build the documentation site in build/site/; a warning is an error
 # make wheel   build the wheel in dist/
@@ -15,10 +16,17 @@ VENV ?= .venv
 RUFF = 0.17.6
 BASEDPYRIGHT = 1.40.2
 BIN = $(VENV)/bin
+OLDEST = $(VENV)-oldest
+OLDEST_PYTHON ?= $(shell for python in python3.11 python3.12 $(PYTHON); do \
+	$$python -c 'import ensurepip' 2>/dev/null && echo $$python && break; \
+	done)
+OLDEST_TESTS = tests/test_api.py tests/cli/test_options.py tests/models/test_networks.py tests/sampling/test_runner.py \
+	tests/storage/test_paths.py tests/storage/test_releases.py tests/storage/test_train_states.py \
+	tests/training/test_classifier.py tests/training/test_gan.py
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-script-location
 
 .DELETE_ON_ERROR:
-.PHONY: demo test hosts lint docs wheel clean
+.PHONY: demo test hosts oldest lint docs wheel clean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/rsynth-generate --class all --num 8 --out demo.png --gif demo.gif
@@ -29,6 +37,9 @@ test: $(VENV)/.installed-test
 
 hosts: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n 0 -m slow tests/train/test_hosts.py
+
+oldest: $(OLDEST)/.installed
+	$(OLDEST)/bin/python -m pytest -W ignore::DeprecationWarning $(OLDEST_TESTS)
 
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff format --check .
@@ -42,7 +53,7 @@ wheel: $(VENV)/.installed-test
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist
 
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis demo.png demo.gif
+	rm -rf .venv .venv-oldest build dist *.egg-info .pytest_cache .ruff_cache .hypothesis demo.png demo.gif
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -59,6 +70,12 @@ $(VENV)/.installed-test: setup.cfg pyproject.toml | $(BIN)/python
 	@echo "installing rsynth_jax and its tests in $(VENV) (the first time: several minutes)"
 	$(INSTALL) --editable '.[test]'
 	@touch $(VENV)/.installed-demo $@
+
+$(OLDEST)/.installed: setup.cfg tests/lower-bounds.txt
+	$(OLDEST_PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-warn-script-location \
+		--constraint tests/lower-bounds.txt --editable '.[test]'
+	@touch $@
 
 $(VENV)/.installed-docs: setup.cfg pyproject.toml | $(BIN)/python
 	$(INSTALL) --editable '.[docs]'
