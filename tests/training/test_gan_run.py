@@ -155,3 +155,12 @@ def test_gamma_and_the_learning_rate_go_along_half_a_cosine():
         for first, last in ((1.0, 0.2), (0.3, 0.3)):
             values = [adversarial.half_cosine(first, last, 100)(step) for step in (0, 50, 100, 200)]
             assert_allclose(values, [first, (first + last) / 2, last, last], rtol=1e-6)
+
+
+def test_the_critic_learns_at_its_multiple_of_the_generator_s_rate():
+    gradient = {"w": jnp.array([1.0, -2.0])}
+    one, five = (adversarial.optimizer(RECIPE, multiple) for multiple in (1.0, 5.0))
+    (slow, _), (fast, _) = (each.update(gradient, each.init(gradient)) for each in (one, five))
+    assert_allclose(fast["w"], 5 * slow["w"], rtol=1e-6)
+    with refused(match="critic_rate is 0"):
+        gan_run.validate(replace(RECIPE, critic_rate=0.0))
