@@ -48,7 +48,8 @@ def test_every_recipe_makes_sense(name):
     gan_run.validate(RECIPES[name])
 
 
-POSITIVE = ["num_steps", "batch_size", "critic_steps", "critic_width", "learning_rate", "last_learning_rate"]
+POSITIVE = ["num_steps", "batch_size", "critic_steps", "critic_width", "critic_rate"]
+POSITIVE += ["learning_rate", "last_learning_rate"]
 NOT_NEGATIVE = [
     "gamma",
     "last_gamma",
@@ -160,7 +161,6 @@ def test_gamma_and_the_learning_rate_go_along_half_a_cosine():
 def test_the_critic_learns_at_its_multiple_of_the_generator_s_rate():
     gradient = {"w": jnp.array([1.0, -2.0])}
     one, five = (adversarial.optimizer(RECIPE, multiple) for multiple in (1.0, 5.0))
-    (slow, _), (fast, _) = (each.update(gradient, each.init(gradient)) for each in (one, five))
+    with jax.numpy_dtype_promotion("standard"):  # optax itself mixes dtypes
+        (slow, _), (fast, _) = (each.update(gradient, each.init(gradient)) for each in (one, five))
     assert_allclose(fast["w"], 5 * slow["w"], rtol=1e-6)
-    with refused(match="critic_rate is 0"):
-        gan_run.validate(replace(RECIPE, critic_rate=0.0))
