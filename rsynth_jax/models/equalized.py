@@ -83,13 +83,27 @@ def halved(x: jax.Array) -> jax.Array:
     return x.reshape(n, height // 2, 2, width // 2, 2, channels).mean(axis=(2, 4))
 
 
+def smoothed(x: jax.Array) -> jax.Array:
+    """Blurred by [1, 2, 1] / 4 each way: what alternates from pixel to pixel is gone."""
+    for axis in (1, 2):
+        before, after = _beside(x, axis)
+        x = 0.5 * x + 0.25 * (before + after)
+    return x
+
+
 def doubled(x: jax.Array) -> jax.Array:
     """Twice the height and the width, bilinear: nearest neighbours blurred by [1, 2, 1] / 4 each way."""
     for axis in (1, 2):
-        pads = [(0, 0)] * 4
-        pads[axis] = (1, 1)
-        wide = jnp.pad(x, pads, mode="edge")
-        before, after = (jax.lax.slice_in_dim(wide, i, i + x.shape[axis], axis=axis) for i in (0, 2))
+        before, after = _beside(x, axis)
         pair = jnp.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], axis=axis + 1)
         x = pair.reshape(*(2 * side if i == axis else side for i, side in enumerate(x.shape)))
     return x
+
+
+def _beside(x: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
+    """The values before and after each along an axis; at the ends the value itself."""
+    pads = [(0, 0)] * 4
+    pads[axis] = (1, 1)
+    wide = jnp.pad(x, pads, mode="edge")
+    before, after = (jax.lax.slice_in_dim(wide, i, i + x.shape[axis], axis=axis) for i in (0, 2))
+    return before, after

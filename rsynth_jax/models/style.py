@@ -19,7 +19,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from rsynth_jax import checks
-from rsynth_jax.models.equalized import Conv, Dense, conv, depth_to_space, doubled, kernel, leaky_relu
+from rsynth_jax.models.equalized import (
+    Conv,
+    Dense,
+    conv,
+    depth_to_space,
+    doubled,
+    kernel,
+    leaky_relu,
+    smoothed,
+)
 from rsynth_jax.models.surgery import on_batch_of_one, untouched
 from rsynth_jax.types import Generator, Image, Key, Label, Latent, Surgery, Variables
 
@@ -40,6 +49,7 @@ class GeneratorConfig(NamedTuple):
       latent_size: values of a latent and of a style.
       mapping_depth: layers of the mapping network.
       norm: a key of `NORMS`, "demodulated" or "adain".
+      smooth: whether the detail of the last size is smoothed: depth-to-space leaves a grid of 2 pixels.
     """
 
     num_classes: int
@@ -48,6 +58,7 @@ class GeneratorConfig(NamedTuple):
     latent_size: int = 128
     mapping_depth: int = 4
     norm: str = "demodulated"
+    smooth: bool = False
 
     @property
     def num_layers(self) -> int:
@@ -156,7 +167,8 @@ class StyleGenerator(nn.Module):
                 number, given = next(inputs)
                 x = surgery(f"layer{number}", layer(x, *given))
             color = doubled(color) + to_color(x) if size else to_color(x)
-        return 0.5 + (doubled(color) + depth_to_space(self.detail(x), 2)) / 4
+        detail = depth_to_space(self.detail(x), 2)
+        return 0.5 + (doubled(color) + (smoothed(detail) if self.config.smooth else detail)) / 4
 
 
 def check(config: GeneratorConfig) -> None:
