@@ -102,6 +102,29 @@ def test_modulation_is_the_convolution_of_each_image_with_weights_of_its_own():
         assert_allclose(found, equalized.conv(image[None], scaled)[0], atol=1e-5)
 
 
+def test_smoothing_removes_what_alternates_keeps_the_mean_and_what_is_constant():
+    x = RNG.normal(size=(2, 8, 8, 3)).astype(np.float32)
+    assert_allclose(equalized.smoothed(jnp.ones((1, 4, 4, 2))), np.ones((1, 4, 4, 2)))
+    assert_allclose(equalized.smoothed(x).mean((1, 2)), x.mean((1, 2)), atol=1e-6)
+    rows, columns = np.indices((8, 8))
+    for grid in ((-1.0) ** rows, (-1.0) ** columns, (-1.0) ** (rows + columns)):
+        inside = equalized.smoothed(jnp.float32(grid)[None, :, :, None])[:, 1:-1, 1:-1]
+        assert_allclose(inside, np.zeros_like(inside), atol=1e-6)
+
+
+def test_a_smooth_generator_smooths_the_detail_of_its_last_size_alone():
+    params = variables("demodulated")
+    flat = jax.tree.map_with_path(lambda path, leaf: leaf * ("detail" not in path[1].key), params)
+
+    def image(params, smooth):
+        generator = style.bind(CONFIG._replace(smooth=smooth), params)
+        return generator.decode(generator.code(generator.prior(KEYS[0]), LABELS[0]), KEYS[1])
+
+    without, plain, smooth = image(flat, False), image(params, False), image(params, True)
+    expected = equalized.smoothed((plain - without)[None])[0]
+    assert_allclose(smooth - without, expected, atol=1e-5 * jnp.abs(expected).max())
+
+
 def test_demodulated_outputs_have_unit_variance_whatever_the_style():
     x, weights, styles = normal(2, 32, 32, 16), normal(3, 3, 16, 8), 10 * normal(2, 16)
     y = style.modulated(x, weights, styles)[:, 1:-1, 1:-1]
