@@ -165,7 +165,7 @@ def checkpoints(out: Path) -> set[str]:
     return {path.name for path in (out / train_states.FOLDER).glob("*")}
 
 
-@pytest.mark.parametrize("interrupted", [False, True])
+@pytest.mark.parametrize("interrupted", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_weights_that_diverge_end_the_run_at_their_step_and_are_not_saved(
     tmp_path, run, at, diverge, interrupted
 ):

@@ -78,6 +78,7 @@ def test_a_translation_in_the_style_of_an_image_gives_its_style_encoder_no_gradi
         assert moved["looks_0"] == moved["look"] == 0 and moved["mlp_0"] > 0 and moved["shapes_0"] > 0
 
 
+@pytest.mark.slow
 def test_each_domain_has_weights_of_its_own():
     first, second = jax.jit(translator.init, static_argnums=0)(CONFIG, KEY)
     assert jax.tree.map(jnp.shape, first) == jax.tree.map(jnp.shape, second)

@@ -57,6 +57,7 @@ def gap(images, values) -> float:
 # ---- projection
 
 
+@pytest.mark.slow
 def test_a_projection_resembles_its_image_more_than_the_mean_code_does(release, generator, projected):
     network = (release.model, release.variables)
     start, end = (
@@ -120,6 +121,7 @@ def test_generation_climbs_what_the_classifier_calls_the_class(release, generato
 # ---- counterfactuals
 
 
+@pytest.mark.slow
 def test_a_counterfactual_starts_at_the_projection_and_stops_at_the_probability(
     release, generator, projected
 ):

@@ -293,6 +293,7 @@ def mutated(content: bytes, rng: random.Random) -> bytes:
     return rng.choice(choices)
 
 
+@pytest.mark.slow
 @hypothesis.settings(max_examples=300, suppress_health_check=list(hypothesis.HealthCheck))
 @hypothesis.given(seed=st.integers(0, 2**32), form=st.sampled_from(["whole", "pickle", "legacy", "tensors"]))
 def test_a_mutated_file_is_read_or_refused_in_one_line(tmp_path, monkeypatch, seed, form):

@@ -74,6 +74,7 @@ def log(out: Path) -> list[dict]:
     return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_run_writes_every_file_it_names_and_the_iou_of_each_class(straight, place):
     expected = {
         "segmenter.safetensors",

@@ -238,6 +238,7 @@ def network_step(optimizer, params, setup=NETWORKS):
     return jax.jit(step), gan.init_state(generator_step, optimizer, params, critic)
 
 
+@pytest.mark.slow
 def test_eight_devices_take_the_step_of_one_within_rounding():
     step, state = network_step(optax.sgd(0.05), LINEAR)
     devices = sharding.over_devices(8)
