@@ -18,7 +18,7 @@ class StyleValues(NamedTuple):
     latent_size: int = 128  # values of a latent and of a style.
     mapping_depth: int = 4  # layers of the mapping network.
     norm: str = "demodulated"  # demodulated (weights, 2020) or adain (2019).
-    smooth: bool = True  # the last size is smoothed, against a grid of 2 pixels.
+    smooth: bool = True  # whether the last size is smoothed, against a grid of 2 pixels.
     mixing: float = 0.5  # share of images with the styles of two latents.
 
 
