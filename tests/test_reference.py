@@ -58,7 +58,6 @@ def test_every_public_name_has_an_example_that_names_it_and_its_docstring():
         assert re.search(rf"^\.\. auto(function|class):: rsynth_jax\.{name}$", REFERENCE, re.MULTILINE)
 
 
-SLOW = ("project", "translate_in_code", "inpaint_in_code", "import_classifier")  # seconds each
 IMAGES = {  # names of results, and the axes between the number of images and the shape of one
     **dict.fromkeys(("cats", "filled", "large", "dogs", "painted", "better", "inverted", "closer"), ()),
     **dict.fromkeys(("faces", "projected", "climbed", "other", "whole", "once", "faint", "drawn"), ()),
@@ -68,8 +67,7 @@ IMAGES = {  # names of results, and the axes between the number of images and th
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("left", [SLOW, pytest.param((), marks=pytest.mark.slow)])
-def test_the_examples_of_the_reference_run_in_order(names, tmp_path, monkeypatch, left):
+def test_the_examples_of_the_reference_run_in_order(names, tmp_path, monkeypatch):
     names = dict(names)
     monkeypatch.chdir(tmp_path)
     offered = vars(names["rs"])
@@ -78,17 +76,15 @@ def test_the_examples_of_the_reference_run_in_order(names, tmp_path, monkeypatch
         offered, "translate_in_code", functools.partial(offered["translate_in_code"], codes=codes)
     )
     with jax.numpy_dtype_promotion("standard"):
-        for name, example in EXAMPLES:
-            if name not in left:
-                exec(example, names)
+        for _, example in EXAMPLES:
+            exec(example, names)
     for name, between in IMAGES.items():
-        if not left or name not in ("projected", "other", "whole"):
-            shape = (6, *tiny.SHAPE) if between is None else (2, *between, *tiny.SHAPE)
-            assert names[name].dtype == np.uint8 and names[name].shape == shape, name
+        shape = (6, *tiny.SHAPE) if between is None else (2, *between, *tiny.SHAPE)
+        assert names[name].dtype == np.uint8 and names[name].shape == shape, name
     assert isinstance(names["found"], Evaluation) and names["found"].clean.shape == (2,)
     assert 0 <= names["auroc"] <= 1 and np.isfinite(names["distance"])
     assert names["own"].class_names == ("red", "green")
-    assert left or names["again"].threat.epsilon == 0.5
+    assert names["again"].threat.epsilon == 0.5
 
 
 @pytest.mark.slow  # the reference has the same calls

@@ -349,10 +349,7 @@ def test_a_folder_without_a_run_or_with_one_of_another_program_is_not_resumed(tm
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("part", "step", "saved"),
-    [pytest.param("ema", 1, set(), marks=pytest.mark.slow), ("critic", STEPS, {"2"})],
-)
+@pytest.mark.parametrize(("part", "step", "saved"), [("ema", 1, set()), ("critic", STEPS, {"2"})])
 def test_weights_that_are_not_finite_are_never_saved(tmp_path, monkeypatch, place, part, step, saved):
     """Neither when the run is stopped nor with a snapshot."""
     run, out = prepared(place), tmp_path / "run"

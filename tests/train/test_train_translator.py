@@ -117,7 +117,6 @@ def test_the_release_is_the_averaged_weights_and_the_recipe(straight, place):
     )
 
 
-@pytest.mark.slow
 @pytest.mark.slow  # the loop is that of the other trainers
 def test_a_run_that_is_stopped_and_resumed_is_the_straight_run_bit_for_bit(tmp_path, place, straight):
     out, logged = tmp_path / "run", step_run.StepLog.step

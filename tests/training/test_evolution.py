@@ -109,7 +109,7 @@ def nearest(images, batch) -> Fitness:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("survivors", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.parametrize("survivors", [1, 2])
 def test_the_fittest_children_survive_with_their_optimizer_states(survivors):
     """Images that are the weights, so that the fitness of every child is known."""
     setup = Setup(constant_generator, LINEAR)
