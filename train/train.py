@@ -108,7 +108,7 @@ def train(options: Options) -> int:
             state = fit(trainer, state, batches, key=run.keys[1], devices=run.devices, callback=log)
             log.save(state)
         closing = f"{out / releases.RELEASE}: {run.config.architecture} after {run.num_epochs} epochs"
-        return training_run.finish(out, state, interrupted, closing, plots.write_curves)
+        return training_run.finish(out, state, interrupted, lambda: closing, plots.write_curves)
 
 
 def check(options: Options) -> None:

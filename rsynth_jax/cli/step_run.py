@@ -100,8 +100,10 @@ def train(
 
             state = fit(trainer, state, batches, key=run.step_key, devices=run.devices, callback=callback)
             log.save(state)
-        made = product.describe(run, out) if interrupted.signal is None else "stopped"
-        closing = f"{out / product.file}: {made} after {recipe.num_steps} steps"
+
+        def closing() -> str:
+            return f"{out / product.file}: {product.describe(run, out)} after {recipe.num_steps} steps"
+
         return training_run.finish(out, state, interrupted, closing, product.write_curves)
 
 

@@ -228,17 +228,23 @@ def append(log: IO[bytes], record: Mapping[str, Any]) -> None:
             raise OSError("the disk is full")
 
 
-def finish(out: Path, state: Any, interrupted: Interrupted, closing: str, write_curves: WriteCurves) -> int:
+def finish(
+    out: Path,
+    state: Any,
+    interrupted: Interrupted,
+    closing: Callable[[], str],
+    write_curves: WriteCurves,
+) -> int:
     """Draw the log, print the closing line or how to continue; return the exit status.
 
-    Of several processes that train together the first does so.
+    Of several processes that train together the first does so. `closing` is called of a run that is complete.
     """
     if not hosts.is_first():
         return 128 + interrupted.signal if interrupted.signal else 0
     write_curves(out / "curves.png", out / LOG)
     if interrupted.signal is None:
         skipped = (out / LOG).read_bytes().count(b'"skipped": true')
-        print(f"{closing}, {skipped} of its steps skipped" if skipped else closing)
+        print(f"{closing()}, {skipped} of its steps skipped" if skipped else closing())
         return 0
     print(f"stopped after step {int(state.step)}; continue with --resume --out {out}")
     return 128 + interrupted.signal
