@@ -83,6 +83,8 @@ class GanRecipe(NamedTuple):
         return self.batch_size * self.critic.critic_steps
 
 
+NO_COLOR = {"brightness": 0.0, "saturation": 0.0, "contrast": 0.0}  # no color is augmented
+
 _STYLE = replace(GanRecipe(), num_steps=5_000, penalty_stride=4)
 _EVOLVED = replace(  # three updates of the critic, each on 32 images, as in the paper
     _STYLE,
@@ -99,9 +101,7 @@ _THOUSANDS = replace(
     learning_rate=4e-3,
     last_learning_rate=1e-3,
     critic_rate=2.5,
-    brightness=0.0,
-    saturation=0.0,
-    contrast=0.0,
+    **NO_COLOR,
 )
 
 RECIPES = {

@@ -8,7 +8,7 @@ tells the images apart, and rings around light and dark regions stay, for which 
 
 from typing import NamedTuple
 
-from rsynth_jax.training.gan_recipes import AdamValues, AugmentValues, CriticValues
+from rsynth_jax.training.gan_recipes import NO_COLOR, AdamValues, AugmentValues, CriticValues
 from rsynth_jax.training.recipes import replace
 
 
@@ -58,10 +58,8 @@ _DEEPSIM = replace(
     last_gamma=1.0,
     beta1=0.5,
     critic_rate=5.0,
-    brightness=0.0,
-    saturation=0.0,
-    contrast=0.0,
     translation=0.0,
+    **NO_COLOR,
 )
 
 RECIPES = {
