@@ -23,7 +23,8 @@ OLDEST_PYTHON ?= $(shell for python in python3.11 python3.12 $(PYTHON); do \
 OLDEST_TESTS = tests/test_api.py tests/cli/test_options.py tests/models/test_networks.py tests/sampling/test_runner.py \
 	tests/storage/test_paths.py tests/storage/test_releases.py tests/storage/test_train_states.py \
 	tests/training/test_classifier.py tests/training/test_gan.py
-INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-script-location
+PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --no-warn-script-location
+INSTALL = $(BIN)/python $(PIP_INSTALL)
 
 .DELETE_ON_ERROR:
 .PHONY: demo test hosts oldest lint docs wheel clean
@@ -53,7 +54,7 @@ wheel: $(VENV)/.installed-test
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist
 
 clean:
-	rm -rf .venv .venv-oldest build dist *.egg-info .pytest_cache .ruff_cache .hypothesis demo.png demo.gif
+	rm -rf .venv* build dist *.egg-info .pytest_cache .ruff_cache .hypothesis demo.png demo.gif
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -73,8 +74,7 @@ $(VENV)/.installed-test: setup.cfg pyproject.toml | $(BIN)/python
 
 $(OLDEST)/.installed: setup.cfg tests/lower-bounds.txt
 	$(OLDEST_PYTHON) -m venv $(OLDEST)
-	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-warn-script-location \
-		--constraint tests/lower-bounds.txt --editable '.[test]'
+	$(OLDEST)/bin/python $(PIP_INSTALL) --constraint tests/lower-bounds.txt --editable '.[test]'
 	@touch $@
 
 $(VENV)/.installed-docs: setup.cfg pyproject.toml | $(BIN)/python
