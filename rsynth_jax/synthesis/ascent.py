@@ -15,10 +15,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from rsynth_jax import convolutions
 from rsynth_jax.synthesis.norms import Norm
 from rsynth_jax.types import Decode, Image, Key, Objective, Point, Projection, Scalar
 
-CHUNK = 10  # steps a program at most: enough to hide the host, few enough to unroll
+CHUNK = 10  # steps of a program at most: enough to hide the host, few enough to be told of in time
 
 
 class AscentState(NamedTuple):
@@ -176,10 +177,7 @@ def with_step_keys(key: Key, ascent_of: Callable[[Key], Ascent]) -> Ascent:
 
 
 def advance(ascent: Ascent, state: Any, num_steps: int) -> tuple[Any, AscentInfo]:
-    """Take `num_steps` steps in one program, chosen where the program is lowered.
-
-    `lax.scan` on TPU and GPU; unrolled on the CPU, where a convolution inside any XLA loop loses its
-    fast path (half the speed: benchmarks/speed/ascent.py).
+    """Take `num_steps` steps in one loop.
 
     Args:
       ascent: the pair of functions.
@@ -190,19 +188,7 @@ def advance(ascent: Ascent, state: Any, num_steps: int) -> tuple[Any, AscentInfo
       The state, and the infos stacked along a leading axis of `num_steps`.
     """
 
-    def body(state, _):
-        return ascent.step(state)
-
-    def unrolled(state):
-        return jax.lax.scan(body, state, length=num_steps, unroll=True)
-
-    def rolled(state):
-        return jax.lax.scan(body, state, length=num_steps)
-
-    if num_steps == 1:  # a scan of length 1 is lowered as a loop, however it is unrolled
-        state, info = ascent.step(state)
-        return state, jax.tree.map(lambda leaf: leaf[None], info)
-    return jax.lax.platform_dependent(state, cpu=unrolled, default=rolled)
+    return convolutions.scan(lambda state, _: ascent.step(state), state, length=num_steps)
 
 
 def chunks(num_steps: int, most: int = CHUNK) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from rsynth_jax import convolutions
 from rsynth_jax.sharding import Devices
 from rsynth_jax.storage import train_states
 from rsynth_jax.types import Scalar, Variables
@@ -89,7 +90,7 @@ def accumulated(descent: Descent, num: int) -> Descent:
     """Take the mean of a descent over `num` equal parts of the batch, one after the other.
 
     It needs the memory of a part. Batch norm normalizes each part by itself. Part i has the rows i, i + num,
-    i + 2 num ..., so that every device has rows of every part. The parts are a loop, unrolled on a CPU.
+    i + 2 num ..., so that every device has rows of every part.
 
     Args:
       descent: all that it returns is a mean over its batch.
@@ -110,12 +111,7 @@ def accumulated(descent: Descent, num: int) -> Descent:
         first = jax.tree.map(lambda leaf: leaf[0], parts)
         shapes = jax.eval_shape(descent, params, batch_stats, *first)
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        return jax.lax.platform_dependent(
-            zeros,
-            parts,
-            cpu=lambda zeros, parts: jax.lax.scan(add, zeros, parts, unroll=True)[0],
-            default=lambda zeros, parts: jax.lax.scan(add, zeros, parts)[0],
-        )
+        return convolutions.scan(add, zeros, parts)[0]
 
     return mean
 

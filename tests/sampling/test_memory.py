@@ -51,7 +51,7 @@ def test_it_is_near_what_xlas_program_takes_for_an_image(small):
         return program.memory_analysis().temp_size_in_bytes
 
     each = memory.bytes_an_image(model, variables, tiny.SHAPE)
-    taken = (temporary(9) - temporary(1)) / 8
+    taken = (temporary(49) - temporary(33)) / 16  # of so many that they take more than the kernels
     assert 0.5 * each < taken < 1.5 * each, taken / each
 
 

@@ -158,7 +158,7 @@ def test_vmap_of_run_is_the_loop():
     assert_allclose(jax.vmap(climb)(starts), [climb(start) for start in starts], atol=1e-6)
 
 
-def test_the_unrolled_loop_equals_a_plain_scan():
+def test_the_loop_equals_a_plain_scan():
     ascent = overshooting()
     state, values = jax.lax.scan(lambda state, _: ascent.step(state), ascent.init(START), length=5)
     image, info = run(ascent, START, 5)
@@ -166,11 +166,11 @@ def test_the_unrolled_loop_equals_a_plain_scan():
     assert_allclose(info.value, values.value, rtol=1e-5)
 
 
-@pytest.mark.parametrize("platform, loops", [("cpu", False), ("tpu", True), ("cuda", True)])
-def test_the_loop_is_unrolled_on_the_cpu_alone(platform, loops):
+@pytest.mark.parametrize("platform", ["cpu", "tpu", "cuda"])
+def test_the_steps_are_one_loop(platform):
     climb = jax.jit(lambda start: run(overshooting(), start, 5))
     program = climb.trace(START).lower(lowering_platforms=(platform,)).as_text()
-    assert ("stablehlo.while" in program) == loops
+    assert program.count("stablehlo.while") == 1
 
 
 def wandering(key):
@@ -217,14 +217,6 @@ def test_an_ascent_that_draws_nothing_is_itself():
 )
 def test_chunks_are_equal_where_a_long_one_divides_and_else_leave_a_remainder(num_steps, most, expected):
     assert chunks(num_steps, most) == expected
-
-
-def test_no_program_of_few_steps_is_a_loop_on_the_cpu():
-    """A loop on the CPU takes several times as long a step; one step must not become one either."""
-    climb = projected_gradient_ascent(plane, everywhere, steepest(L2, 0.1))
-    for num_steps in (1, 2):
-        program = jax.jit(lambda image, n=num_steps: run(climb, image, n)[0]).lower(START)
-        assert "stablehlo.while" not in program.as_text()
 
 
 # ---- a point is any pytree
