@@ -45,11 +45,11 @@ MOST_CLASSES = 8  # on a sheet
 class Options:
     """rsynth-train-inverter: train a network that inverts a classifier's representation in one pass.
 
-    Recipes: faces-deepsim-64, from the penultimate features of cat-dog-64 or, with --layer maps:N, from the
-    map of a residual block; faces-deepsim-vae-64, whose codes are near N(0, I), so that draws of N(0, I) make
-    images too. Three losses are weighed (Dosovitskiy & Brox 2016): the distance of a comparator's maps, the
-    game against a critic of the pixels, the distance of the pixels. Every flag of the groups "settings"
-    overrides one value of the recipe that --recipe names. Ctrl-C saves and stops.
+    Recipes: faces-deepsim-64, from the map of the last residual block of cat-dog-64 or, with --layer
+    features, from the penultimate features; faces-deepsim-vae-64, whose codes are near N(0, I), so that
+    draws of N(0, I) make images too. Three losses are weighed (Dosovitskiy & Brox 2016): the distance of a
+    comparator's maps, the game against a critic of the pixels, the distance of the pixels. Every flag of
+    the groups "settings" overrides one value of the recipe that --recipe names. Ctrl-C saves and stops.
     """
 
     recipe: RecipeName = "faces-deepsim-64"

@@ -62,7 +62,7 @@ def ways_of(options: Options, release: Release, name: str, images: Bytes) -> dic
     short = {"num_steps": options.then_steps, "step_size": options.then_step_size, "batch_size": BATCH}
     return {
         "one pass": once,
-        "one pass, ascent": lambda: samplers.invert_from(release, images, once(), **short).images,
+        "one pass then ascent": lambda: samplers.invert_from(release, images, once(), **short).images,
         f"{ROUNDS} rounds": lambda: again(batch_size=BATCH).images[:, -1],
         **{f"strongest {num}": one_pass(release, name, images, num) for num in STRONGEST},
     }

@@ -165,7 +165,7 @@ def _climbed(
     then = samplers.invert_from(release, images, once.images[0], **settings)
     seconds = [first, once.seconds[0], once.seconds[0] + clock.lap()]
     return _Columns(
-        ["ascent", "one pass", "one pass, ascent"],
+        ["ascent", "one pass", "one pass then ascent"],
         [noise.images, once.images[0], then.images],
         [noise.distance, once.distances[0], then.distance],
         [noise.predicted, once.predicted[0], then.predicted],

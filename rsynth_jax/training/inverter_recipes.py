@@ -1,9 +1,10 @@
 """Recipes of inverters: how to train a network that inverts a classifier's representation in one pass.
 
-recipe = replace(RECIPES["faces-deepsim-64"], layer="maps:2")
+recipe = replace(RECIPES["faces-deepsim-64"], layer="features")
 
 Nothing is augmented before the critic: with shifts of color it does not learn, in a few thousand steps, what
-tells the images apart, and rings around light and dark regions stay, for which the comparator's maps ask.
+tells the images apart, and rings around light and dark regions stay, for which the comparator's maps ask. The
+weight of those maps is small for the same reason.
 """
 
 from typing import NamedTuple
@@ -54,6 +55,9 @@ class InverterRecipe(NamedTuple):
 
 _DEEPSIM = replace(
     InverterRecipe(),
+    num_steps=2_500,
+    batch_size=16,
+    feature_weight=0.2,
     penalty_stride=4,
     last_gamma=1.0,
     beta1=0.5,
@@ -63,6 +67,6 @@ _DEEPSIM = replace(
 )
 
 RECIPES = {
-    "faces-deepsim-64": _DEEPSIM,
+    "faces-deepsim-64": replace(_DEEPSIM, layer="maps:2"),
     "faces-deepsim-vae-64": replace(_DEEPSIM, variational=True),
 }
