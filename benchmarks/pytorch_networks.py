@@ -1,20 +1,25 @@
 """The same networks in Flax and in PyTorch, with the same weights. Needs torch."""
 
+import copy
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import torch
 import torch.nn.functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from rsynth_jax.models import pytorch
+from rsynth_jax.models import layers, pytorch, resnet
 from rsynth_jax.storage import releases
 from rsynth_jax.storage.state_dicts import read_state_dict
 from rsynth_jax.types import Bytes, Outputs, Variables
+
+Activation = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Twin(NamedTuple):
@@ -32,28 +37,106 @@ def channels_first(images: Bytes) -> torch.Tensor:
 
 def bundled(name: str) -> Twin:
     release = releases.load(name)
-    return Twin(release.model, release.variables, functools.partial(resnet8_logits, release.variables))
+    return Twin(release.model, release.variables, frozen(ResNet(release.model, release.variables)))
 
 
-def resnet8_logits(variables: Variables, x: torch.Tensor) -> torch.Tensor:
-    """Apply resnet8 of `rsynth_jax.models` to images (n, 3, h, w) in PyTorch."""
-    params, stats = variables["params"], variables["batch_stats"]
-    x = F.silu(_convolve(params, stats, 0, (x - 0.5) / 0.25, 2))
-    for i, stride in enumerate((1, 2, 2)):
-        block = (params[f"BasicBlock_{i}"], stats[f"BasicBlock_{i}"])
-        y = _convolve(*block, 1, F.silu(_convolve(*block, 0, x, stride)), 1)
-        x = F.silu(y + (_convolve(*block, 2, x, stride) if "Conv_2" in block[0] else x))
-    head = params["Dense_0"]
-    return x.mean(dim=(2, 3)) @ torch.tensor(head["kernel"]) + torch.tensor(head["bias"])
+def frozen(network: torch.nn.Module) -> torch.nn.Module:
+    """In evaluation mode, with no gradient of its weights."""
+    return network.eval().requires_grad_(False)
 
 
-def _convolve(params: Variables, stats: Variables, i: int, x: torch.Tensor, stride: int) -> torch.Tensor:
-    weight = torch.tensor(params[f"Conv_{i}"]["kernel"]).permute(3, 2, 0, 1)
-    x = F.conv2d(x, weight, stride=stride, padding=(weight.shape[-1] - 1) // 2)
-    scale, moments = params[f"BatchNorm_{i}"], stats[f"BatchNorm_{i}"]
-    return F.batch_norm(
-        x, *map(torch.tensor, (moments["mean"], moments["var"], scale["scale"], scale["bias"]))
-    )
+def folded(network: torch.nn.Module) -> torch.nn.Module:
+    """The fastest form of a `ResNet` for images: batch norm in the convolutions, channels last."""
+    network = frozen(copy.deepcopy(network))
+    for part in network.modules():
+        if isinstance(part, Convolution):
+            part.conv = fuse_conv_bn_eval(part.conv, part.norm)
+            part.norm = torch.nn.Identity()
+    return network.to(memory_format=torch.channels_last)
+
+
+class Convolution(torch.nn.Module):
+    """A convolution and its batch norm, with weights of Flax."""
+
+    def __init__(self, variables: Variables, index: int, stride: int) -> None:
+        super().__init__()
+        kernel, norm, moments = (
+            variables[kind][f"{layer}_{index}"]
+            for kind, layer in (("params", "Conv"), ("params", "BatchNorm"), ("batch_stats", "BatchNorm"))
+        )
+        size, _, inputs, width = kernel["kernel"].shape
+        self.conv = torch.nn.Conv2d(inputs, width, size, stride, (size - 1) // 2, bias=False)
+        self.norm = torch.nn.BatchNorm2d(width)
+        _fill(self.conv.weight, kernel["kernel"].transpose(3, 2, 0, 1))
+        _fill(self.norm.weight, norm["scale"])
+        _fill(self.norm.bias, norm["bias"])
+        _fill(self.norm.running_mean, moments["mean"])
+        _fill(self.norm.running_var, moments["var"])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.conv(x))
+
+
+class Block(torch.nn.Module):
+    """Convolutions of these strides, and a shortcut; the activation comes after the sum."""
+
+    def __init__(self, variables: Variables, strides: Sequence[int], activation: Activation) -> None:
+        super().__init__()
+        parts = [Convolution(variables, i, stride) for i, stride in enumerate(strides)]
+        self.main = torch.nn.ModuleList(parts)
+        self.activation = activation
+        self.shortcut = torch.nn.Identity()
+        if f"Conv_{len(strides)}" in variables["params"]:
+            self.shortcut = Convolution(variables, len(strides), max(strides))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.main[0](x)
+        for part in self.main[1:]:
+            y = part(self.activation(y))
+        return self.activation(y + self.shortcut(x))
+
+
+class ResNet(torch.nn.Module):
+    """A `rsynth_jax.models.resnet.ResNet` with its weights: images (n, 3, h, w) in [0, 1] -> logits."""
+
+    def __init__(self, model: resnet.ResNet, variables: Variables) -> None:
+        super().__init__()
+        name = model.block.__name__
+        self.activation: Activation = F.silu if model.activation is nn.silu else F.relu
+        self.mean = torch.tensor(model.mean).view(1, -1, 1, 1)
+        self.std = torch.tensor(model.std).view(1, -1, 1, 1)
+        self.stem = Convolution(variables, 0, model.stem.stride)
+        self.pool = torch.nn.MaxPool2d(3, 2, 1) if model.stem is layers.IMAGENET_STEM else torch.nn.Identity()
+        strides = [
+            2 if stage > 0 and index == 0 else 1
+            for stage, size in enumerate(model.stage_sizes)
+            for index in range(size)
+        ]
+        self.blocks = torch.nn.Sequential(
+            *(
+                Block(
+                    {kind: variables[kind][f"{name}_{i}"] for kind in variables},
+                    (stride, 1) if name == "BasicBlock" else (1, stride, 1),
+                    self.activation,
+                )
+                for i, stride in enumerate(strides)
+            )
+        )
+        head = variables["params"]["Dense_0"]
+        self.head = torch.nn.Linear(*head["kernel"].shape)
+        _fill(self.head.weight, head["kernel"].T)
+        _fill(self.head.bias, head["bias"])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(((x - self.mean) / self.std).to(self.head.weight.dtype))
+        x = self.blocks(self.pool(self.activation(x)))
+        return self.head(x.mean(dim=(2, 3))).float()
+
+
+def _fill(parameter: torch.Tensor | None, value: np.ndarray) -> None:
+    assert parameter is not None
+    with torch.no_grad():
+        parameter.copy_(torch.from_numpy(np.array(value)))
 
 
 class Small(nn.Module):

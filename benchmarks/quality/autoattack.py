@@ -81,7 +81,7 @@ def peer(twin: Twin, threat: Threat, name: str, seed: int = 0) -> Any:
     make, numbers = PEERS[name]
     given = {"norm": threat.norm.name.capitalize(), "eps": threat.epsilon, "n_restarts": 1, "seed": seed}
     module = torch.nn.Linear(1, 1)  # torchattacks asks a module with a parameter for its device
-    module.forward = twin.pytorch
+    module.forward = lambda images: twin.pytorch(images)
     return make(module, **given, **numbers)
 
 
@@ -166,7 +166,8 @@ def compare_speed(twin: Twin, images: Arrays) -> None:
     threat = Threat(L2, 0.5)
     everyone = np.ones(len(images.labels), bool)
     runner = make_runner(twin.model, threat, autoattack.auto_pgd(threat))
-    given = (twin.variables, jax.random.key(0), classified(twin, images), everyone)
+    keys = image_keys(jax.random.key(0), len(everyone))
+    given = (twin.variables, keys, classified(twin, images), everyone)
     attack = peer(twin, threat, "APGD-CE")
     clean, labels = channels_first(images.images), torch.from_numpy(images.labels).long()
     parts = list(zip(clean.split(BATCH_SIZE), labels.split(BATCH_SIZE), strict=True))

@@ -186,21 +186,23 @@ class _Batch:
 
 
 class _LimitedState(NamedTuple):
-    point: Image
     steps_left: Scalar
     inner: Any
+
+    @property
+    def point(self) -> Image:
+        return self.inner.point
 
 
 def _stop_after(num_steps: int, climb: Ascent) -> Ascent:
     """Change nothing after `num_steps` steps."""
 
     def init(image: Image) -> _LimitedState:
-        inner = climb.init(image)
-        return _LimitedState(inner.point, jnp.int32(num_steps), inner)
+        return _LimitedState(jnp.int32(num_steps), climb.init(image))
 
     def step(state: _LimitedState) -> tuple[_LimitedState, AscentInfo]:
         inner, info = climb.step(state.inner)
         inner = ascent.select(state.steps_left > 0, inner, state.inner)
-        return _LimitedState(inner.point, state.steps_left - 1, inner), info
+        return _LimitedState(state.steps_left - 1, inner), info
 
     return Ascent(init, step)

@@ -116,10 +116,14 @@ def best_so_far(ascent: Ascent) -> Ascent:
 
 
 class StoppedState(NamedTuple):
-    """The point, and the wrapped ascent's own state."""
+    """The wrapped ascent's own state."""
 
-    point: Point
     inner: Any
+
+    @property
+    def point(self) -> Point:
+        """The wrapped ascent's point: one array, so that XLA merges equal passes of a network."""
+        return self.inner.point
 
 
 def stop_when(done: Callable[[Point], Scalar], ascent: Ascent) -> Ascent:
@@ -129,24 +133,26 @@ def stop_when(done: Callable[[Point], Scalar], ascent: Ascent) -> Ascent:
     """
 
     def init(point: Point) -> StoppedState:
-        inner = ascent.init(point)
-        return StoppedState(inner.point, inner)
+        return StoppedState(ascent.init(point))
 
     def step(state: StoppedState) -> tuple[StoppedState, AscentInfo]:
         inner, info = ascent.step(state.inner)
         stay = done(state.point)
-        inner = select(stay, state.inner, inner)
-        return StoppedState(inner.point, inner), info
+        return StoppedState(select(stay, state.inner, inner)), info
 
     return Ascent(init, step, ascent.decode)
 
 
 class KeyedState(NamedTuple):
-    """The point, the key of the next steps, and the state of the wrapped ascents."""
+    """The key of the next steps, and the state of the wrapped ascents."""
 
-    point: Point
     key: Key
     inner: Any
+
+    @property
+    def point(self) -> Point:
+        """The wrapped ascents' point."""
+        return self.inner.point
 
 
 def with_step_keys(key: Key, ascent_of: Callable[[Key], Ascent]) -> Ascent:
@@ -165,13 +171,12 @@ def with_step_keys(key: Key, ascent_of: Callable[[Key], Ascent]) -> Ascent:
     first = ascent_of(key)
 
     def init(point: Point) -> KeyedState:
-        inner = first.init(point)
-        return KeyedState(inner.point, key, inner)
+        return KeyedState(key, first.init(point))
 
     def step(state: KeyedState) -> tuple[KeyedState, AscentInfo]:
         later, now = jax.random.split(state.key)
         inner, info = ascent_of(now).step(state.inner)
-        return KeyedState(inner.point, later, inner), info
+        return KeyedState(later, inner), info
 
     return Ascent(init, step, first.decode)
 

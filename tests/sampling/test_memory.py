@@ -47,7 +47,7 @@ def test_it_is_near_what_xlas_program_takes_for_an_image(small):
     def temporary(num: int) -> int:
         inputs = (jnp.zeros((num, *tiny.SHAPE)), jnp.zeros(num, jnp.int32))
         state, _ = runner._begin(model, climb)((variables,), *inputs)
-        program = runner._advance(model, climb, 1).lower((variables,), *inputs, state).compile()
+        program = runner._advance(model, climb, 1).lower((variables,), state, *inputs).compile()
         return program.memory_analysis().temp_size_in_bytes
 
     each = memory.bytes_an_image(model, variables, tiny.SHAPE)

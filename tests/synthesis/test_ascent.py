@@ -1,5 +1,7 @@
 """Closed forms of the ascent, and the laws of its wrappers and of its two loops."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -171,6 +173,22 @@ def test_the_steps_are_one_loop(platform):
     climb = jax.jit(lambda start: run(overshooting(), start, 5))
     program = climb.trace(START).lower(lowering_platforms=(platform,)).as_text()
     assert program.count("stablehlo.while") == 1
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda climb: climb, lambda climb: with_step_keys(jax.random.key(0), lambda _: climb)]
+)
+def test_to_stop_costs_no_pass_of_its_own(wrap):
+    """In a loop, the objective and the test of where to stop look at one point: their passes are one."""
+    weights = RNG.random((48, 48), np.float32)
+
+    def score(image):
+        return jnp.sum(jnp.tanh(image.ravel() @ weights))
+
+    climb = projected_gradient_ascent(score, projections.box(), steepest(L2, 0.1))
+    stopped = stop_when(lambda image: score(image) > 1e9, wrap(climb))
+    program = jax.jit(lambda start: run(stopped, start, 5)[0]).lower(START).compile()
+    assert len(re.findall(r" dot\(", program.as_text())) == 2  # the score and its gradient
 
 
 def wandering(key):

@@ -145,10 +145,14 @@ def test_refinement_climbs_a_linear_logit_along_its_weights_up_to_the_radius(rad
 
 def flops(small, task_fn) -> float:
     """Of one step of a task on images of 16 x 16, by XLA's analysis of the compiled program."""
+    return flops_of(small, tasks.with_optimizer(task_fn, steepest(L2, 0.1)))
+
+
+def flops_of(small, ascent_fn) -> float:
     model, variables = small
 
     def step(variables, image):
-        start, climb = tasks.with_optimizer(task_fn, steepest(L2, 0.1))(models.bind(model, variables), image)
+        start, climb = ascent_fn(models.bind(model, variables), image)
         return climb.step(climb.init(start))[0].point
 
     analysis = jax.jit(step).lower(variables, jnp.zeros((16, 16, 3))).compile().cost_analysis()
@@ -164,8 +168,23 @@ def test_no_task_costs_more_than_a_pass_and_a_gradient(small):
     cost = program.lower(variables, image).compile().cost_analysis()
     assert cost is not None
     floor = flops(small, lambda c, x: Task(x, objectives.log_prob(c, 3), projections.box()))
-    assert flops(small, lambda c, x: tasks.generate(c, x, 3)) < 1.05 * floor
-    assert flops(small, lambda c, x: tasks.invert(c, x, jnp.ones(256))) < 1.05 * floor
+    low = jnp.zeros((4, 4, 3))
+    translate = tasks.with_optimizer(
+        lambda c, x, label: tasks.translate(c, x, label, free), steepest(L2, 0.1)
+    )
+    costs = {
+        "generate": flops(small, lambda c, x: tasks.generate(c, x, 3)),
+        "inpaint": flops(small, lambda c, x: tasks.inpaint(c, x, 3, x, free)),
+        "superresolve": flops(small, lambda c, x: tasks.superresolve(c, low + x[:4, :4], 3)),
+        "translate": flops(small, lambda c, x: tasks.translate(c, x, 3, free)),
+        "coarse": flops(small, lambda c, x: tasks.keep_coarse(tasks.translate(c, x, 3, free), 2.0)),
+        "until": flops_of(small, lambda c, x: tasks.until_probability(translate, 1, 0.9)(c, x, 3)),
+        "paint": flops(small, lambda c, x: tasks.paint(c, x, 3, free)),
+        "sketch": flops(small, lambda c, x: tasks.sketch(c, x, 3)),
+        "refine": flops(small, lambda c, x: tasks.refine(c, x, 3)),
+        "invert": flops(small, lambda c, x: tasks.invert(c, x, jnp.ones(256))),
+    }
+    assert max(costs.values()) < 1.05 * floor, costs
     near = flops(small, lambda c, x: tasks.keep_perceptually(tasks.translate(c, x, 3, free), c, 1.0))
     assert near < 1.05 * (floor + cost["flops"])
 
