@@ -4,8 +4,7 @@
     devices = over_hosts(batch_size=1024)           # of all processes that joined
     state, batch = devices.place(state), devices.join(batch)
 
-A jitted function of such arrays runs on all devices, with no change to the function. Two cores
-that are a device each climb 1.5 times as fast as one device with two threads (benchmarks/speed/ascent.py).
+A jitted function of such arrays runs on all devices, with no change to the function.
 """
 
 from collections.abc import Callable, Sequence

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -30,6 +29,7 @@ from rsynth_jax.types import Variables
 
 RADIUS = 30.0
 STEP_SIZE = 0.5
+SETTLING = 40  # passes until the running statistics, of momentum 0.9, are those of the images
 OURS = "rsynth_jax"
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # (images, labels) -> the loss of each
 
@@ -57,13 +57,18 @@ class Options(NamedTuple):
 
 
 def network(case: Case) -> tuple[Any, Variables]:
-    """An untrained network, with running statistics that are not trivial."""
+    """An untrained network, with the running statistics of random images."""
     model = models.create(models.Config(case.architecture, 10))
-    images = jnp.zeros((1, case.side, case.side, 3))
-    variables = jax.device_get(jax.jit(model.init)(jax.random.key(0), images))
-    rng = np.random.default_rng(0)
-    moved = jax.tree.map(lambda leaf: leaf + 0.3 * rng.random(leaf.shape), variables["batch_stats"])
-    return model, {**variables, "batch_stats": jax.tree.map(np.float32, moved)}
+    images = np.random.default_rng(1).random((2, case.side, case.side, 3), np.float32)
+    variables = jax.jit(model.init)(jax.random.key(0), images)
+
+    @jax.jit
+    def settle(variables: Variables) -> Variables:
+        return {**variables, **model.apply(variables, images, mutable=["batch_stats"])[1]}
+
+    for _ in range(SETTLING):
+        variables = settle(variables)
+    return model, jax.device_get(variables)
 
 
 def program(model: Any, num_steps: int) -> Callable:
@@ -134,7 +139,7 @@ def measure(case: Case) -> dict[str, dict[str, float]]:
     parts = [devices.split((starts[i : i + size], labels[i : i + size])) for i in range(0, case.batch, size)]
     climb = program(model, case.steps)
     runs = {
-        OURS: lambda: np.concatenate([climb(weights, *part) for part in parts]),
+        OURS: lambda: np.concatenate([np.asarray(climb(weights, *part)) for part in parts]),
         **peers(case, model, variables, starts, labels),
     }
     images = {name: np.asarray(function()) for name, function in runs.items()}

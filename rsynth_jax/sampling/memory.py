@@ -3,7 +3,7 @@
     size = batch_size(release, most=40)           # 40, or fewer where memory says so
 
 A step of an ascent keeps what the forward pass made for the backward pass. Tracing the network says how many
-bytes that is for an image. Of a ResNet-50 at 224 pixels it is 52 MB; XLA's program takes 56 MB an image on
+bytes that is for an image. Of a ResNet-50 at 224 pixels it is 52 MB; XLA's program takes 53 MB an image on
 the CPU, and the process grows by the figures of docs/your-network.md.
 """
 
