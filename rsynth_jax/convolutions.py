@@ -1,7 +1,6 @@
-"""Convolutions in the form that is fast on a CPU, in functions and in loops.
+"""Loops whose convolutions have the form that is fast on a CPU.
 
     state, infos = scan(lambda state, _: ascent.step(state), state, length=60)
-    step = jax.jit(fast(train_step))
 
 XLA brings the convolutions of a gradient into the form for which it has fast code, but not those of a loop:
 there they take five times as long. Here they have that form from the start. Those of 3 x 3 with stride 1
@@ -20,13 +19,8 @@ from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, Var, primitives
 
 LEAST_CHANNELS = 16  # of a convolution by Winograd's algorithm: for fewer its products are too thin
 
-_CALLS = (
-    "jit",
-    "pjit",
-    "closed_call",
-    "custom_jvp_call",
-    "custom_vjp_call",
-)  # they become part of the caller
+# calls that become part of their caller
+_CALLS = ("jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call")
 _NHWC = (0, 3, 1, 2)  # the places of the batch, the channels, the rows and the columns
 _HWIO = (3, 2, 0, 1)  # the places of the output and input channels, the rows and the columns
 _INPUT = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))
@@ -55,7 +49,7 @@ def scan(body: Callable, init: Any, xs: Any = None, length: int | None = None) -
 
 def _scan(body: Callable, init: Any, xs: Any, length: int | None) -> tuple[Any, Any]:
     first = jax.tree.map(lambda leaf: leaf[0], xs)
-    closed, (_, shapes) = jax.make_jaxpr(_fast(body), return_shape=True)(init, first)
+    closed, (_, shapes) = jax.make_jaxpr(in_fast_form(body), return_shape=True)(init, first)
     fixed = _fixed(closed)
     num = len(jax.tree.leaves(init))
 
@@ -64,27 +58,18 @@ def _scan(body: Callable, init: Any, xs: Any, length: int | None) -> tuple[Any, 
         return outputs[:num], outputs[num:]
 
     state, ys = jax.lax.scan(step, jax.tree.leaves(init), jax.tree.leaves(xs), length)
-    return jax.tree.unflatten(jax.tree.structure(init), state), jax.tree.unflatten(
-        jax.tree.structure(shapes), ys
-    )
+    ys = jax.tree.unflatten(jax.tree.structure(shapes), ys)
+    return jax.tree.unflatten(jax.tree.structure(init), state), ys
 
 
-def fast(function: Callable) -> Callable:
-    """Return the same function, on a CPU with fast convolutions.
+def in_fast_form(function: Callable) -> Callable:
+    """Return the same function, with its convolutions in the form that is fast on a CPU.
 
     Args:
-      function: of pytrees of arrays, already differentiated where that is wanted. On a CPU, calls of
-        `jax.jit` in it and functions with derivatives of their own become part of it.
+      function: of pytrees of arrays, already differentiated where that is wanted. Calls of `jax.jit` in it
+        and functions with derivatives of their own become part of it.
     """
 
-    @functools.wraps(function)
-    def either(*arguments: Any) -> Any:
-        return jax.lax.platform_dependent(*arguments, cpu=_fast(function), default=function)
-
-    return either
-
-
-def _fast(function: Callable) -> Callable:
     def evaluated(*arguments: Any) -> Any:
         closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
         outputs = _evaluate(closed, jax.tree.leaves(arguments), {})

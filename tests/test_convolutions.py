@@ -1,4 +1,4 @@
-"""Convolutions in the form that is fast on a CPU are the same convolutions."""
+"""Loops and convolutions in the form that is fast on a CPU are the same loops and convolutions."""
 
 import functools
 
@@ -74,7 +74,7 @@ def test_every_convolution_and_its_gradients_are_the_same(function):
         return jnp.sum(jnp.sin(function(x)))
 
     for each in (value, jax.grad(value), jax.grad(lambda x: jnp.sum(jax.grad(value)(x) ** 2))):
-        assert_allclose(convolutions.fast(each)(X), each(X), rtol=1e-4, atol=1e-4)
+        assert_allclose(convolutions.in_fast_form(each)(X), each(X), rtol=1e-4, atol=1e-4)
 
 
 def test_gradients_of_kernels_and_of_maps_over_them_are_the_same():
@@ -83,14 +83,14 @@ def test_gradients_of_kernels_and_of_maps_over_them_are_the_same():
 
     kernels = normal(3, 3, 3, 16, 16) / 8
     each = jax.vmap(jax.grad(loss))
-    assert_allclose(convolutions.fast(each)(kernels), each(kernels), rtol=1e-4, atol=1e-3)
+    assert_allclose(convolutions.in_fast_form(each)(kernels), each(kernels), rtol=1e-4, atol=1e-3)
 
 
-def test_a_fast_function_has_its_derivative():
+def test_a_function_in_fast_form_has_its_derivative():
     def loss(x):
         return jnp.mean(conv(x, normal_of(3, 3, 16, 16)) ** 2)
 
-    assert_allclose(jax.grad(convolutions.fast(loss))(X), jax.grad(loss)(X), atol=1e-6)
+    assert_allclose(jax.grad(convolutions.in_fast_form(loss))(X), jax.grad(loss)(X), atol=1e-6)
 
 
 def test_a_loop_is_that_of_jax():
