@@ -6,8 +6,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 ORDER = (  # a module imports from its own package and from those before it
-    *("types", "messages", "checks", "seeds", "sharding", "images", "metrics", "models", "synthesis"),
-    *("attacks", "storage", "training", "data", "sampling", "api", "cli"),
+    *("types", "messages", "checks", "seeds", "sharding", "convolutions", "images"),
+    *("metrics", "models", "synthesis", "attacks", "storage", "training", "data", "sampling", "api", "cli"),
 )
 FOLDERS = ("rsynth_jax", "train", "synth", "benchmarks")
 PROGRAMS = {"train", "synth", "rsynth_jax_train", "rsynth_jax_synth"}
