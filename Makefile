@@ -20,9 +20,9 @@ OLDEST = $(VENV)-oldest
 OLDEST_PYTHON ?= $(shell for python in python3.11 python3.12 $(PYTHON); do \
 	$$python -c 'import ensurepip' 2>/dev/null && echo $$python && break; \
 	done)
-OLDEST_TESTS = tests/test_api.py tests/cli/test_options.py tests/models/test_networks.py tests/sampling/test_runner.py \
-	tests/storage/test_paths.py tests/storage/test_releases.py tests/storage/test_train_states.py \
-	tests/training/test_classifier.py tests/training/test_gan.py
+OLDEST_TESTS = tests/test_api.py tests/test_convolutions.py tests/cli/test_options.py tests/models/test_networks.py \
+	tests/sampling/test_runner.py tests/storage/test_paths.py tests/storage/test_releases.py \
+	tests/storage/test_train_states.py tests/training/test_classifier.py tests/training/test_gan.py
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --no-warn-script-location
 INSTALL = $(BIN)/python $(PIP_INSTALL)
 
