@@ -5,7 +5,7 @@ recipe = replace(RECIPES["summer2winter-munit-64"], content_weight=3.0)
 
 from typing import NamedTuple
 
-from rsynth_jax.training.gan_recipes import AdamValues, AugmentValues, CriticValues
+from rsynth_jax.training.gan_recipes import NO_COLOR, AdamValues, AugmentValues, CriticValues
 from rsynth_jax.training.recipes import replace
 
 
@@ -53,7 +53,15 @@ class TranslatorRecipe(NamedTuple):
 
 
 _MUNIT = replace(
-    TranslatorRecipe(), game="least-squares", gamma=0.02, last_gamma=0.02, penalty_stride=4, beta1=0.5
+    TranslatorRecipe(),
+    game="least-squares",
+    gamma=0.02,
+    last_gamma=0.02,
+    penalty_stride=4,
+    beta1=0.5,
+    learning_rate=4e-3,
+    last_learning_rate=1e-3,
+    **NO_COLOR,  # in which the domains differ
 )
 
 RECIPES = {
