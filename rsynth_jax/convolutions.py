@@ -15,12 +15,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, Var, primitives
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, primitives
 
 LEAST_CHANNELS = 16  # of a convolution by Winograd's algorithm: for fewer its products are too thin
 
 # calls that become part of their caller
 _CALLS = ("jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call")
+_PARTS = ("checkpoint", "remat2", "scan", "while", "cond")  # what applies functions of its own
 _NHWC = (0, 3, 1, 2)  # the places of the batch, the channels, the rows and the columns
 _HWIO = (3, 2, 0, 1)  # the places of the output and input channels, the rows and the columns
 _INPUT = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))
@@ -119,8 +120,24 @@ def _apply(equation: JaxprEqn, inputs: list[Any]) -> Sequence[Any]:
         return [_convolve(*inputs, **params)]
     if primitive.name in _CALLS:
         return _evaluate(params.get("jaxpr") or params["call_jaxpr"], inputs, {})
+    if primitive.name in _PARTS:
+        params = {name: _in_fast_form(value) for name, value in params.items()}
     outputs = primitive.bind(*inputs, **params)
     return outputs if primitive.multiple_results else [outputs]
+
+
+def _in_fast_form(value: Any) -> Any:
+    """A parameter of an equation: a function, several of them, or anything else, which stays as it is."""
+    if isinstance(value, tuple):
+        return tuple(_in_fast_form(each) for each in value)
+    if not isinstance(value, ClosedJaxpr | Jaxpr):
+        return value
+    closed = value if isinstance(value, ClosedJaxpr) else ClosedJaxpr(value, ())
+    shapes = [
+        jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=aval.weak_type) for aval in closed.in_avals
+    ]
+    fast = jax.make_jaxpr(lambda *arguments: _evaluate(closed, arguments, {}))(*shapes)
+    return fast if isinstance(value, ClosedJaxpr) else fast.jaxpr
 
 
 def _is_of_images(x: jax.Array, params: dict[str, Any]) -> bool:

@@ -119,6 +119,31 @@ def test_a_loop_of_no_step_keeps_its_state():
     assert kept.shape == (0, 2)
 
 
+def repeated(function):
+    return lambda x: jax.lax.scan(lambda x, _: (function(x), None), x, length=2)[0]
+
+
+PARTS = {
+    "rematerialized": jax.checkpoint,
+    "loop": repeated,
+    "loop of no known length": lambda function: (
+        lambda x: jax.lax.while_loop(lambda x: jnp.all(jnp.isnan(x)), function, x)
+    ),
+    "branch": lambda function: lambda x: jax.lax.cond(x[0, 0, 0, 0] > 0, function, jnp.sin, x),
+}
+
+
+@pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
+def test_convolutions_of_a_part_have_the_fast_form_too(part):
+    def value(x):
+        return jnp.sum(jnp.sin(part(lambda x: conv(x, normal_of(3, 3, 16, 16)))(x)))
+
+    wanted = value if part is PARTS["loop of no known length"] else jax.grad(value)
+    found = jax.jit(convolutions.in_fast_form(wanted))
+    assert_allclose(found(X), wanted(X), rtol=1e-4, atol=1e-4)
+    assert "stablehlo.convolution" not in found.lower(X).as_text()
+
+
 def lowered(platform):
     kernel = normal_of(3, 3, 16, 16)
 

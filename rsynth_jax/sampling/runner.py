@@ -32,9 +32,7 @@ from rsynth_jax.types import Bytes
 
 Callback = Callable[[int, Bytes], None]  # steps done, the images of one batch
 BATCH_SIZE = 40
-CPU_ROWS = (
-    32  # of a batch, on a core: an image-step of 128 takes a quarter more, for its caches are too small
-)
+CPU_ROWS = 32  # of a batch, on a core: with 128, an image-step takes a quarter longer
 NO_LABELS = np.empty(0, np.int32)
 
 
