@@ -40,8 +40,8 @@ HEADER += ("path Z", "path Z, end", "separability Z", "separability W")
 class Options(common.Options):
     generators: tuple[str, ...] = MISSING
     """Generators by name, file or training run: a row each."""
-    split: str | None = None
-    """Of the real images: test, train ...; by default test of TFDS, all of anything else."""
+    split: str = "test"
+    """Of the real images: test, train, all ..."""
     truncation: float = 1.0
     """Psi of the images that are compared."""
     ways: int = 1000
