@@ -3,8 +3,8 @@
 recipe = replace(RECIPES["faces-deepsim-64"], layer="features")
 
 Nothing is augmented before the critic: with shifts of color it does not learn, in a few thousand steps, what
-tells the images apart, and rings around light and dark regions stay, for which the comparator's maps ask. The
-weight of those maps is small for the same reason.
+tells the images apart, and rings around light and dark regions stay. They fade sooner where the comparator's
+maps weigh little.
 """
 
 from typing import NamedTuple
