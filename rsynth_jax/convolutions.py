@@ -49,8 +49,8 @@ def scan(body: Callable, init: Any, xs: Any = None, length: int | None = None) -
 
 
 def _scan(body: Callable, init: Any, xs: Any, length: int | None) -> tuple[Any, Any]:
-    first = jax.tree.map(lambda leaf: leaf[0], xs)
-    closed, (_, shapes) = jax.make_jaxpr(in_fast_form(body), return_shape=True)(init, first)
+    one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), xs)
+    closed, (_, shapes) = jax.make_jaxpr(in_fast_form(body), return_shape=True)(init, one)
     fixed = _fixed(closed)
     num = len(jax.tree.leaves(init))
 
@@ -121,15 +121,15 @@ def _apply(equation: JaxprEqn, inputs: list[Any]) -> Sequence[Any]:
     if primitive.name in _CALLS:
         return _evaluate(params.get("jaxpr") or params["call_jaxpr"], inputs, {})
     if primitive.name in _PARTS:
-        params = {name: _in_fast_form(value) for name, value in params.items()}
+        params = {name: _rewritten(value) for name, value in params.items()}
     outputs = primitive.bind(*inputs, **params)
     return outputs if primitive.multiple_results else [outputs]
 
 
-def _in_fast_form(value: Any) -> Any:
+def _rewritten(value: Any) -> Any:
     """A parameter of an equation: a function, several of them, or anything else, which stays as it is."""
     if isinstance(value, tuple):
-        return tuple(_in_fast_form(each) for each in value)
+        return tuple(_rewritten(each) for each in value)
     if not isinstance(value, ClosedJaxpr | Jaxpr):
         return value
     closed = value if isinstance(value, ClosedJaxpr) else ClosedJaxpr(value, ())

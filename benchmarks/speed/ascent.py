@@ -137,9 +137,9 @@ def measure(case: Case) -> dict[str, dict[str, float]]:
     devices = sharding.over_devices(size)
     weights = devices.place(variables)
     parts = [devices.split((starts[i : i + size], labels[i : i + size])) for i in range(0, case.batch, size)]
-    climb = program(model, case.steps)
+    ours = program(model, case.steps)
     runs = {
-        OURS: lambda: np.concatenate([np.asarray(climb(weights, *part)) for part in parts]),
+        OURS: lambda: np.concatenate([np.asarray(ours(weights, *part)) for part in parts]),
         **peers(case, model, variables, starts, labels),
     }
     images = {name: np.asarray(function()) for name, function in runs.items()}
