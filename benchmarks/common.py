@@ -101,6 +101,12 @@ def interleaved(runs: dict[str, Callable[[], Any]], rounds: int) -> dict[str, np
     return dict(zip(runs, np.array(taken[1:]).T, strict=True))
 
 
+def ratio(seconds: np.ndarray, reference: np.ndarray) -> Estimate:
+    """The median and the quartiles of the ratios of two times, round by round."""
+    value, low, high = np.quantile(seconds / reference, [0.5, 0.25, 0.75])
+    return Estimate(float(value), float(low), float(high))
+
+
 def write(path: Path, **content: Any) -> None:
     files.write_json(path.with_suffix(".json"), {"machine": MACHINE} | content, indent=1)
 

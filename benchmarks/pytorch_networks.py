@@ -67,7 +67,7 @@ class Convolution(torch.nn.Module):
         size, _, inputs, width = kernel["kernel"].shape
         self.conv = torch.nn.Conv2d(inputs, width, size, stride, (size - 1) // 2, bias=False)
         self.norm = torch.nn.BatchNorm2d(width)
-        _fill(self.conv.weight, kernel["kernel"].transpose(3, 2, 0, 1))
+        _fill(self.conv.weight, kernel["kernel"])
         _fill(self.norm.weight, norm["scale"])
         _fill(self.norm.bias, norm["bias"])
         _fill(self.norm.running_mean, moments["mean"])
@@ -124,7 +124,7 @@ class ResNet(torch.nn.Module):
         )
         head = variables["params"]["Dense_0"]
         self.head = torch.nn.Linear(*head["kernel"].shape)
-        _fill(self.head.weight, head["kernel"].T)
+        _fill(self.head.weight, head["kernel"])
         _fill(self.head.bias, head["bias"])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -134,9 +134,10 @@ class ResNet(torch.nn.Module):
 
 
 def _fill(parameter: torch.Tensor | None, value: np.ndarray) -> None:
+    """Copy an array of Flax, in PyTorch's layout."""
     assert parameter is not None
     with torch.no_grad():
-        parameter.copy_(torch.from_numpy(np.array(value)))
+        parameter.copy_(torch.from_numpy(value.transpose(np.argsort(pytorch.AXES[value.ndim])).copy()))
 
 
 class Small(nn.Module):

@@ -22,6 +22,7 @@ from benchmarks import common
 from benchmarks.common import RESULTS
 from benchmarks.pytorch_networks import ResNet, folded, frozen
 from rsynth_jax import models, sharding
+from rsynth_jax.metrics.estimates import Estimate
 from rsynth_jax.sampling import runner
 from rsynth_jax.synthesis import ascent, objectives, tasks
 from rsynth_jax.synthesis.norms import L2
@@ -128,7 +129,7 @@ def peers(case: Case, model: Any, variables: Variables, starts: np.ndarray, labe
     }
 
 
-def measure(case: Case) -> dict[str, dict[str, float]]:
+def measure(case: Case) -> dict[str, dict[str, Any]]:
     rng = np.random.default_rng(0)
     starts = rng.random((case.batch, case.side, case.side, 3), np.float32)
     labels = rng.integers(0, 10, case.batch)
@@ -145,23 +146,20 @@ def measure(case: Case) -> dict[str, dict[str, float]]:
     images = {name: np.asarray(function()) for name, function in runs.items()}
     seconds = common.interleaved(runs, case.rounds)
 
-    def row(name: str) -> dict[str, float]:
-        ratios = np.quantile(seconds[name] / seconds[OURS], [0.5, 0.25, 0.75])
+    def row(name: str) -> dict[str, Any]:
         speed = case.batch * case.steps / np.median(seconds[name])
         error = np.abs(images[name] - images[OURS]).max()
-        named = zip(("ratio", "lower_quartile", "upper_quartile"), ratios, strict=True)
-        return {"image_steps_a_second": float(speed), "error": float(error)} | {k: float(v) for k, v in named}
+        ratio = common.ratio(seconds[name], seconds[OURS])._asdict()
+        return {"image_steps_a_second": float(speed), "error": float(error), "ratio": ratio}
 
     return {name: row(name) for name in runs}
 
 
-def cells(case: Case, rows: dict[str, dict[str, float]]) -> list[str]:
+def cells(case: Case, rows: dict[str, dict[str, Any]]) -> list[str]:
     """A row of the table: our speed, and how many times the time of ours each peer takes."""
-    ratios = (
-        f"{r['ratio']:.2f} [{r['lower_quartile']:.2f}, {r['upper_quartile']:.2f}]" for r in rows.values()
-    )
+    ratios = [common.interval(Estimate(**row["ratio"]), ".2f") for row in rows.values()]
     title = f"{case.architecture}, {case.side} px, batch {case.batch}"
-    return [title, f"{rows[OURS]['image_steps_a_second']:.1f}", *list(ratios)[1:]]
+    return [title, f"{rows[OURS]['image_steps_a_second']:.1f}", *ratios[1:]]
 
 
 @common.main(Options())

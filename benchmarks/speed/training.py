@@ -24,6 +24,7 @@ from benchmarks.pytorch_networks import ResNet
 from rsynth_jax import models, sharding
 from rsynth_jax.attacks import adversaries
 from rsynth_jax.attacks.threats import Steps, Threat
+from rsynth_jax.metrics.estimates import Estimate
 from rsynth_jax.synthesis.norms import L2
 from rsynth_jax.training import classifier, losses
 from rsynth_jax.training.classifier import Setup
@@ -131,7 +132,7 @@ def pytorch(case: Case, model: Any, variables: Any, images: np.ndarray, labels: 
     return step
 
 
-def measure(case: Case) -> dict[str, float]:
+def measure(case: Case) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (case.batch, 32, 32, 3), np.uint8)
     labels = rng.integers(0, 10, case.batch)
@@ -139,13 +140,8 @@ def measure(case: Case) -> dict[str, float]:
     variables = jax.device_get(jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3))))
     given = (case, model, variables, images, labels)
     seconds = common.interleaved({"ours": ours(*given), "theirs": pytorch(*given)}, ROUNDS)
-    ratio, low, high = np.quantile(seconds["theirs"] / seconds["ours"], [0.5, 0.25, 0.75])
-    return {
-        "seconds": float(np.median(seconds["ours"])),
-        "ratio": float(ratio),
-        "lower_quartile": float(low),
-        "upper_quartile": float(high),
-    }
+    ratio = common.ratio(seconds["theirs"], seconds["ours"])
+    return {"seconds": float(np.median(seconds["ours"])), "ratio": ratio._asdict()}
 
 
 @common.main(Options())
@@ -157,7 +153,7 @@ def benchmark(options: Options) -> None:
         (
             f"{case.architecture}, batch {case.batch}, {case.method}-{case.attack_steps}",
             f"{row['seconds']:.2f}",
-            f"{row['ratio']:.2f} [{row['lower_quartile']:.2f}, {row['upper_quartile']:.2f}]",
+            common.interval(Estimate(**row["ratio"]), ".2f"),
         )
         for case, row in found.items()
     )
