@@ -6,22 +6,19 @@ rsynth-generate --class cat --num 16 --seed 0 --out cats.png
 import dataclasses
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import numpy as np
 from tyro.conf import arg
 
 from rsynth_jax import checks
 from rsynth_jax.cli import classifiers, options, sharded
+from rsynth_jax.cli.class_ascents import ClassAscentFlags
 from rsynth_jax.cli.generator_pages import COLUMNS, GeneratorFlags, decoded, generated, parse_flags
 from rsynth_jax.cli.hosts import JoinFlags
-from rsynth_jax.cli.report import Result, Title, report
+from rsynth_jax.cli.report import Result, report
 from rsynth_jax.cli.results import climbed
 from rsynth_jax.cli.run import Monitor, run
-from rsynth_jax.data import sources
-
-if TYPE_CHECKING:
-    from rsynth_jax.storage.releases import Release
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,20 +40,7 @@ class Options:
     num: int = 8
     """Images of each class."""
     seed: options.Seed = 0
-    temperature: float = 1.2
-    """Factor of a draw's distance from its class's mean: higher is more varied."""
-    objective: options.ObjectiveName = "sum"
-    steps: Annotated[int | None, arg(metavar="N")] = None
-    """Number of steps of the ascent. By default five for every eight that the classifier's fakes climbed in
-    dual training; 15 if it was trained otherwise."""
-    schedule: str = "cosine"
-    """Schedule of the step size: constant, or cosine down to 0."""
-    momentum: float = 0.0
-    """Decay of an average of the steps' directions; 0 for none."""
-    parameterization: options.ParameterizationName = "pixel"
-    start: Annotated[str | None, arg(metavar="A")] = None
-    """Images of any classes to start from, in place of draws: a folder, an .npz or an image. Image i of each
-    class starts from image i."""
+    climb: ClassAscentFlags = ClassAscentFlags()
     learned: GeneratorFlags = GeneratorFlags()
     ascent: options.LengthFlags = options.LengthFlags(radius=30.0, step_size=0.75)
     output: options.OutputFlags = options.OutputFlags(out=Path("generated.png"))
@@ -65,10 +49,8 @@ class Options:
     system: options.SystemFlags = options.SystemFlags()
 
     def __post_init__(self) -> None:
-        checks.positive(num=self.num, temperature=self.temperature)
+        checks.positive(num=self.num)
         checks.seed(seed=self.seed)
-        checks.given(checks.not_negative, steps=self.steps)
-        checks.below_one(momentum=self.momentum)
 
 
 def generate(flags: Options) -> int:
@@ -83,11 +65,11 @@ def generate(flags: Options) -> int:
     if flags.learned.inverter is not None:
         return _report(flags, decoded(flags))
     release = classifiers.load(flags.classifier, flags.dtype)
-    given = None if flags.start is None else starts_of(flags.start, release, flags.num)
-    skipped = given.skipped if given else ()
-    make, title = climb_of(flags, release, given and given.images)
+    given = flags.climb.starts(release, flags.num)
+    skipped, starts = (given.skipped, given.images) if given else ((), None)
+    make, title = flags.climb.bind(release, flags.classes, flags.num, flags.seed, flags.ascent, starts)
     if in_shards:
-        weights = (release.variables, release.class_gaussians, given and given.images)
+        weights = (release.variables, release.class_gaussians, starts)
         return sharded.generated(flags, release, weights, make, title.after(title.steps), skipped)
     num = flags.num * len(labels_of(release, flags.classes))
     shown = flags.output.animate(np.arange(num) % flags.num < COLUMNS)
@@ -95,32 +77,6 @@ def generate(flags: Options) -> int:
         samples = make(**monitor.run)
     result = climbed(release, samples, flags.num, title, monitor)
     return _report(flags, result._replace(skipped=skipped))
-
-
-def climb_of(
-    flags: Options, release: "Release", starts: np.ndarray | None
-) -> tuple[functools.partial, Title]:
-    """Bind the classifier's ascent to the flags, and make the title of the sheet."""
-    from rsynth_jax.sampling import samplers
-    from rsynth_jax.synthesis.objectives import CLASS_OBJECTIVES
-    from rsynth_jax.synthesis.parameterization import PARAMETERIZATIONS
-
-    objective = checks.named("objective", flags.objective, CLASS_OBJECTIVES)
-    schedule = checks.named("schedule", flags.schedule, samplers.SCHEDULES)
-    coordinates = checks.named("parameterization", flags.parameterization, PARAMETERIZATIONS)
-    steps = samplers.default_steps(release) if flags.steps is None else flags.steps
-    settings = {"objective": objective, "schedule": schedule, "parameterization": coordinates}
-    settings |= {"starts": starts, "seed": flags.seed}
-    settings |= {"num_steps": steps, "temperature": flags.temperature, "momentum": flags.momentum}
-    settings |= flags.ascent.settings(release)
-    step_size = flags.ascent.step_size * samplers.scale_of(release)
-    make = functools.partial(samplers.generate, release, flags.classes, flags.num, **settings)
-    return make, Title(f"{flags.objective}, {flags.schedule}", steps, step_size)
-
-
-def starts_of(place: str, release: "Release", num: int) -> sources.Pictures:
-    """Read the first images of a place, at the classifier's side. Raises ValueError if there is none."""
-    return sources.read_all(sources.load(place, image_size=release.image_shape[0]).first(num))
 
 
 def _report(flags: Options, result: Result) -> int:

@@ -9,21 +9,15 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
-import numpy as np
 from tyro.conf import arg
 
 from rsynth_jax import checks
-from rsynth_jax.cli import classifiers, one_pass, options, projection
+from rsynth_jax.cli import classifiers, inversions, one_pass, options, projection
 from rsynth_jax.cli.parse import parse_variant
-from rsynth_jax.cli.report import ROWS, Result, Title, report
-from rsynth_jax.cli.results import interpolated, inverted
-from rsynth_jax.cli.run import Monitor, run
-from rsynth_jax.data import sources
-
-if TYPE_CHECKING:
-    from rsynth_jax.storage.releases import Release
+from rsynth_jax.cli.report import report
+from rsynth_jax.cli.run import run
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,38 +70,8 @@ def invert(flags: Options | projection.Options | one_pass.Options) -> int:
     flags.output.check()
     release = classifiers.load(flags.classifier, flags.dtype)
     given = options.read(flags.input, release, flags.label)
-    make = _invert if flags.to is None else _interpolate
+    make = inversions.inverted if flags.to is None else inversions.interpolated
     return report(flags.output.out, make(flags, release, given), **flags.output.written)
-
-
-def _invert(flags: Options, release: "Release", given: sources.Pictures) -> Result:
-    from rsynth_jax.sampling import samplers
-
-    ascent = flags.ascent
-    settings = {"starts": flags.starts, "seed": flags.seed} | ascent.settings(release)
-    settings["smoothness_weight"] = 1.0 if flags.smooth is None else flags.smooth
-    climbing = np.arange(len(given.images) * flags.starts)
-    shown = flags.output.animate(climbing < ROWS * flags.starts)
-    with Monitor(len(climbing), ascent.steps, shown) as monitor:
-        found = samplers.invert(release, given.images, given.labels, **settings, **monitor.run)
-    title = Title("feature match", ascent.steps, ascent.step_size * samplers.scale_of(release))
-    return inverted(release, given, found, title, monitor)
-
-
-def _interpolate(flags: Options, release: "Release", given: sources.Pictures) -> Result:
-    from rsynth_jax.sampling import samplers
-
-    steps = flags.ascent.steps
-    dataset = sources.load(str(flags.to), None, flags.input.data_dir, given.images.shape[1])
-    others = sources.read_all(dataset.first(flags.input.num))
-    if others.skipped:
-        raise ValueError(others.skipped[0])
-    settings = {"frames": flags.frames, "smoothness_weight": flags.smooth or 0.0} | flags.ascent.settings(
-        release
-    )
-    with Monitor(len(given.images) * flags.frames, steps) as monitor:
-        found = samplers.interpolate(release, given.images, others.images, **settings, **monitor.run)
-    return interpolated(release, given, others.names, found, steps, monitor.seconds)
 
 
 def parse(options: type[Options], arguments: Sequence[str]) -> Any:

@@ -12,14 +12,14 @@ import dataclasses
 import functools
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from tyro.conf import arg
 
 from rsynth_jax import checks
-from rsynth_jax.cli import plots, training_run
+from rsynth_jax.cli import classifiers, training_run
 from rsynth_jax.cli import run as console
-from rsynth_jax.cli.hosts import HostFlags, is_first
+from rsynth_jax.cli.hosts import HostFlags
 from rsynth_jax.cli.options import LabelledDataFlags, SystemFlags
 from rsynth_jax.data import loader
 from rsynth_jax.training.recipes import RECIPES, Recipe
@@ -68,47 +68,23 @@ class Options:
 
 def train(options: Options) -> int:
     """Train, evaluate and release after every epoch, and report."""
-    from rsynth_jax import sharding
-    from rsynth_jax.cli import plans
-    from rsynth_jax.cli.run_log import guarded
-    from rsynth_jax.cli.train_log import train_log
+    from rsynth_jax.cli import epoch_run, plans
     from rsynth_jax.storage import releases, train_states
-    from rsynth_jax.training.run import fit, prepare, release, start
+    from rsynth_jax.training.run import prepare, start
 
     began = time.monotonic()
     check(options)
-    out = options.out
     dataset, test = options.reading.load_labelled(options.data, options.train_split, options.test_split)
-    dataset = loader.cached(dataset)
-    test = loader.in_memory(test.first(options.judge))
+    dataset, test = loader.cached(dataset), loader.in_memory(test.first(options.judge))
     images, labels = loader.in_memory(dataset, loader.MEMORY)
     loader.check_classes(dataset, labels, least=2)
     options = plans.started(options, images, labels)
     facts = training_run.facts_of(options, dataset)
     run = prepare(options.settings, images, labels, facts["class_names"], len(dataset), options.hosts.devices)
-    begins_from = None if train_states.has_states(out) else options.start
+    begins_from = None if train_states.has_states(options.out) else options.start
     state = start(run, None if begins_from is None else releases.load(begins_from))
     options, run = plans.within(options, run, state, dataset, len(test.labels), began)
-
-    def publish(state: Any) -> releases.Release:
-        made = release(run, state, data=options.data)
-        if is_first():
-            releases.save(out / releases.RELEASE, made)
-        return made
-
-    with training_run.begun(options, state, epochs=run.num_epochs, **facts) as state:
-        interrupted = console.Interrupted()
-        first = int(state.step)
-        size, seed = run.recipe.batch_size, run.recipe.seed
-        rows = sharding.own_rows(size)
-        batches = loader.batches_from(dataset, size, seed, run.num_epochs, first, rows)
-        with train_log(options, run, test, first, publish) as log:
-            trainer = guarded(options.keeping, run.trainer)
-            batches = interrupted.until(batches)
-            state = fit(trainer, state, batches, key=run.keys[1], devices=run.devices, callback=log)
-            log.save(state)
-        closing = f"{out / releases.RELEASE}: {run.config.architecture} after {run.num_epochs} epochs"
-        return training_run.finish(out, state, interrupted, lambda: closing, plots.write_curves)
+    return epoch_run.train(options, run, state, dataset, test, facts)
 
 
 def check(options: Options) -> None:
@@ -124,19 +100,9 @@ def check(options: Options) -> None:
     training_run.check(options, releases.RELEASE)
 
 
-def going_on(recipe: Recipe, start: str) -> Recipe:
-    """Return the recipe with the network of a classifier, and by the recipe dual its threat model."""
-    if start == "nearest":  # which the images decide
-        return recipe
-    from rsynth_jax.storage import releases
-    from rsynth_jax.training import build
-
-    return build.recipe_from_release(recipe, releases.load(start))
-
-
 own = {"start": "nearest", "max_minutes": 10.0, "reading": LabelledDataFlags(image_size=64)}
 parse_flags = functools.partial(
-    training_run.parse_flags, recipes=RECIPES, adapt=going_on, presets={"own-64": own}
+    training_run.parse_flags, recipes=RECIPES, adapt=classifiers.recipe_from, presets={"own-64": own}
 )
 main = functools.partial(console.run, Options, train, parse_flags)
 

@@ -12,7 +12,6 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 from tyro.conf import arg
 
 from rsynth_jax import checks
@@ -21,7 +20,6 @@ from rsynth_jax.cli import run as console
 from rsynth_jax.cli.hosts import HostFlags
 from rsynth_jax.cli.options import LabelledDataFlags, SystemFlags
 from rsynth_jax.cli.training_run import (
-    RANDOM,
     KeepFlags,
     Place,
     RecipeName,
@@ -35,10 +33,6 @@ from rsynth_jax.training.recipes import replace
 
 if TYPE_CHECKING:
     from rsynth_jax.storage.releases import Release
-    from rsynth_jax.types import Bytes
-
-COLUMNS = 8  # images of a class on a sheet
-MOST_CLASSES = 8  # on a sheet
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,7 +69,7 @@ def train_inverter(options: Options) -> int:
     from rsynth_jax.training.inverter_run import release, start
 
     (dataset, test), classifier, run, facts = prepared(options)
-    page = functools.partial(training_pages.inverted, classifier, shown(test))
+    page = functools.partial(training_pages.inverted, classifier, training_pages.first_of_classes(test))
     make = functools.partial(release, run, data=options.data)
     product = step_run.Product(inverters.RELEASE, make, inverters.save, page)
     return step_run.train(options, run, start(run), dataset, facts, product)
@@ -92,7 +86,7 @@ def prepared(options: Options) -> tuple[list[sources.Dataset], "Release", Any, d
     names = {name: training_run.made_of(options)[name] for name in ("classifier", "comparator")}
     settings = replace(options.settings, **names)
     classifier = classifiers.load(names["classifier"])
-    compared = comparator(names["comparator"], classifier, settings.seed)
+    compared = classifiers.comparator(names["comparator"], classifier, settings.seed)
     splits = (options.train_split, options.test_split)
     dataset, test = map(loader.cached, options.reading.load_labelled(options.data, *splits))
     images, labels = loader.in_memory(dataset, loader.MEMORY)
@@ -101,24 +95,6 @@ def prepared(options: Options) -> tuple[list[sources.Dataset], "Release", Any, d
     size, names = len(dataset), facts["class_names"]
     run = prepare(settings, images, names, size, classifier, compared, options.hosts.devices)
     return [dataset, test], classifier, run, facts
-
-
-def comparator(name: str | None, classifier: "Release", seed: int) -> "Release | None":
-    """Load the comparator of this name; random is the classifier's network with drawn weights."""
-    from rsynth_jax.training.inverter_run import with_random_weights
-
-    if name == RANDOM:
-        return with_random_weights(classifier, seed)
-    return None if name is None else classifiers.load(name)
-
-
-def shown(test: sources.Dataset) -> "Bytes":
-    """The first images of each class of a split, (classes, columns, h, w, c)."""
-    images, labels = loader.in_memory(test, loader.MEMORY)
-    rows = [np.flatnonzero(labels == label)[:COLUMNS] for label in range(min(MOST_CLASSES, labels.max() + 1))]
-    least = min(map(len, rows))
-    checks.positive(**{"the least number of test images of a class": least})
-    return np.stack([images[row[:least]] for row in rows])
 
 
 parse_flags = functools.partial(training_run.parse_flags, recipes=RECIPES)

@@ -20,7 +20,7 @@ from rsynth_jax import checks
 from rsynth_jax.cli import plots, training_run
 from rsynth_jax.cli import run as console
 from rsynth_jax.cli.hosts import HostFlags
-from rsynth_jax.cli.options import DataFlags, SystemFlags
+from rsynth_jax.cli.options import MASKS, DataFlags, SystemFlags
 from rsynth_jax.cli.training_run import KeepFlags, RecipeName, Resume, RunFolder
 from rsynth_jax.data import masks
 from rsynth_jax.training.segmenter_recipes import RECIPES, SegmenterRecipe
@@ -28,12 +28,6 @@ from rsynth_jax.training.segmenter_recipes import RECIPES, SegmenterRecipe
 if TYPE_CHECKING:
     from rsynth_jax.cli.step_run import Measured
     from rsynth_jax.storage.segmenters import SegmenterRelease
-
-_MASKS = (
-    "Folder of masks: NAME.png, indexed or grey, for each image; the names of the classes in classes.txt, a "
-    "line each, there or in one of the two folders above."
-)
-NOW = "loss {loss:.3f} accuracy {accuracy:.0%}"  # of a step, beside the progress
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,7 +40,7 @@ class Options:
 
     recipe: RecipeName = "facades-64"
     data: Annotated[str, arg(metavar="A", help="Training images: folder:PATH.")] = "folder:train/images"
-    masks: Annotated[str, arg(metavar="FOLDER", help=_MASKS)] = "train/masks"
+    masks: Annotated[str, arg(metavar="FOLDER", help=MASKS)] = "train/masks"
     test_data: Annotated[str, arg(metavar="A", help="Test images: folder:PATH.")] = "folder:test/images"
     test_masks: Annotated[str, arg(metavar="FOLDER", help="Folder of their masks.")] = "test/masks"
     sample_every: int = 500
@@ -78,7 +72,7 @@ def train_segmenter(options: Options) -> int:
         release=lambda state: release(run, state, test.images, test.masks, data=options.data),
         save=segmenters.save,
         page=functools.partial(training_pages.segmented, test),
-        now=NOW,
+        now=step_run.SEGMENTER_NOW,
         remedy="lower --learning-rate",
         measure=functools.partial(measured, len(test.images)),
         write_curves=plots.write_segmenter_curves,

@@ -1,30 +1,110 @@
-"""Describe a dissection for a program: its tables, its numbers, its sheet.
+"""Dissect for a program: the flags of a subject and of an intervention, and the parts of the report.
 
+    subject, judge, numbers = flags.subject.load(num=200, seed=0)
     view = View(subject, "layer3", survey, found, labels, units=20)
-    page = units_page(view, "facades-style-64")
-    effect = effect_of(view, label, ABLATION, {"chosen": [order]}, seed=0, batch_size=40)
+    parts = [units_of(view, "facades-style-64", judge), effects_of(view, flags.effect, run)]
 
 This module imports nothing heavy.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
 from PIL import Image
+from tyro.conf import arg
 
-from rsynth_jax.cli import plots, sheets
+from rsynth_jax import checks
+from rsynth_jax.cli import classifiers, options, plots, sheets
 from rsynth_jax.cli.sheets import Page
+from rsynth_jax.data import sources
 from rsynth_jax.metrics.estimates import Estimate
 
 if TYPE_CHECKING:
-    from rsynth_jax.sampling.dissection import Artefacts, Changed, Found, Intervention, Subject, Survey
+    from rsynth_jax.sampling.dissection import Changed, Found, Intervention, Subject, Survey
     from rsynth_jax.types import Bytes
 
 IOU, RATIO = 0.05, 0.01  # above which a unit is interpretable, Bau et al. 2019
 ROWS = 4  # units of each class on a sheet
 COLUMNS = 8  # images of a row
 LISTED = 5  # units of each class on a line
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SubjectFlags:
+    """The network to dissect, and what gives the pixels of its images classes."""
+
+    generator: Annotated[str | None, arg(metavar="NAME")] = None
+    """The generator to dissect: a bundled name, a .safetensors file, or a training run."""
+    segmenter: Annotated[str | None, arg(metavar="NAME")] = None
+    """The judge of its images: a bundled name, a .safetensors file, or a training run."""
+    classifier: Annotated[str | None, arg(metavar="NAME")] = None
+    """Or the classifier to dissect, as in the other programs."""
+    data: Annotated[str | None, arg(metavar="A")] = None
+    """Its images: a folder."""
+    masks: Annotated[Path | None, arg(metavar="FOLDER", help=options.MASKS)] = None
+
+    def check(self) -> None:
+        """Raise ValueError unless one network is given, with its judge."""
+        if (self.generator is None) == (self.classifier is None):
+            raise ValueError(
+                "give --generator NAME with --segmenter NAME, or --classifier NAME with --data and --masks"
+            )
+        if self.generator is not None and self.segmenter is None:
+            raise ValueError("a generator's images have no masks: give --segmenter NAME")
+        if self.classifier is not None and (self.data is None or self.masks is None):
+            raise ValueError(
+                "a classifier is dissected by images with masks: give --data A and --masks FOLDER"
+            )
+
+    @property
+    def network(self) -> str:
+        """The name of the network to dissect."""
+        return str(self.generator or self.classifier)
+
+    def load(self, num: int, seed: int) -> tuple["Subject", str, dict[str, Any]]:
+        """Load what is dissected, of `num` images; return it, a line about its judge, and its numbers."""
+        from rsynth_jax.data import masks
+        from rsynth_jax.sampling import dissection
+        from rsynth_jax.storage import generators, segmenters
+
+        if self.generator is None:
+            release = classifiers.load(self.network)
+            data = masks.load(str(self.data), self.masks or "", release.image_shape[0], num)
+            judge = f"classes by human masks of {len(data.images)} images"
+            return dissection.of_classifier(release, data), judge, {"masks": str(self.masks)}
+        generator, segmenter = generators.load(self.generator), segmenters.load(str(self.segmenter))
+        subject = dissection.of_generator(generator, segmenter, num, seed=seed)
+        iou = dict(zip(segmenter.class_names, segmenter.iou, strict=True))
+        described = segmenters.describe(segmenter)
+        judge = f"classes by {self.segmenter}, {described}: its errors bound what is below"
+        return subject, judge, {"segmenter": self.segmenter, "segmenter_iou": iou}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EffectFlags:
+    """How sets of units are changed."""
+
+    ablate: bool = False
+    """Switch sets of units off, and measure what they cause."""
+    insert: bool = False
+    """Switch sets of units on at a random place of each image, and measure what they cause."""
+    optimize: Annotated[int | None, arg(metavar="STEPS")] = None
+    """Also a set of units found by so many steps of Adam on what they cause, beside those of largest IoU."""
+
+    def __post_init__(self) -> None:
+        checks.given(checks.positive, optimize=self.optimize)
+        if self.ablate and self.insert:
+            raise ValueError("--ablate and --insert are different sheets: give one of them")
+        if self.optimize is not None and not self.asked:
+            raise ValueError("--optimize finds a set of units to change: give --ablate or --insert too")
+
+    @property
+    def asked(self) -> bool:
+        """Whether units are changed."""
+        return self.ablate or self.insert
 
 
 class View(NamedTuple):
@@ -41,6 +121,70 @@ class View(NamedTuple):
     def names(self) -> tuple[str, ...]:
         """Of all classes."""
         return self.subject.class_names
+
+
+class Part(NamedTuple):
+    """A part of the report."""
+
+    lines: Sequence[str]
+    numbers: Mapping[str, Any]
+    pictures: Sequence[Image.Image] = ()
+
+
+def units_of(view: View, network: str, judge: str) -> Part:
+    """Report how the units of a layer agree with classes.
+
+    Args:
+      network: its name.
+      judge: a line about what gives the pixels classes.
+    """
+    table = agreements(view)
+    height, width, units = view.survey.maps.shape[1:]
+    num = len(view.survey.maps)
+    lines = [judge, f"{view.layer}: {height} x {width}, {units} units, in {num} images"]
+    numbers = {"network": network, "layer": view.layer, "shape": [height, width, units], "images": num}
+    picture = sheets.draw(units_page(view, network))
+    return Part([*lines, *describe(view, table)], numbers | {"classes": table}, [picture])
+
+
+def effects_of(view: View, flags: EffectFlags, run: Mapping[str, Any]) -> Part:
+    """Report what sets of units of each class do.
+
+    Args:
+      run: seed, batch_size.
+
+    Raises:
+      ValueError: no image has a pixel of a class.
+    """
+    absent = [view.names[label] for label in view.labels if not (view.survey.classes == label).any()]
+    if absent:
+        raise ValueError(f"no image has any {absent[0]}: give a larger --num, or other --classes")
+    effects = {view.names[label]: _effect(view, label, flags, run) for label in view.labels}
+    pictures = effect_pictures(effects, view.subject.score)
+    numbers = {name: effect.numbers for name, effect in effects.items()}
+    return Part([effect.line for effect in effects.values()], {"effects": numbers}, pictures)
+
+
+def artefacts_of(view: View, real: str, judge: str, run: Mapping[str, Any]) -> Part:
+    """Report the artefact units.
+
+    Args:
+      real: place of the real images.
+      judge: name of the classifier whose features are compared.
+      run: seed, batch_size.
+    """
+    from rsynth_jax.sampling import dissection
+
+    release = classifiers.load(judge)
+    images = sources.read_all(sources.load(real, image_size=view.survey.images.shape[1])).images
+    found = dissection.artefacts(view.subject, view.survey, view.layer, release, images, view.units, **run)
+    order = found.order[: view.units]
+    first = ", ".join(f"{unit} ({found.scores[unit]:.1f})" for unit in order[:LISTED])
+    numbers = {"units": order.tolist(), "scores": found.scores[order].tolist()}
+    numbers |= {"before": found.before, "after": found.after, "random": found.random}
+    ends = "{before:.1f}, {after:.1f} without {num} of them, {random:.1f} without random units"
+    line = f"artefact units by Fréchet distance: {first}; of all images {ends}"
+    return Part([line.format(num=len(order), **numbers)], {"artefacts": numbers})
 
 
 def agreements(view: View) -> dict[str, Any]:
@@ -156,17 +300,6 @@ def effect_of(
     return Effect(numbers, _line(f"{name}, {what}", numbers), curves, pictures)
 
 
-def artefacts_of(view: View, found: "Artefacts") -> tuple[dict[str, Any], str]:
-    """The numbers and the line of the artefact units."""
-    order = found.order[: view.units]
-    first = ", ".join(f"{unit} ({found.scores[unit]:.1f})" for unit in order[:LISTED])
-    numbers = {"units": order.tolist(), "scores": found.scores[order].tolist()}
-    numbers |= {"before": found.before, "after": found.after, "random": found.random}
-    ends = "{before:.1f}, {after:.1f} without {num} of them, {random:.1f} without random units"
-    line = f"artefact units by Fréchet distance: {first}; of all images {ends}"
-    return numbers, line.format(num=len(order), **numbers)
-
-
 def effect_pictures(effects: Mapping[str, Effect], score: str) -> list[Image.Image]:
     """A sheet of the images before and after, where there are any, and the curves of each class."""
     rows = {caption: images for effect in effects.values() for caption, images in effect.rows.items()}
@@ -174,6 +307,22 @@ def effect_pictures(effects: Mapping[str, Effect], score: str) -> list[Image.Ima
     curves = {name: effect.curves for name, effect in effects.items()}
     pictures = [sheets.draw(Page(np.stack(list(rows.values())), list(rows), title))] if rows else []
     return [*pictures, plots.effect_curves(curves, f"causal effect on {score}")]
+
+
+def _effect(view: View, label: int, flags: EffectFlags, run: Mapping[str, Any]) -> Effect:
+    """What the units of a class by IoU, by optimization where asked, and random ones do."""
+    from rsynth_jax.sampling import dissection
+
+    by_iou = _ordered(view, label)
+    orders = {"chosen": [by_iou]}
+    if flags.optimize is not None:
+        iou = view.found.best.iou[:, label]
+        place = (view.subject, view.survey, view.layer, label, iou / max(iou.max(), 1e-9))
+        alpha = dissection.optimize(*place, steps=flags.optimize, seed=run["seed"])
+        orders["optimized"] = [dissection.by_alpha(alpha)]
+    orders["random"] = dissection.random_orders(len(by_iou), run["seed"])
+    intervention = dissection.INSERTION if flags.insert else dissection.ABLATION
+    return effect_of(view, label, intervention, orders, **run)
 
 
 def _before_after(

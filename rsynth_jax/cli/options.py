@@ -26,6 +26,8 @@ from rsynth_jax.data.crops import Box, Frame
 from rsynth_jax.storage import class_names, files, shard_formats, shards
 
 if TYPE_CHECKING:
+    from rsynth_jax.attacks.autoattack import Attack
+    from rsynth_jax.attacks.threats import Steps, Threat
     from rsynth_jax.storage.releases import Release
 
 _CLASSIFIER = (
@@ -42,6 +44,10 @@ _CLASS = (
 )
 _OBJECTIVE = "log-prob (the paper's), logit, sum of both, or energy (of any class)."
 _PARAMETERIZATION = "Coordinates of the ascent: pixel, pyramid (coarse to fine), or fourier."
+MASKS = (
+    "Folder of human masks: NAME.png, indexed or grey, for each image; the names of the classes in "
+    "classes.txt, a line each, there or in one of the two folders above."
+)
 ClassifierName = Annotated[str, arg(help=_CLASSIFIER)]
 Dtype = Annotated[str, arg(metavar="DTYPE", help=_DTYPE)]
 Split = Annotated[str | None, arg(metavar="SPLIT", help=_SPLIT)]
@@ -177,6 +183,56 @@ class AscentFlags(LengthFlags):
 
     steps: int
     """Number of steps of the ascent."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AttackFlags:
+    """An attack, and its threat model."""
+
+    attack: str = "pgd"
+    """pgd, apgd, apgd-t, fab-t, square or autoattack."""
+    norm: Annotated[str | None, arg(metavar="NORM")] = None
+    """Norm of the threat model: l2 or linf; the classifier's own by default."""
+    epsilon: Annotated[float | None, arg(metavar="RADIUS")] = None
+    """Radius of the threat model, in pixel values of [0, 1]; the classifier's own by default."""
+    loss: str = "ce"
+    """Loss of pgd and apgd: ce, margin or dlr."""
+    steps: Annotated[int | None, arg(metavar="STEPS")] = None
+    """Number of steps of an attempt: 20 for pgd, 5000 queries for square, else 100."""
+    step_size: Annotated[float | None, arg(metavar="LENGTH")] = None
+    """Length of a step of pgd; 4 epsilon / steps by default (0.1 for 20 steps at epsilon 0.5)."""
+    restarts: int = 1
+    """Random starts of pgd, apgd and square for each image, which must withstand all of them."""
+
+    def __post_init__(self) -> None:
+        checks.positive(restarts=self.restarts)
+        checks.given(checks.positive, steps=self.steps)
+        checks.given(checks.not_negative, epsilon=self.epsilon, step_size=self.step_size)
+        if self.attack == "autoattack" and self.steps is not None:
+            raise ValueError("autoattack has steps of its own: leave out --steps, or name one of its attacks")
+
+    def threat(self, own: "Threat") -> "tuple[Threat, Steps]":
+        """Choose the threat model and the steps of an attempt: by the flags, else the classifier's own.
+
+        Raises ValueError if there is no such norm.
+        """
+        from rsynth_jax.attacks import autoattack
+        from rsynth_jax.attacks.threats import Steps, Threat
+        from rsynth_jax.synthesis.norms import NORMS
+
+        norm = own.norm if self.norm is None else checks.named("norm", self.norm, NORMS)
+        epsilon = own.epsilon if self.epsilon is None else self.epsilon
+        default = {"pgd": 20, "square": autoattack.QUERIES}.get(self.attack, autoattack.STEPS)
+        num_steps = self.steps or default
+        step_size = 4 * epsilon / num_steps if self.step_size is None else self.step_size
+        return Threat(norm, epsilon), Steps(step_size, num_steps)
+
+    def attacks(self, threat: "Threat", steps: "Steps", num_classes: int) -> "tuple[Attack, ...]":
+        """Make the attacks. Raises ValueError for a name of an attack or a loss that does not exist."""
+        from rsynth_jax.attacks import autoattack
+
+        loss = checks.named("loss", self.loss, autoattack.LOSSES)
+        return autoattack.named(self.attack, threat, steps, loss, self.restarts, num_classes)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,8 @@ import jax
 import numpy as np
 
 from rsynth_jax import sharding
-from rsynth_jax.cli import hosts, train_log
+from rsynth_jax.cli import epoch_run, hosts
+from rsynth_jax.cli.classifiers import NEAREST
 from rsynth_jax.cli.run_log import guarded
 from rsynth_jax.data import loader
 from rsynth_jax.data.sources import Dataset
@@ -24,7 +25,6 @@ from rsynth_jax.training import build, planning
 from rsynth_jax.training.run import Run, lasting
 from rsynth_jax.types import Bytes
 
-NEAREST = "nearest"  # a value of --start
 _PROGRAMS = 3  # that are still to be compiled: the step of the planned length, the attack, the samples
 _RESERVE = 0.97  # of the time that is left
 
@@ -62,7 +62,7 @@ def within(
     left = options.max_minutes * 60 - (time.monotonic() - began) - _PROGRAMS * compiling
     num_steps = _agreed(int(_RESERVE * max(left, 0.0) / seconds))
     passes = recipe.batch_size * (recipe.attack.num_steps + 1)  # of images forward and back, in a step
-    evaluation = train_log.passes(num_test, len(run.class_names)) // passes + 1
+    evaluation = epoch_run.passes(num_test, len(run.class_names)) // passes + 1
     plan = planning.fitted(num_steps, epoch, evaluation)
     if not plan.num_epochs:
         needed = (epoch + evaluation) * seconds + _PROGRAMS * compiling

@@ -1,7 +1,7 @@
 """Describe what the library found: the lines, numbers and sheets of a program's report.
 
-    found = samplers.invert(release, given.images, **monitor.run)
-    report(out, inverted(release, given, found, title, monitor), sheet=out)
+    samples = samplers.generate(release, classes, **monitor.run)
+    report(out, climbed(release, samples, num, title, monitor), sheet=out)
 
 This module imports nothing heavy.
 """
@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from rsynth_jax.cli.generator_pages import COLUMNS
-from rsynth_jax.cli.report import CHANGE, ROWS, Result, Title, climb_numbers, image_arrays, rows
+from rsynth_jax.cli.report import CHANGE, Result, Title, climb_numbers, image_arrays, rows
 from rsynth_jax.cli.run import Monitor
 from rsynth_jax.cli.sheets import Page
 from rsynth_jax.data import image_files
-from rsynth_jax.data.sources import Dataset, Pictures
+from rsynth_jax.data.sources import Dataset
 from rsynth_jax.metrics import estimates, neighbors
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rsynth_jax.attacks.threats import Threat
     from rsynth_jax.models.embedding import Embedding, Images
     from rsynth_jax.sampling.runner import Samples
-    from rsynth_jax.sampling.samplers import Inversion, Visualization
+    from rsynth_jax.sampling.samplers import Visualization
     from rsynth_jax.storage.releases import Release
 
 NEAREST = 5  # real images beside a generated one
@@ -51,83 +51,6 @@ def climbed(release: "Release", samples: "Samples", num: int, title: Title, moni
         image_arrays(release, samples.images, samples.labels),
         dict(zip(map("{class}-{index:04d}".format_map, numbers["images"]), samples.images, strict=True)),
         [page(step, images) for step, images in monitor.frames.items()],
-    )
-
-
-def inverted(
-    release: "Release", given: Pictures, found: "Inversion", title: Title, monitor: Monitor
-) -> Result:
-    """Describe inversions; the sheet has a row an image: as given, the start, the inversion."""
-    num, starts = found.tried.shape
-    classes = np.array(release.class_names)
-    about = {"name": given.names, "class": classes[found.labels], "from": classes[found.predicted_given]}
-    each = rows(about | {"start": found.chosen, "tried": found.tried} | _outcome(found, classes))
-    captions = list(map("{name}: {from}, now {ends}, distance {distance:.2f}".format_map, each[:ROWS]))
-    kept = (np.arange(num) * starts + found.chosen)[:ROWS]
-
-    def page(step: int, images: np.ndarray) -> Page:
-        columns = (given.images, found.starts, images)
-        cells = np.stack([column[:ROWS] for column in columns], axis=1)
-        return Page(cells, captions, f"given, start, {title.after(step)}")
-
-    share = float((found.predicted == found.predicted_given).mean())
-    result = Result(
-        page(title.steps, found.images),
-        {"share": share, "images": each},
-        f"{num} images, the best of {starts} starts each, {share:.0%} classified as before,",
-        each=dict(zip(given.names, found.images, strict=True)),
-        frames=[page(step, images[kept]) for step, images in monitor.frames.items()],
-    )
-    return _with_distances(result, release, given, found, monitor.seconds)
-
-
-def interpolated(
-    release: "Release", given: Pictures, others: Sequence[str], found: "Inversion", steps: int, seconds: float
-) -> Result:
-    """Describe interpolations; the sheet has two rows a pair: the frames above the blends of the pixels.
-
-    The animation has the frames alone.
-    """
-    pairs = list(zip(given.names, [*others] * len(given.names), strict=False))
-    num = len(found.images) // len(pairs)
-    times = np.linspace(0, 1, num)
-    frames = rows({"t": np.tile(times, len(pairs))} | _outcome(found, np.array(release.class_names)))
-    captions = [f"{a} to {b}" for a, b in pairs][:ROWS]
-    shape = (len(pairs), num, *given.images.shape[1:])
-    cells = np.stack([found.images.reshape(shape), found.starts.reshape(shape)], axis=1)[:ROWS]
-    names = [f"{name}-{frame:04d}" for name in given.names for frame in range(num)]
-    sheet = Page(
-        cells[: ROWS // 2].reshape(-1, *shape[1:]),
-        [name for caption in captions[: ROWS // 2] for name in (caption, "the same in pixels")],
-        f"feature match, {num} frames, {steps} steps",
-    )
-    each = [{"name": a, "to": b, "frames": frames[i * num :][:num]} for i, (a, b) in enumerate(pairs)]
-    result = Result(
-        sheet,
-        {"images": each},
-        f"{num} frames on the way of each of {len(pairs)} images",
-        each=dict(zip(names, found.images, strict=True)),
-        frames=[Page(cells[:, :1, f], (), "") for f in range(num)],  # the images alone
-    )
-    return _with_distances(result, release, given, found, seconds)
-
-
-def _outcome(found: "Inversion", classes: np.ndarray) -> dict[str, np.ndarray]:
-    ends = classes[found.predicted]
-    return {"distance_start": found.distance_start, "distance": found.distance, "ends": ends}
-
-
-def _with_distances(
-    result: Result, release: "Release", given: Pictures, found: "Inversion", seconds: float
-) -> Result:
-    """The result with the mean distances, the arrays of --npz and the skipped files."""
-    means = {name: float(getattr(found, name).mean()) for name in ("distance_start", "distance")}
-    distances = "relative distance {distance_start:.3f} -> {distance:.3f}".format_map(means)
-    return result._replace(
-        numbers={**result.numbers, "seconds": seconds, **means},
-        closing=f"{result.closing} in {seconds:.1f} s; {distances}",
-        arrays=image_arrays(release, found.images, found.predicted),
-        skipped=given.skipped,
     )
 
 

@@ -25,6 +25,7 @@ from rsynth_jax.training.state import State
 LOG_EVERY = 20  # steps
 SHEET = "samples.png"  # its name inside a run
 GAN_NOW = "critic {loss:.2f} generator {generator_loss:.2f}"
+SEGMENTER_NOW = "loss {loss:.3f} accuracy {accuracy:.0%}"
 GAN_REMEDY = "lower --learning-rate or raise --gamma"
 
 

@@ -9,8 +9,11 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from rsynth_jax import checks
 from rsynth_jax.cli.sheets import Page
+from rsynth_jax.data import loader
 from rsynth_jax.data.masks import Masked
+from rsynth_jax.data.sources import Dataset
 from rsynth_jax.images import encode
 from rsynth_jax.models import style
 from rsynth_jax.models.style import GeneratorConfig
@@ -27,6 +30,7 @@ COLUMNS = 8  # of samples
 STYLES = 5  # drawn for each image that is translated
 ROWS = 8  # of samples, several for each class where the classes are fewer
 MOST_ROWS = 20  # of samples: the first classes, where there are more
+MOST_CLASSES = 8  # whose images are inverted: the first ones
 SEGMENTED = 8  # test images that are segmented: the first ones
 _COLORS = {"grey": (128, 128, 128), "beige": (222, 203, 164), "blue": (31, 119, 180), "red": (214, 39, 40)}
 _COLORS |= {"green": (44, 160, 44), "orange": (255, 127, 14), "violet": (148, 103, 189)}
@@ -40,6 +44,18 @@ def drawn(release: GeneratorRelease, trained: str) -> Page:
     images = np.asarray(_samples(release.config, release.variables, labels))
     cells = images.reshape(len(rows), COLUMNS, *images.shape[1:])
     return Page(cells, [release.class_names[row] for row in rows], trained)
+
+
+def first_of_classes(test: Dataset) -> Bytes:
+    """Take the first images of each class of a split, (classes, columns, h, w, c).
+
+    Raises ValueError for a class without images.
+    """
+    images, labels = loader.in_memory(test, loader.MEMORY)
+    rows = [np.flatnonzero(labels == label)[:COLUMNS] for label in range(min(MOST_CLASSES, labels.max() + 1))]
+    least = min(map(len, rows))
+    checks.positive(**{"the least number of test images of a class": least})
+    return np.stack([images[row[:least]] for row in rows])
 
 
 def inverted(classifier: Release, images: Bytes, release: InverterRelease, trained: str) -> Page:

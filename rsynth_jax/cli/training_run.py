@@ -25,6 +25,7 @@ from tyro.conf import arg
 
 from rsynth_jax import checks
 from rsynth_jax.cli import hosts
+from rsynth_jax.cli.classifiers import RANDOM
 from rsynth_jax.cli.parse import parse, value_of
 from rsynth_jax.cli.run import Interrupted
 from rsynth_jax.data import archives
@@ -34,7 +35,6 @@ from rsynth_jax.training.recipes import flat, replace
 
 RECORD = "run.json"  # its name inside a run
 LOG = "log.jsonl"  # its name inside a run
-RANDOM = "random"  # the comparator that is no classifier, but one without training
 CHANGEABLE = {"epochs", "judge", "test_split", "sample_every", "data_dir"}  # by --resume; epochs upwards
 CHANGEABLE |= {"judge_every", "save_every", "on_nan", "logdir", "wandb"}
 _GROUPS = {"settings", "reading", "keeping"}  # recorded value by value

@@ -15,10 +15,9 @@ import jax
 import numpy as np
 import pytest
 
-from rsynth_jax.cli import progress, run, step_run, train_log
+from rsynth_jax.cli import epoch_run, progress, run, step_run
 from rsynth_jax.cli.options import SystemFlags
 from rsynth_jax.storage import files
-from train import train_segmenter
 
 ROOT = Path(__file__).parents[2]
 
@@ -389,8 +388,8 @@ def test_the_progress_of_a_training_fits_into_80_columns(monkeypatch, terminal):
     monkeypatch.setenv("COLUMNS", "80")
     if terminal:
         monkeypatch.setenv("FORCE_COLOR", "1")
-    steps = [f"{now} 1234/s" for now in (step_run.GAN_NOW, train_segmenter.NOW)]
-    for now in (train_log._NOW, train_log._DUAL, *steps):
+    steps = [f"{now} 1234/s" for now in (step_run.GAN_NOW, step_run.SEGMENTER_NOW)]
+    for now in (epoch_run._NOW, epoch_run._DUAL, *steps):
         with monkeypatch.context() as patch:
             patch.setattr("sys.stderr", output := io.StringIO())
             with run.progress_bar("{task.fields[now]}") as bar:

@@ -12,7 +12,6 @@ import tiny
 from tiny import NAMES, refused
 
 from rsynth_jax.attacks import autoattack
-from rsynth_jax.cli.options import LabelledDataFlags
 from rsynth_jax.storage import releases
 from rsynth_jax.synthesis.norms import L2, LINF
 from rsynth_jax.training import build, recipes
@@ -95,9 +94,9 @@ def test_the_same_command_gives_the_same_numbers(options, tmp_path, once):
 def test_the_attack_is_on_the_classifier_s_own_threat_unless_told_otherwise(options, once):
     own = releases.load(options["classifier"]).threat
     bare = tiny.options(Options, **options | {"epsilon": None, "steps": 20})
-    assert evaluate.threat_of(bare, own) == ((L2, 0.5), (pytest.approx(0.1), 20))
-    told = Options(norm="linf", epsilon=0.25, step_size=0.125, steps=3)
-    assert evaluate.threat_of(told, own) == ((LINF, 0.25), (0.125, 3))
+    assert bare.attack.threat(own) == ((L2, 0.5), (pytest.approx(0.1), 20))
+    told = tiny.options(Options, norm="linf", epsilon=0.25, step_size=0.125, steps=3)
+    assert told.attack.threat(own) == ((LINF, 0.25), (0.125, 3))
     assert (once["norm"], once["epsilon"], once["num_steps"], once["step_size"]) == ("l2", 2.0, 2, 4.0)
 
 
@@ -146,10 +145,10 @@ def test_data_of_other_classes_are_refused(options, tmp_path, names):
 
 def test_classes_are_renamed_to_the_classifier_s(options, tmp_path):
     data = {"data": tiny.photos(tmp_path / "d.npz", ("a", "b", "c"), test=12)}
-    reading = {"reading": LabelledDataFlags(classes=NAMES)}
-    assert evaluate.evaluate(Options(**options | data | reading)) == 0
+    named = options | data | {"classes": NAMES}
+    assert evaluate.evaluate(tiny.options(Options, **named)) == 0
     with refused(match="has 3 classes: give as many names"):
-        evaluate.evaluate(Options(**options | data | {"reading": LabelledDataFlags(classes=NAMES[:2])}))
+        evaluate.evaluate(tiny.options(Options, **named | {"classes": NAMES[:2]}))
 
 
 def test_an_unknown_split_is_refused(options):

@@ -26,8 +26,8 @@ CODE = """
 import importlib, sys
 sys.path.insert(0, "tests")
 import tiny
-from rsynth_jax.cli import step_run, train_log
-train_log.LOG_EVERY = train_log.PGD_STEPS = step_run.LOG_EVERY = 1
+from rsynth_jax.cli import step_run, epoch_run
+epoch_run.LOG_EVERY = epoch_run.PGD_STEPS = step_run.LOG_EVERY = 1
 with tiny.network():
     importlib.import_module(sys.argv.pop(1)).main()
 """

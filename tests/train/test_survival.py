@@ -18,7 +18,7 @@ import hashlib, json, os, random, signal, sys, time, types
 from pathlib import Path
 import flax.linen as nn, jax, numpy as np, optax, orbax.checkpoint
 from rsynth_jax import models
-from rsynth_jax.cli import plots, train_log, training_run
+from rsynth_jax.cli import plots, epoch_run, training_run
 from rsynth_jax.types import Outputs
 from train import train
 
@@ -37,9 +37,9 @@ def finish(out, state, *rest):
     return real(out, state, *rest)
 
 real, training_run.finish = training_run.finish, finish
-train_log.LOG_EVERY = 1
+epoch_run.LOG_EVERY = 1
 found = types.SimpleNamespace(clean=np.ones(4), robust=np.zeros(4))
-train_log.evaluation.evaluate = lambda *_, **__: found  # is half of what is compiled
+epoch_run.evaluation.evaluate = lambda *_, **__: found  # is half of what is compiled
 plots.write_curves = lambda path, log: path.touch()
 out, flags = Path(sys.argv[1]), sys.argv[2].split()
 num_kills, rng = int(sys.argv[3]), random.Random(int(sys.argv[4]))

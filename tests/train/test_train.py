@@ -24,8 +24,8 @@ from tiny import refused
 
 from rsynth_jax import models
 from rsynth_jax.attacks.threats import Steps, Threat
+from rsynth_jax.cli import epoch_run
 from rsynth_jax.cli import run as console
-from rsynth_jax.cli import train_log
 from rsynth_jax.cli.options import LabelledDataFlags
 from rsynth_jax.data import loader
 from rsynth_jax.storage import paths, releases, train_states
@@ -74,9 +74,9 @@ def cheap():
         return prepared_runs[recipe]
 
     with tiny.network(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_log, "LOG_EVERY", 1)
-        patch.setattr(train_log, "PGD_STEPS", 1)
-        patch.setattr(train_log, "SAMPLE_STEPS", 1)
+        patch.setattr(epoch_run, "LOG_EVERY", 1)
+        patch.setattr(epoch_run, "PGD_STEPS", 1)
+        patch.setattr(epoch_run, "SAMPLE_STEPS", 1)
         patch.setattr(console, "Interrupted", Interrupted)
         patch.setattr(runs, "prepare", once)
         patch.setattr(runs, "prepare_afresh", prepare, raising=False)
@@ -256,7 +256,7 @@ def test_every_method_norm_optimizer_and_schedule_trains_with_a_finite_loss(tmp_
 def test_a_loss_that_is_not_finite_stops_the_run_and_no_such_weights_are_released(
     tmp_path, monkeypatch, data, log_every
 ):
-    monkeypatch.setattr(train_log, "LOG_EVERY", log_every)
+    monkeypatch.setattr(epoch_run, "LOG_EVERY", log_every)
     recipe = replace(RECIPE, method="natural", learning_rate=1e30)
     with refused(match="learning.rate"):
         train.train(train.Options(data=data, out=tmp_path / "run", settings=recipe))
@@ -516,7 +516,7 @@ def test_a_run_is_resumed_by_its_folder_alone_bit_for_bit(data, pair, halves):
 
 def test_a_run_is_resumed_on_another_number_of_devices(monkeypatch, data, pair, halves):
     monkeypatch.setattr(jax, "device_count", lambda: 1)
-    monkeypatch.setattr(train_log.TrainLog, "epoch", lambda *_: None)  # saves the compilation of its attack
+    monkeypatch.setattr(epoch_run.TrainLog, "epoch", lambda *_: None)  # saves the compilation of its attack
     monkeypatch.setattr(runs, "prepare", runs.prepare_afresh)
     assert resume(["--resume", "--out", str(halves)]) == 0
     close = functools.partial(assert_allclose, rtol=1e-3, atol=1e-4)
@@ -582,7 +582,7 @@ def test_a_run_of_the_first_version_is_resumed_with_its_recipe_and_the_flags_for
 @pytest.mark.slow
 def test_the_log_of_a_killed_run_is_cut_to_the_step_that_is_restored(tmp_path, monkeypatch, data, straight):
     options = train.Options(data=data, out=tmp_path / "run", settings=RECIPE)
-    logged = train_log.TrainLog.step
+    logged = epoch_run.TrainLog.step
 
     def killed(self, state, step, *more):
         logged(self, state, step, *more)
@@ -590,7 +590,7 @@ def test_the_log_of_a_killed_run_is_cut_to_the_step_that_is_restored(tmp_path, m
             raise InterruptedError  # as SIGKILL, it saves nothing
 
     with monkeypatch.context() as patch, pytest.raises(InterruptedError):
-        patch.setattr(train_log.TrainLog, "step", killed)
+        patch.setattr(epoch_run.TrainLog, "step", killed)
         train.train(options)
     with (options.out / "log.jsonl").open("a") as file:
         file.write('{"step": 4, "lo')

@@ -15,7 +15,7 @@ from numpy.testing import assert_array_equal
 from PIL import Image as Pillow
 from tiny import refused
 
-from rsynth_jax.cli import step_run
+from rsynth_jax.cli import classifiers, step_run, training_pages
 from rsynth_jax.cli.options import LabelledDataFlags
 from rsynth_jax.sampling import inverters as passes
 from rsynth_jax.storage import inverters, releases, train_states
@@ -55,7 +55,7 @@ def cheap():
         patch.setattr(inverter_run, "prepare", once)
         patch.setattr(jax, "device_count", lambda: 1)
         patch.setattr(step_run, "LOG_EVERY", 1)
-        patch.setattr(program, "COLUMNS", 2)
+        patch.setattr(training_pages, "COLUMNS", 2)
         yield
     for number, handler in handlers.items():
         signal.signal(number, handler)
@@ -175,8 +175,10 @@ def test_every_recipe_makes_sense_and_is_over_its_flags(name):
 
 def test_the_comparator_is_the_named_one_or_has_weights_of_the_seed(place):
     own = releases.load(place / "c.safetensors")
-    assert program.comparator(None, own, 0) is None
-    found = [program.comparator(name, own, 1) for name in (str(place / "c.safetensors"), "random", "random")]
+    assert classifiers.comparator(None, own, 0) is None
+    found = [
+        classifiers.comparator(name, own, 1) for name in (str(place / "c.safetensors"), "random", "random")
+    ]
     digests = [releases.digest(each) for each in (own, *found)]
     assert digests[0] == digests[1] != digests[2] == digests[3]
     assert jax.tree.map(jnp.shape, own.variables) == jax.tree.map(jnp.shape, found[1].variables)

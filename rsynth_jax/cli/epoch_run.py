@@ -1,32 +1,36 @@
-"""The log of a classifier's training: its steps; after an epoch an evaluation, a release and a checkpoint.
+"""A classifier's training, which is counted in epochs: its loop, its log, its evaluations.
 
-with train_log(options, run, test, step=0, publish=publish) as log:
-    state = fit(trainer, state, batches, key=key, devices=run.devices, callback=log)
-    log.save(state)
+    return train(options, run, state, dataset, test, facts)
+
+`EpochLog.step` logs one step of some; after an epoch come an evaluation, a release and a checkpoint.
 """
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 from PIL import Image
 
-from rsynth_jax import models
+from rsynth_jax import models, sharding
 from rsynth_jax.attacks import autoattack, evaluation
 from rsynth_jax.attacks.autoattack import Attack
 from rsynth_jax.attacks.threats import Steps, Threat
-from rsynth_jax.cli import sheets
-from rsynth_jax.cli.run_log import RunLog, run_log
+from rsynth_jax.cli import hosts, plots, sheets, training_run
+from rsynth_jax.cli import run as console
+from rsynth_jax.cli.run_log import RunLog, guarded, run_log
 from rsynth_jax.cli.sheets import Page
+from rsynth_jax.data import loader
 from rsynth_jax.data.loader import Arrays
+from rsynth_jax.data.sources import Dataset
 from rsynth_jax.sampling import samplers
+from rsynth_jax.storage import releases
 from rsynth_jax.storage.releases import Release
 from rsynth_jax.training import build
 from rsynth_jax.training.classifier import accuracy
 from rsynth_jax.training.finite import Checked
-from rsynth_jax.training.run import Run
+from rsynth_jax.training.run import Run, fit, release
 from rsynth_jax.training.state import ClassifierState
 
 Publish = Callable[[Any], Release]  # writes the release of a state, and returns it
@@ -42,7 +46,42 @@ _DUAL = "adv. {adversarial_accuracy:.0%} AUC {auc:.2f} T {num_steps:.0f} {images
 _EPOCH = "epoch {epoch}/{epochs}: clean {test_clean:.1%}, PGD {test_adversarial:.1%}"
 
 
-class TrainLog:
+def train(
+    options: Any, run: Run, new: ClassifierState, dataset: Dataset, test: Arrays, facts: Mapping[str, Any]
+) -> int:
+    """Train, evaluate and release after every `options.judge_every` epochs, and report.
+
+    Args:
+      options: of the program, as `training_run` has them.
+      new: the state before the first step.
+      facts: of the run's record.
+
+    Returns:
+      The exit status.
+    """
+    path, size, seed = options.out / releases.RELEASE, run.recipe.batch_size, run.recipe.seed
+
+    def publish(state: ClassifierState) -> Release:
+        made = release(run, state, data=options.data)
+        if hosts.is_first():
+            releases.save(path, made)
+        return made
+
+    with training_run.begun(options, new, epochs=run.num_epochs, **facts) as state:
+        interrupted = console.Interrupted()
+        first = int(state.step)
+        rows = sharding.own_rows(size)
+        batches = loader.batches_from(dataset, size, seed, run.num_epochs, first, rows)
+        with _epoch_log(options, run, test, first, publish) as log:
+            trainer = guarded(options.keeping, run.trainer)
+            batches = interrupted.until(batches)
+            state = fit(trainer, state, batches, key=run.keys[1], devices=run.devices, callback=log)
+            log.save(state)
+        closing = f"{path}: {run.config.architecture} after {run.num_epochs} epochs"
+        return training_run.finish(options.out, state, interrupted, lambda: closing, plots.write_curves)
+
+
+class EpochLog:
     """The steps and the epochs of a classifier's training.
 
     Args:
@@ -115,7 +154,7 @@ class TrainLog:
 
 
 @contextlib.contextmanager
-def train_log(options: Any, run: Run, test: Arrays, step: int, publish: Publish) -> Iterator[TrainLog]:
+def _epoch_log(options: Any, run: Run, test: Arrays, step: int, publish: Publish) -> Iterator[EpochLog]:
     """Log a run that has done `step` steps, as `run_log`.
 
     Args:
@@ -123,7 +162,7 @@ def train_log(options: Any, run: Run, test: Arrays, step: int, publish: Publish)
     """
     has_sheet = options.max_minutes is not None
     with run_log(options, run.num_epochs * run.steps_per_epoch, step, REMEDY) as log:
-        yield TrainLog(log, run, test, publish, options.judge_every, has_sheet)
+        yield EpochLog(log, run, test, publish, options.judge_every, has_sheet)
 
 
 def passes(num_images: int, num_classes: int) -> int:
