@@ -61,7 +61,7 @@ def superresolve(flags: Options) -> int:
             release, small, given.labels, factor=factor, forward=forward, **settings
         )
         errors = samplers.consistency_errors(samples.images, small, factor, forward)
-        return samples, {"consistency_error": errors}
+        return samples, {"consistency_error_in_255ths": errors}
 
     if flags.tile:
         return edit_tiles(flags, sampler, factor=factor, paste=photos.enlarged)

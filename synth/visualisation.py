@@ -33,8 +33,9 @@ class Options:
     classifier: options.ClassifierName = "cifar10"
     dtype: options.Dtype = "float32"
     features: Annotated[tuple[str, ...], arg(metavar="UNIT ...")] = ()
-    """Units of the penultimate layer by number, or top:K: the K that move the logits most, by the length of
-    the weights that read them, times the deviation over --data where it is given."""
+    """Units of the penultimate layer by number, or top:K: the K that move the probabilities most, by the
+    length of the weights that read them, less their mean over the classes, times the deviation over --data
+    where it is given."""
     classes: Annotated[tuple[str, ...], arg(metavar="CLASS ...")] = ()
     """Classes by name or number, or all; their activation is the logit."""
     data: Annotated[str | None, arg(metavar="A")] = None

@@ -166,7 +166,7 @@ def superresolve(options: Options) -> Edits:
 
     def measure(images: Bytes) -> Figures:
         errors = samplers.consistency_errors(images, small, FACTOR, tasks.BLOCK)
-        return distances(options, images, real) | {"consistency": 255 * errors}
+        return distances(options, images, real) | {"consistency": errors}
 
     names, settings = described(samplers.superresolve, release.class_names, predicted, labels)
     columns = ("PSNR, dB", "LPIPS", "largest error, lowered again, of 255")

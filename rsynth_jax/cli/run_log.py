@@ -187,12 +187,12 @@ def run_log(options: Any, num_steps: int, step: int, remedy: str) -> Iterator[Ru
       ValueError: a file cannot be written.
     """
     flags, out = options.keeping, options.out
-    summaries = (flags.logdir, flags.wandb) if hosts.is_first() else (None, None)
+    summaries = flags.summaries if hosts.is_first() else writers.Summaries()
     with (
         hosts.own_folder(out) as own,
         Saver(out) as save,
         continued(own / training_run.LOG, step) as lines,
-        writers.opened(*summaries, out, step) as places,
+        writers.opened(summaries, out, step) as places,
         progress_bar("{task.fields[now]}") as bar,
     ):
         yield RunLog(Places(own, lines, bar, places, save), flags, num_steps, step, remedy)

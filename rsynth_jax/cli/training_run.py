@@ -19,7 +19,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Annotated, Any, TypeVar, get_args, get_type_hints
+from typing import IO, TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_type_hints
 
 from tyro.conf import arg
 
@@ -33,10 +33,13 @@ from rsynth_jax.data.sources import KINDS, Dataset
 from rsynth_jax.storage import files, locks, paths
 from rsynth_jax.training.recipes import flat, replace
 
+if TYPE_CHECKING:
+    from rsynth_jax.cli.writers import Summaries
+
 RECORD = "run.json"  # its name inside a run
 LOG = "log.jsonl"  # its name inside a run
 CHANGEABLE = {"epochs", "judge", "test_split", "sample_every", "data_dir"}  # by --resume; epochs upwards
-CHANGEABLE |= {"judge_every", "save_every", "on_nan", "logdir", "wandb"}
+CHANGEABLE |= {"judge_every", "save_every", "on_nan", "logdir", "wandb", "trackio"}
 _GROUPS = {"settings", "reading", "keeping"}  # recorded value by value
 _PATHS = ("data", "data_dir", "masks", "test_data", "test_masks", "logdir")  # recorded from any folder
 _UNRECORDED = {"out", "resume", "system", "hosts"}
@@ -52,8 +55,8 @@ _TRAIN_SPLIT = (
 _RESUME = (
     "Continue the run in --out from its newest whole checkpoint, or from the start where it has none yet, "
     "with the values of its run.json. Only --epochs (upwards), --judge, --judge-every, --test-split, "
-    "--sample-every, --data-dir, --save-every, --on-nan, --logdir, --wandb and the number of devices may be "
-    "others; where the data moved, write their new place into run.json."
+    "--sample-every, --data-dir, --save-every, --on-nan, --logdir, --wandb, --trackio and the number of "
+    "devices may be others; where the data moved, write their new place into run.json."
 )
 _RECIPE = "Name of the recipe, or a file: the run.json (recipe.json) of a run, whose recipe is taken."
 RecipeName = Annotated[str, arg(metavar="NAME", help=_RECIPE)]
@@ -80,6 +83,15 @@ class KeepFlags:
     """Also write the numbers, and a sheet of samples at each epoch or snapshot, for TensorBoard."""
     wandb: Annotated[str | None, arg(metavar="PROJECT")] = None
     """Also send them to a project of Weights & Biases."""
+    trackio: Annotated[str | None, arg(metavar="PROJECT")] = None
+    """Also write them to a project of trackio, on this machine."""
+
+    @property
+    def summaries(self) -> "Summaries":
+        """Where summaries are written."""
+        from rsynth_jax.cli.writers import Summaries
+
+        return Summaries(self.logdir, self.wandb, self.trackio)
 
     @property
     def seconds(self) -> float | None:
@@ -99,7 +111,7 @@ class KeepFlags:
 
         _ = self.seconds
         checks.named("on_nan", self.on_nan, run_log.GUARDS)
-        writers.check(self.logdir, self.wandb)
+        writers.check(self.summaries)
 
 
 def parse_flags(

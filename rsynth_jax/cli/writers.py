@@ -1,7 +1,7 @@
-"""Summaries of a training run for TensorBoard and Weights & Biases, each imported only where it is asked for.
+"""Summaries of a training run for TensorBoard, Weights & Biases and trackio, each imported where it is used.
 
-check(flags)                                       # raises ValueError where a package is missing
-with opened(flags, out, step=0) as writers:
+check(summaries)                                   # raises ValueError where a package is missing
+with opened(summaries, out, step=0) as writers:
     for writer in writers:
         writer.scalars(20, {"loss": 0.5})
         writer.images(20, {"samples": sheet})
@@ -14,6 +14,7 @@ import io
 import os
 import secrets
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -25,7 +26,7 @@ from rsynth_jax.cli import training_run
 from rsynth_jax.storage import files, paths
 
 _PROTOS = "tensorboard.compat.proto"
-WANDB_ID = "wandb-id"  # its name inside a run: the identity under which Weights & Biases continues it
+IDENTITY = "{}-id"  # its name inside a run: the identity under which wandb or trackio continues it
 
 
 class Writer(NamedTuple):
@@ -35,28 +36,36 @@ class Writer(NamedTuple):
     images: Callable[[int, Mapping[str, Image.Image]], object]
 
 
-def check(logdir: str | None, wandb: str | None) -> None:
+class Summaries(NamedTuple):
+    """Where summaries are written, each None by default."""
+
+    logdir: str | None = None  # folder of TensorBoard's files.
+    wandb: str | None = None  # project in Weights & Biases.
+    trackio: str | None = None  # project in trackio, on this machine.
+
+
+def check(summaries: Summaries) -> None:
     """Raise ValueError for a place whose package is missing, or whose folder cannot be written."""
-    for flag, value, package in (("logdir", logdir, "tensorboard"), ("wandb", wandb, "wandb")):
+    for flag, value in summaries._asdict().items():
+        package = "tensorboard" if flag == "logdir" else flag
         if value is not None and importlib.util.find_spec(package) is None:
             raise ValueError(f"--{flag} needs the package {package}: pip install {package}")
-    if logdir is not None:
-        files.check_writable(paths.on_this_machine(logdir) / "events")
+    if summaries.logdir is not None:
+        files.check_writable(paths.on_this_machine(summaries.logdir) / "events")
 
 
 @contextlib.contextmanager
-def opened(logdir: str | None, wandb: str | None, out: Path, step: int) -> Iterator[list[Writer]]:
+def opened(summaries: Summaries, out: Path, step: int) -> Iterator[list[Writer]]:
     """Open the places that are asked for, of a run that has done `step` steps.
 
     Args:
-      logdir: folder of TensorBoard's files.
-      wandb: project in Weights & Biases.
       out: the run's folder.
     """
     with contextlib.ExitStack() as stack:
-        places = [] if logdir is None else [tensorboard(Path(logdir), step)]
-        places += [] if wandb is None else [weights_and_biases(wandb, out, step)]
-        yield [stack.enter_context(place) for place in places]
+        writers = [] if summaries.logdir is None else [tensorboard(Path(summaries.logdir), step)]
+        writers += [] if summaries.wandb is None else [weights_and_biases(summaries.wandb, out, step)]
+        writers += [] if summaries.trackio is None else [trackio(summaries.trackio, out, step)]
+        yield [stack.enter_context(writer) for writer in writers]
 
 
 @contextlib.contextmanager
@@ -102,19 +111,43 @@ def tensorboard(folder: Path, step: int) -> Iterator[Writer]:
 @contextlib.contextmanager
 def weights_and_biases(project: str, out: Path, step: int) -> Iterator[Writer]:
     """Begin a run of a project, or go on with the one of this folder, whose run.json describes it."""
-    wandb = importlib.import_module("wandb")
-    path = out / WANDB_ID
+    identity = {"id": _identity("wandb", out, step), "name": out.name}
+    folder = None if paths.is_remote(out) else out
+    with _run("wandb", project, out, dir=folder, **identity) as writer:
+        yield writer
+
+
+@contextlib.contextmanager
+def trackio(project: str, out: Path, step: int) -> Iterator[Writer]:
+    """The same in trackio, which tells runs apart by their names, and prints where to see them."""
+    name = f"{out.name}-{_identity('trackio', out, step)}"
+    with (
+        contextlib.redirect_stdout(sys.stderr),
+        _run("trackio", project, out, name=name, embed=False) as writer,
+    ):
+        yield writer
+
+
+def _identity(package: str, out: Path, step: int) -> str:
+    """Draw the identity of a run that begins, and read that of one that goes on."""
+    path = out / IDENTITY.format(package)
     if step == 0 or not path.exists():
         files.write(path, secrets.token_hex(8).encode())
-    identity = {"id": path.read_text(), "resume": "allow", "name": out.name}
-    with files.errors_as("cannot begin a run of wandb"):
-        folder = None if paths.is_remote(out) else out
-        run = wandb.init(project=project, dir=folder, config=training_run.read_record(out), **identity)
+    return path.read_text()
+
+
+@contextlib.contextmanager
+def _run(package: str, project: str, out: Path, **how: Any) -> Iterator[Writer]:
+    """A run of a package with the functions of wandb."""
+    imported = importlib.import_module(package)
+    config = training_run.read_record(out)
+    with files.errors_as(f"cannot begin a run of {package}"):
+        run = imported.init(project=project, config=config, resume="allow", **how)
     try:
         yield Writer(
             lambda step, numbers: run.log(dict(numbers), step=step),
             lambda step, pictures: run.log(
-                {name: wandb.Image(picture) for name, picture in pictures.items()}, step=step
+                {name: imported.Image(picture) for name, picture in pictures.items()}, step=step
             ),
         )
     finally:

@@ -135,13 +135,17 @@ def unit_weights(release: Release) -> Float[np.ndarray, "d k"]:
 def units_by_effect(
     weights: Float[np.ndarray, "d k"], deviations: Float[np.ndarray, " d"] | float = 1.0
 ) -> Int[np.ndarray, " d"]:
-    """Sort the units of the penultimate layer by |weights[unit]| * deviation, the largest first.
+    """Sort the units of the penultimate layer by what they do to the probabilities, the largest first.
+
+    It is |weights[unit] - mean(weights[unit])| * deviation. A unit that moves all logits alike moves no
+    probability: of the bundled classifiers such units are far from 0 on every image, and climb to noise.
 
     Args:
       weights: with which the logits read the units, see `unit_weights`.
       deviations: of the units over real images.
     """
-    return np.argsort(-np.linalg.norm(weights, axis=1) * deviations, kind="stable")
+    between = weights - weights.mean(axis=1, keepdims=True)
+    return np.argsort(-np.linalg.norm(between, axis=1) * deviations, kind="stable")
 
 
 def readers(weights: Float[np.ndarray, " k"], class_names: Sequence[str]) -> dict[str, float]:

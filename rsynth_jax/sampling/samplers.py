@@ -255,8 +255,8 @@ def _gaps(images, low, forward, factor):
 
 
 def consistency_errors(images: Bytes, low: Bytes, factor: int, forward: Forward) -> Float[np.ndarray, " n"]:
-    """Measure the largest difference in [0, 1] between each image, lowered again, and the small one."""
-    return np.abs(_gaps(images, low, forward, factor)).max(axis=(1, 2, 3))
+    """Measure the largest difference between each image, lowered again, and the small one, in 255ths."""
+    return 255 * np.abs(_gaps(images, low, forward, factor)).max(axis=(1, 2, 3))
 
 
 def translate(

@@ -1,4 +1,4 @@
-"""Summaries: TensorBoard's own reader and a stand-in for wandb get them; a missing package is one line."""
+"""Summaries: TensorBoard's reader, stand-ins for wandb and trackio get them; what is missing is one line."""
 
 import io
 import sys
@@ -43,7 +43,10 @@ def test_a_full_disk_ends_summaries_with_one_line(tmp_path, monkeypatch):
         pass
 
 
-def test_wandb_gets_numbers_pictures_and_the_same_identity_when_resumed(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("package", "identity"), [("wandb", "id"), ("trackio", "name")])
+def test_a_run_elsewhere_gets_numbers_pictures_and_the_same_identity_when_resumed(
+    tmp_path, monkeypatch, package, identity
+):
     calls = []
     run = types.SimpleNamespace(
         log=lambda values, step: calls.append((step, values)), finish=lambda: calls.append("finished")
@@ -51,19 +54,21 @@ def test_wandb_gets_numbers_pictures_and_the_same_identity_when_resumed(tmp_path
     stand_in = types.SimpleNamespace(
         init=lambda **how: calls.append(how) or run, Image=lambda picture: picture.size
     )
-    monkeypatch.setitem(sys.modules, "wandb", stand_in)
+    monkeypatch.setitem(sys.modules, package, stand_in)
     (tmp_path / "run.json").write_text('{"seed": 3}')
     for step in (0, 20, 0):
-        with writers.opened(None, "birds", tmp_path, step) as (writer,):
+        with writers.opened(writers.Summaries(**{package: "birds"}), tmp_path, step) as (writer,):
             writer.scalars(step + 20, {"loss": 0.5})
             writer.images(step + 20, {"samples": SHEET})
     begun = [call for call in calls if isinstance(call, dict)]
     assert [how["project"] for how in begun] == ["birds"] * 3 and begun[0]["config"] == {"seed": 3}
-    assert begun[0]["id"] == begun[1]["id"] != begun[2]["id"]
+    assert begun[0][identity] == begun[1][identity] != begun[2][identity]
     assert calls[1:4] == [(20, {"loss": 0.5}), (20, {"samples": (4, 4)}), "finished"]
 
 
-@pytest.mark.parametrize(("flag", "package"), [("logdir", "tensorboard"), ("wandb", "wandb")])
+@pytest.mark.parametrize(
+    ("flag", "package"), [("logdir", "tensorboard"), ("wandb", "wandb"), ("trackio", "trackio")]
+)
 def test_a_package_that_is_missing_is_named_before_any_work(tmp_path, monkeypatch, flag, package):
     monkeypatch.setitem(sys.modules, package, None)
     with refused(match=f"^--{flag} needs the package {package}: pip install {package}$"):

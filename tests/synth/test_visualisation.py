@@ -92,10 +92,11 @@ def test_a_class_is_excited_by_its_logit_and_units_name_their_readers(folder, wh
     assert list(readers.values()) == sorted(readers.values(), reverse=True) and "readers" not in n["shown"][2]
 
 
-def test_the_top_units_move_the_logits_most():
-    weights, deviations = np.array([[3, 4], [1, 0], [0, 2.0], [6, 8]]), np.array([1, 9, 2, 0.1])
+def test_the_top_units_move_the_probabilities_most_and_not_all_logits_alike():
+    weights, deviations = np.array([[3, -4], [8, 9], [0, 2.0], [6, -8]]), np.array([1, 9, 2, 0.1])
     assert options.units_of(["top:3"], weights, deviations) == [1, 0, 2]
-    assert options.units_of(["1", "top:2"], weights, 1.0) == [1, 3, 0]
+    assert options.units_of(["1", "top:3"], weights, 1.0) == [1, 3, 0, 2]
+    assert options.units_of(["top:3"], weights + np.array([[5], [0], [-7], [2]]), deviations) == [1, 0, 2]
 
 
 @pytest.mark.parametrize("name", ["fourier", "pyramid"])

@@ -320,7 +320,7 @@ def test_a_run_from_the_nearest_classifier_records_its_name(tmp_path, monkeypatc
     )
     options = train.Options(data=data, judge=8, out=tmp_path / "run", settings=RECIPE, start="nearest")
     with monkeypatch.context() as patch, pytest.raises(InterruptedError):
-        patch.setattr(runs, "fit", fit)
+        patch.setattr(epoch_run, "fit", fit)
         train.train(options)
     assert json.loads((tmp_path / "run" / "run.json").read_text())["start"] == "c"
 
@@ -516,7 +516,7 @@ def test_a_run_is_resumed_by_its_folder_alone_bit_for_bit(data, pair, halves):
 
 def test_a_run_is_resumed_on_another_number_of_devices(monkeypatch, data, pair, halves):
     monkeypatch.setattr(jax, "device_count", lambda: 1)
-    monkeypatch.setattr(epoch_run.TrainLog, "epoch", lambda *_: None)  # saves the compilation of its attack
+    monkeypatch.setattr(epoch_run.EpochLog, "epoch", lambda *_: None)  # saves the compilation of its attack
     monkeypatch.setattr(runs, "prepare", runs.prepare_afresh)
     assert resume(["--resume", "--out", str(halves)]) == 0
     close = functools.partial(assert_allclose, rtol=1e-3, atol=1e-4)
@@ -582,7 +582,7 @@ def test_a_run_of_the_first_version_is_resumed_with_its_recipe_and_the_flags_for
 @pytest.mark.slow
 def test_the_log_of_a_killed_run_is_cut_to_the_step_that_is_restored(tmp_path, monkeypatch, data, straight):
     options = train.Options(data=data, out=tmp_path / "run", settings=RECIPE)
-    logged = epoch_run.TrainLog.step
+    logged = epoch_run.EpochLog.step
 
     def killed(self, state, step, *more):
         logged(self, state, step, *more)
@@ -590,7 +590,7 @@ def test_the_log_of_a_killed_run_is_cut_to_the_step_that_is_restored(tmp_path, m
             raise InterruptedError  # as SIGKILL, it saves nothing
 
     with monkeypatch.context() as patch, pytest.raises(InterruptedError):
-        patch.setattr(epoch_run.TrainLog, "step", killed)
+        patch.setattr(epoch_run.EpochLog, "step", killed)
         train.train(options)
     with (options.out / "log.jsonl").open("a") as file:
         file.write('{"step": 4, "lo')
