@@ -39,7 +39,7 @@ def test_the_code_is_the_standardized_representation_whatever_the_latent():
     inverter = inversion.bind(PLAIN, drawn(PLAIN), SEEN)
     code = inverter.code(inverter.prior(KEY), (jnp.int32(1), FEATURES))
     assert_allclose(code, (FEATURES - SEEN.mean) / SEEN.deviation, rtol=1e-4)
-    assert inverter.decode(code, KEY).shape == (8, 8, 3)
+    assert jax.eval_shape(inverter.decode, code, KEY).shape == (8, 8, 3)
 
 
 def test_a_variational_code_is_the_mean_plus_the_deviation_times_the_latent():

@@ -116,6 +116,7 @@ def test_a_smooth_generator_smooths_the_detail_of_its_last_size_alone():
     params = variables("demodulated")
     flat = jax.tree.map_with_path(lambda path, leaf: leaf * ("detail" not in path[1].key), params)
 
+    @functools.partial(jax.jit, static_argnums=1)
     def image(params, smooth):
         generator = style.bind(CONFIG._replace(smooth=smooth), params)
         return generator.decode(generator.code(generator.prior(KEYS[0]), LABELS[0]), KEYS[1])

@@ -51,13 +51,13 @@ def test_a_pair_of_translations_has_each_other_s_contents_in_its_own_domain(para
     codes, images = drawn(params, 0.0)
     assert not codes.by_example
     for i, domain in enumerate(domains):
-        assert_allclose(codes.contents[i], domain.content(PAIR[i]), rtol=1e-4, atol=1e-5)
-        expected = domain.decode(codes.contents[1 - i], codes.styles[i])
+        assert_allclose(codes.contents[i], jax.jit(domain.content)(PAIR[i]), rtol=1e-4, atol=1e-5)
+        expected = jax.jit(domain.decode)(codes.contents[1 - i], codes.styles[i])
         assert_allclose(images[i], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_styles_are_drawn_or_those_of_the_images_by_their_share(params, domains):
-    own = np.stack([domain.style(image) for domain, image in zip(domains, PAIR, strict=True)])
+    own = np.stack([jax.jit(domain.style)(image) for domain, image in zip(domains, PAIR, strict=True)])
     assert_allclose(drawn(params, 1.0)[0].styles, own, rtol=1e-4, atol=1e-5)
     prior = translator.as_generator(CONFIG, params, 0.25).prior
     latents = jax.jit(jax.vmap(prior))(jax.random.split(KEY, 4000))
