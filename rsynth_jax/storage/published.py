@@ -307,9 +307,15 @@ def _sizes(names: Names, arrays: Mapping[str, np.ndarray]) -> tuple[int, int]:
 def _fits(architecture: str, names: Names, arrays: StateDict) -> bool:
     """Whether a file has exactly the tensors of an architecture, under these names."""
     num_classes, channels = _sizes(names, arrays)
-    if not (num_classes and channels):
+    if not (num_classes and channels) or not _are_layers(names, arrays):
         return False
     return _shapes(architecture, names, num_classes, channels) == {k: a.shape for k, a in arrays.items()}
+
+
+def _are_layers(names: Names, arrays: StateDict) -> bool:
+    """Whether every tensor is of a layer of these names, which is known before any shape is."""
+    known = set(names.values())
+    return all(key in known or key.rpartition(".")[0] in known for key in arrays)
 
 
 def _shapes(architecture: str, names: Names, num_classes: int, channels: int) -> dict[str, tuple[int, ...]]:
