@@ -345,17 +345,19 @@ def read(
     fit: Fit = image_files.square_bytes,
 ) -> sources.Pictures:
     """Read the images that a classifier is to edit, see `open_images` and `pictures`."""
-    return pictures(open_images(flags, release, factor, crop, fit), release, label, factor, crop)
+    return pictures(
+        open_images(flags, release.image_shape[0], factor, crop, fit), release, label, factor, crop
+    )
 
 
 def open_images(
     flags: InputFlags,
-    release: "Release",
+    side: int,
     factor: int = 1,
     crop: Box | None = None,
     fit: Fit = image_files.square_bytes,
 ) -> sources.Dataset:
-    """Open the images that a classifier is to edit, at its side unless the flags give another.
+    """Open the images that a network is to edit, at its side unless the flags give another.
 
     Args:
       factor: read the images `factor` times smaller.
@@ -365,9 +367,8 @@ def open_images(
     Raises:
       ValueError: there are no images, or the factor does not divide the side.
     """
-    side = release.image_shape[0]
     if flags.image_size is None and side % factor:
-        raise ValueError(f"factor is {factor}: it does not divide the classifier's {side} pixels")
+        raise ValueError(f"factor is {factor}: it does not divide the network's {side} pixels")
     size = flags.image_size or side // factor
     stored = sources.load(flags.images, flags.split, flags.data_dir).first(flags.num)
     return sources.mapped(stored, lambda image: fit(image, size, crop))
@@ -397,12 +398,17 @@ def pictures(
     images = enlarged(pictures.images, factor)
     channel_repeats(release.model, release.variables, images.shape[1:])
     labels = sources.labels_for(dataset, release.class_names) if label is None else class_asked(label)
+    return framed(pictures._replace(images=images, labels=labels), crop)
+
+
+def framed(pictures: sources.Pictures, crop: Box | None = None) -> sources.Pictures:
+    """Add which part of its photograph each image shows; an image that is in no file of its own is whole."""
     if pictures.files is None:
-        height, width = images.shape[1:3]
-        frames = (Frame(height, width, crops.whole(height, width)),) * len(images)
-    else:
-        frames = tuple(image_files.frame(file, crop) for file in pictures.files)
-    return pictures._replace(images=images, labels=labels, frames=frames)
+        height, width = pictures.images.shape[1:3]
+        return pictures._replace(
+            frames=(Frame(height, width, crops.whole(height, width)),) * len(pictures.images)
+        )
+    return pictures._replace(frames=tuple(image_files.frame(file, crop) for file in pictures.files))
 
 
 def class_asked(label: str | None) -> str | None:

@@ -114,16 +114,22 @@ def described(
     for name, outputs in ends.items():
         columns[name] = np.array(release.class_names)[outputs.predicted]
         columns[f"p_{name}"] = np.exp(log_prob(outputs, outputs.predicted))
+    rows = zip(*columns.values(), strict=True)
+    seen = [f"; {_SEEN.format_map(dict(zip(columns, row, strict=True)))}" for row in rows]
+    return worked_on(given, seen, written=written), columns
+
+
+def worked_on(given: Pictures, ends: Sequence[str], written: bool) -> list[str]:
+    """Say of each photograph which part is worked on, with the end of its line."""
     height, width = given.images.shape[1:3]
     lines = [
-        f"{name}: {_part(frame)} worked on at {width} x {height}; "
-        + _SEEN.format_map({key: column[i] for key, column in columns.items()})
-        for i, (name, frame) in enumerate(zip(given.names[:ROWS], given.frames, strict=False))
+        f"{name}: {_part(frame)} worked on at {width} x {height}{end}"
+        for name, frame, end in zip(given.names[:ROWS], given.frames, ends, strict=False)
     ]
     lines += [f"and {len(given.names) - ROWS} more"] * (len(given.names) > ROWS)
-    if not written and any(max(frame.box[2:]) > given.images.shape[1] for frame in given.frames):
+    if not written and any(max(frame.box[2:]) > height for frame in given.frames):
         lines.append(_HINT)
-    return lines, columns
+    return lines
 
 
 class Tiled(NamedTuple):
@@ -156,7 +162,7 @@ def read_tiled(flags: Any, release: "Release", factor: int) -> Tiled:
     from rsynth_jax.sampling.samplers import enlarged
 
     side = release.image_shape[0]
-    stored = options.open_images(flags.input, release, factor, fit=lambda image, *_: image)
+    stored = options.open_images(flags.input, side, factor, fit=lambda image, *_: image)
     if stored.files is None or len(stored) > 1 or flags.input.image_size:
         raise ValueError("--tile works on one photograph as it is: give one image file, no --image-size")
     (name,), (file,) = stored.names, stored.files.tolist()

@@ -137,7 +137,7 @@ def edited(
       settings: of the sampler.
     """
     crop = flags.photo.box
-    opened = options.open_images(flags.input, release, factor, crop, fit)
+    opened = options.open_images(flags.input, release.image_shape[0], factor, crop, fit)
     with tracks() as track:
         dataset, skipped = sources.readable(opened, track("reading"), room=0)
     size = settings["batch_size"] = flags.sharding.batch_size(settings["batch_size"])

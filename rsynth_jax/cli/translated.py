@@ -6,6 +6,7 @@ This module imports nothing heavy.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from tyro.conf import arg
 
 from rsynth_jax import checks
-from rsynth_jax.cli import options
+from rsynth_jax.cli import options, photos
 from rsynth_jax.cli.report import ROWS, Result, report, rows
 from rsynth_jax.cli.run import Clock
 from rsynth_jax.cli.sheets import Page
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from rsynth_jax.sampling.translators import Translations
     from rsynth_jax.storage.translators import TranslatorRelease
 
+STYLES = 5  # of an image, by default
 COLUMNS = 16  # translations of a row of the sheet at most
 _TRANSLATOR = (
     "A bundled translator's name, a .safetensors file, or a training run of rsynth-train-translator."
@@ -37,11 +39,13 @@ class Options:
 
     A translation has the content of the image and a style of the class (Huang et al. 2018). The sheet has a
     row an image, of up to 16: as given, then its translations; with --example the examples are the first row.
-    The report has the root mean square difference of each translation from the image, how much the
-    translations of an image differ, and the error of each one's style, encoded again.
+    --photo writes a photograph for each translation: a folder, or the file of the only one. The report has
+    the root mean square difference of each translation from the image, how much the translations of an image
+    differ, and the error of each one's style, encoded again.
     """
 
     input: options.InputFlags
+    photo: options.PhotoFlags = options.PhotoFlags()
     translator: Annotated[str, arg(metavar="NAME", help=_TRANSLATOR)]
     label: Annotated[str, arg(name="to", metavar="CLASS")]
     """The class to become, by name or number; the images are of the translator's other class."""
@@ -76,19 +80,48 @@ def translate_by(flags: Options) -> int:
     flags.output.check()
     release = translators.load(flags.translator)
     label = label_of(flags.label, release.class_names)
-    given = _read(flags, flags.input.images, release, flags.input.split, flags.input.num)
-    examples = None if flags.example is None else _read(flags, flags.example, release)
+    given = _given(flags, release)
+    examples = _examples(flags, release)
+    each = _for_each_style(given, _styles(flags, examples))
+    targets = photos.targets(flags.photo.photo, each, [*flags.output.paths.values()])
     clock = Clock()
     found = _translated(flags, release, given, examples)
     result = _result(flags, release, given, examples, found, label, clock.lap())
+    photos.write(targets, each, result.arrays["images"], photos.composite)
     return report(flags.output.out, result, **flags.output.written)
 
 
-def _read(
-    flags: Options, place: str, release: "TranslatorRelease", split: str | None = None, num: int | None = None
-) -> "Pictures":
-    """Read images at the translator's side, unless --image-size gives another."""
-    return sources.read_all(flags.input.load(place, split, release.image_shape[0]).first(num))
+def _given(flags: Options, release: "TranslatorRelease") -> "Pictures":
+    """Read the part of the images that is worked on."""
+    crop = flags.photo.box
+    stored = options.open_images(flags.input, release.image_shape[0], crop=crop)
+    return options.framed(sources.read_all(stored), crop)
+
+
+def _examples(flags: Options, release: "TranslatorRelease") -> "Pictures | None":
+    """Read the examples at the translator's side, unless --image-size gives another."""
+    if flags.example is None:
+        return None
+    return sources.read_all(flags.input.load(flags.example, None, release.image_shape[0]))
+
+
+def _styles(flags: Options, examples: "Pictures | None") -> tuple[str, ...]:
+    """Name the translations of an image."""
+    if examples is not None:
+        return examples.names
+    total = (flags.styles or STYLES) * (flags.interpolate or 1)
+    return tuple(f"style-{j:04d}" for j in range(total))
+
+
+def _for_each_style(given: "Pictures", styles: Sequence[str]) -> "Pictures":
+    """Repeat each image for its translations, which have the name of the image and of the style."""
+    num = len(styles)
+    return given._replace(
+        images=given.images.repeat(num, axis=0),
+        names=tuple(f"{name}-{style}" for name in given.names for style in styles),
+        files=None if given.files is None else tuple(file for file in given.files for _ in styles),
+        frames=tuple(frame for frame in given.frames for _ in styles),
+    )
 
 
 def _translated(
@@ -99,7 +132,7 @@ def _translated(
     common: dict[str, Any] = {"batch_size": flags.batch_size}
     if examples is not None:
         return translators.translate_like(release, given.images, flags.label, examples.images, **common)
-    common |= {"styles": flags.styles or 5, "seed": flags.seed}
+    common |= {"styles": flags.styles or STYLES, "seed": flags.seed}
     if flags.interpolate is None:
         return translators.translate_by(release, given.images, flags.label, **common)
     return translators.blend_styles(release, given.images, flags.label, frames=flags.interpolate, **common)
@@ -129,7 +162,7 @@ def _result(
 ) -> Result:
     num, total = found.images.shape[:2]
     to = release.class_names[label]
-    names = examples.names if examples is not None else tuple(f"style-{j:04d}" for j in range(total))
+    names = _styles(flags, examples)
     gaps = (found.images.astype(np.float32) - given.images[:, None]) / 255
     spread = diversity(found.images[:, :: flags.interpolate or 1])
     columns = {
@@ -164,6 +197,7 @@ def _result(
         dict(zip(words, flat, strict=True)),
         _frames(given, found, captions, title),
         (*given.skipped, *(examples.skipped if examples is not None else ())),
+        lines=photos.worked_on(given, [""] * num, bool(flags.photo.photo)) if given.files is not None else (),
     )
 
 

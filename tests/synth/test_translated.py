@@ -8,8 +8,11 @@ import pytest
 import tiny
 from numpy.testing import assert_array_equal
 from PIL import Image as Pillow
+from tiny import refused
 
 from rsynth_jax.cli import translated
+from rsynth_jax.data import image_files
+from rsynth_jax.data.crops import Box
 from rsynth_jax.sampling import translators as passes
 from rsynth_jax.storage import translators
 from synth import translation
@@ -35,7 +38,8 @@ def run(folder, tmp_path):
     """Runs the program; returns its numbers and its arrays."""
 
     def run(*more: str) -> tuple[dict, dict]:
-        words = [str(folder / "a.npz"), "--out", str(tmp_path / "s.png"), "--json", str(tmp_path / "n.json")]
+        words = [] if more[0].endswith("p.png") else [str(folder / "a.npz")]
+        words += ["--out", str(tmp_path / "s.png"), "--json", str(tmp_path / "n.json")]
         words += ["--npz", str(tmp_path / "t.npz"), "--translator", str(folder / "t.safetensors")]
         words += [word.format(folder=folder, out=tmp_path) for word in more]
         assert translation.translate(translation.parse(translation.Options, words)) == 0
@@ -82,6 +86,30 @@ def test_the_way_between_styles_is_an_animation(run, tmp_path):
         assert gif.n_frames == 6
 
 
+def test_photographs_are_written_at_their_own_resolution_one_for_each_style(run, folder, tmp_path, capsys):
+    photo = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    Pillow.fromarray(photo).save(tmp_path / "p.png")
+    words = ["{out}/p.png", *DOG, "--crop", "8,4,32,32", "--styles"]
+    _, arrays = run(*words, "2", "--photo", "{out}/whole")
+    release = translators.load(folder / "t.safetensors")
+    small = image_files.square_bytes(photo, 16, Box(8, 4, 32, 32))
+    assert_array_equal(arrays["given"], small[None])
+    assert_array_equal(arrays["images"], passes.translate_by(release, small[None], "dog", styles=2).images[0])
+    for path in (tmp_path / "whole" / f"p-style-000{j}.png" for j in range(2)):
+        whole = np.asarray(Pillow.open(path))
+        assert whole.shape == photo.shape
+        outside = np.ones(photo.shape[:2], bool)
+        outside[4:36, 8:40] = False
+        assert_array_equal(whole[outside], photo[outside])
+        assert not np.array_equal(whole, photo)
+    assert "p: 60 x 40, 32 x 32 at 8,4 worked on at 16 x 16" in capsys.readouterr().out
+    run(*words, "1", "--photo", "{out}/one.png")
+    assert_array_equal(np.asarray(Pillow.open(tmp_path / "one.png"))[outside], photo[outside])
+    with refused(match="is one file for 2 photographs: give a folder"):
+        run(*words, "2", "--photo", "{out}/two.png")
+    assert not (tmp_path / "two.png").exists()
+
+
 def test_the_images_of_one_translation_do_not_differ():
     assert_array_equal(translated.diversity(IMAGES[:, None]), np.zeros(3))
 
@@ -90,7 +118,7 @@ def test_the_images_of_one_translation_do_not_differ():
     ("more", "said"),
     [
         (["--to", "cow"], "no class 'cow'"),
-        ([], "--to"),
+        (["--seed", "0"], "--to"),
         ([*DOG, "--styles", "0"], "styles is 0"),
         (
             [*DOG, "--example", "{folder}/b.npz", "--styles", "2"],
