@@ -202,12 +202,18 @@ def _stages(
 ) -> Iterator[tuple[int, Any, tuple[jax.Array, jax.Array]]]:
     """The steps done, the state, and the bytes and which are finite, at the start and after each chunk.
 
-    XLA may leave constants of the state on every device; split like the rest, they compile no program twice.
+    A step is a function of the state alone: where a chunk changed no state of the batch, no later one would,
+    and none is computed. XLA may leave constants of the state on every device; split like the rest, they
+    compile no program twice.
     """
     state, images = _begin(model, ascent_fn)(weights, *inputs)
     yield 0, state, images
+    changes = True
     for chunk, step in zip(chunks, itertools.accumulate(chunks), strict=True):
-        state, images = _advance(model, ascent_fn, chunk)(weights, devices.split(state), *inputs)
+        if changes:
+            advance = _advance(model, ascent_fn, chunk)
+            state, images, changed = advance(weights, devices.split(state), *inputs)
+            changes = np.asarray(changed).any()
         yield step, state, images
 
 
@@ -226,13 +232,16 @@ def _begin(model: nn.Module, ascent_fn: AscentFn) -> Callable:
 
 @functools.lru_cache(maxsize=256)
 def _advance(model: nn.Module, ascent_fn: AscentFn, num_steps: int) -> Callable:
-    """Compile (weights, state, *inputs) -> state, (bytes, whether finite), in the memory of the old state."""
+    """Compile (weights, state, *inputs) -> state, (bytes, whether finite), whether the state changed.
+
+    The state is in the memory of the old one.
+    """
 
     def advance(weights, state, *inputs):
         variables, *shared = weights
         _, climb = ascent_fn(bind(model, variables), *shared, *map(_decoded, inputs))
-        state, _ = ascent.advance(climb, state, num_steps)
-        return state, _shown(climb, state)
+        later, _ = ascent.advance(climb, state, num_steps)
+        return later, _shown(climb, later), _differ(state, later)
 
     return _jit_vmap(advance, donate_argnums=1)
 
@@ -240,6 +249,12 @@ def _advance(model: nn.Module, ascent_fn: AscentFn, num_steps: int) -> Callable:
 def _shown(climb: Ascent, state: Any) -> tuple[jax.Array, jax.Array]:
     image = climb.decode(state.point)
     return encode(image), jnp.isfinite(image).all()
+
+
+def _differ(one: Any, other: Any) -> jax.Array:
+    """Whether any value of two trees of the same shapes differs."""
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return functools.reduce(jnp.logical_or, (jnp.any(a != b) for a, b in pairs))
 
 
 def _jit_vmap(function: Callable, **options: Any) -> Callable:

@@ -198,6 +198,23 @@ def test_the_probability_at_which_to_stop_is_reached_or_the_steps_are_over():
     assert (samples.summary.l2_moved <= free.summary.l2_moved + 0.02).all()
 
 
+@pytest.mark.parametrize("shift", [0, 1])
+def test_a_batch_whose_images_all_stay_takes_no_more_steps(monkeypatch, shift):
+    def moving(classifier, start, label):
+        return tasks.jittered(task, steepest(L2, 0.1), shift)(classifier, jax.random.key(0), start, label)
+
+    advance, taken = runner._advance, []
+    monkeypatch.setattr(runner, "_advance", lambda *given: taken.append(given[-1]) or advance(*given))
+    frames = Frames()
+    climb = moving if shift else plain(0.1)
+    done = tasks.until_probability(climb, 1, 1e-9)
+    samples = sampled(done, 6, every=1, callback=frames)
+    assert taken == [1] and sorted(frames.steps) == list(range(7))
+    assert_array_equal(samples.images, samples.starts)
+    sampled(climb, 6, every=1)
+    assert taken == [1] * 7
+
+
 def test_no_steps_return_the_projected_start():
     samples = sample(MODEL, VARIABLES, plain(0.2), (3 * STARTS - 1, LABELS), num_steps=0)
     assert_array_equal(samples.images, samples.starts)
