@@ -3,9 +3,9 @@
     python -m benchmarks.quality.comparison --data folder:FACES --classifier cat-dog-64 --generators RUN RUN
 
 Every row makes the same number of images of each class from seed 0, and is compared with the test images.
-The hybrid rows are of the first generator: its images refined by the classifier, and the classifier's logit
-climbed in its codes. Seconds are those of sampling, compilation included; training is not. A row already in
-the JSON is not run again.
+The hybrid rows are of the first generator: its images refined by the classifier, its images as the starts of
+the classifier's default ascent, and the classifier's logit climbed in its codes. Seconds are those of
+sampling, compilation included; training is not. A row already in the JSON is not run again.
 """
 
 import dataclasses
@@ -67,17 +67,28 @@ def of_generator(generator: GeneratorRelease, name: str, num: int, psi: float) -
 
 
 def hybrids(release: Release, generator: GeneratorRelease, name: str, num: int) -> Ways:
-    """Return the generator's draws refined by the classifier, and its logit climbed in code."""
+    """Return the generator's draws refined, its draws as starts, and the logit climbed in code."""
+    names = release.class_names
     labels = np.repeat(np.arange(len(release.class_names), dtype=np.int32), num)
 
+    def drawn(classes: str = "all") -> Bytes:
+        return generators.draw(generator, classes, num=num, batch_size=BATCH).images
+
     def refined() -> Bytes:
-        drawn = generators.draw(generator, num=num, batch_size=BATCH).images
-        return samplers.refine(release, drawn, labels, batch_size=BATCH).images
+        return samplers.refine(release, drawn(), labels, batch_size=BATCH).images
+
+    def started() -> Bytes:
+        climb = functools.partial(samplers.generate, release, num=num, batch_size=BATCH)
+        return np.concatenate([climb(name, starts=drawn(name)).images for name in names])
 
     def climbed() -> Bytes:
         return codes.generate_in_code(release, generator, num=num, batch_size=BATCH).images
 
-    return {f"{name}, refined by the classifier": refined, f"{name}, logit climbed in code": climbed}
+    return {
+        f"{name}, refined by the classifier": refined,
+        f"{name}, as start of the ascent": started,
+        f"{name}, logit climbed in code": climbed,
+    }
 
 
 @common.main(Options(num=2500, classifier="cat-dog-64", out=RESULTS / "comparison"))
