@@ -7,6 +7,7 @@
 A jitted function of such arrays runs on all devices, with no change to the function.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 BATCH = "batch"  # the one axis of every mesh
+CPU_ROWS = 32  # of a batch of gradients, on a core: more do not fit its caches
 
 
 class Devices(NamedTuple):
@@ -83,6 +85,11 @@ def merged(rows: np.ndarray, num: int) -> np.ndarray:
     filled = np.resize(rows, (-(-num // hosts), *rows.shape[1:]))
     parts = multihost_utils.process_allgather(filled)
     return np.swapaxes(parts, 0, 1).reshape(-1, *rows.shape[1:])[:num]
+
+
+def most_rows() -> int:
+    """The most rows of a batch that compute gradients together: on a CPU `CPU_ROWS` a core."""
+    return CPU_ROWS * jax.local_device_count() if jax.default_backend() == "cpu" else sys.maxsize
 
 
 def padded(batch_size: int) -> int:

@@ -23,7 +23,6 @@ from benchmarks.common import RESULTS
 from benchmarks.pytorch_networks import ResNet, folded, frozen
 from rsynth_jax import models, sharding
 from rsynth_jax.metrics.estimates import Estimate
-from rsynth_jax.sampling import runner
 from rsynth_jax.synthesis import ascent, objectives, tasks
 from rsynth_jax.synthesis.norms import L2
 from rsynth_jax.types import Variables
@@ -134,7 +133,7 @@ def measure(case: Case) -> dict[str, dict[str, Any]]:
     starts = rng.random((case.batch, case.side, case.side, 3), np.float32)
     labels = rng.integers(0, 10, case.batch)
     model, variables = network(case)
-    size = min(case.batch, runner.CPU_ROWS * jax.device_count())  # as `runner.sample` has it
+    size = min(case.batch, sharding.most_rows())  # as `runner.sample` has it
     devices = sharding.over_devices(size)
     weights = devices.place(variables)
     parts = [devices.split((starts[i : i + size], labels[i : i + size])) for i in range(0, case.batch, size)]

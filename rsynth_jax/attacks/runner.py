@@ -119,14 +119,14 @@ def run_attack(
     """Attack every image that is `remaining`, each with its key of `keys` (n,).
 
     `callback` is called after every chunk of steps. The batch size is the number of attempts in progress,
-    rounded up to a multiple of the number of devices.
+    rounded up to a multiple of the number of devices; a CPU has at most `sharding.CPU_ROWS` a device.
     """
     broken = np.zeros(len(remaining), bool)
     adversarial = examples.images.astype(np.float32) / 255
     num_attempts = runner.attack.num_tries * int(remaining.sum())
     if num_attempts == 0:
         return AttackResult(broken, adversarial)
-    size = sharding.padded(min(batch_size, num_attempts))
+    size = sharding.padded(min(batch_size, num_attempts, sharding.most_rows()))
     devices = sharding.over_devices(size)
     variables = devices.place(variables)
     batch = _Batch(size, runner, remaining)

@@ -10,7 +10,6 @@ bytes, that is on what is written, not on what was computed.
 import dataclasses
 import functools
 import itertools
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -32,7 +31,6 @@ from rsynth_jax.types import Bytes
 
 Callback = Callable[[int, Bytes], None]  # steps done, the images of one batch
 BATCH_SIZE = 40
-CPU_ROWS = 32  # of a batch, on a core: with 128, an image-step takes a quarter longer
 NO_LABELS = np.empty(0, np.int32)
 
 
@@ -94,7 +92,7 @@ def sample(
       keep: of the last points of a batch, such as codes, chooses the arrays of `Samples.kept`.
       num_steps: 0 or more.
       batch_size: images computed together; it changes the speed, and the images by no more than rounding. A
-        CPU computes at most `CPU_ROWS` a device.
+        CPU computes at most `sharding.CPU_ROWS` a device.
       callback: called with the number of steps done and the images of the batch, from the start (0) on,
         for one batch after the other.
       every: most steps between two calls.
@@ -105,7 +103,7 @@ def sample(
     num = len(inputs[0])
     if not num:
         raise ValueError("no images: give one or more")
-    size = sharding.padded(min(batch_size, num, _most_rows()))
+    size = sharding.padded(min(batch_size, num, sharding.most_rows()))
     devices = sharding.over_devices(size)
     weights = devices.place((variables, *shared))
     chunks = ascent.chunks(num_steps, every)
@@ -181,10 +179,6 @@ def batches(
         rows = np.arange(first, first + size) % num  # the last batch wraps around
         outputs = _mapped(function)(placed, *devices.split(tuple(each[rows] for each in inputs)))
         yield jax.tree.map(lambda leaf: np.asarray(leaf)[: num - first], outputs)  # noqa: B023
-
-
-def _most_rows() -> int:
-    return CPU_ROWS * jax.local_device_count() if jax.default_backend() == "cpu" else sys.maxsize
 
 
 @functools.lru_cache(maxsize=64)
