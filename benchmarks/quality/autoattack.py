@@ -57,7 +57,7 @@ class Options(DataOptions):
     speed: FlagCreatePairsOff[bool] = False
     """Measure the time of APGD-CE and of all four attacks instead."""
     whole: int = 100
-    """Images of all four attacks there."""
+    """Images of all four attacks there; 0 for none."""
 
 
 class Row(NamedTuple):
@@ -167,10 +167,8 @@ def compare_speed(options: Options, twin: Twin) -> None:
     """Time APGD-CE on every image, then all four attacks, each on the images that the last one left."""
     threat = Threat(L2, EPSILON["cifar10-robust"]["l2"])
     rows = {}
-    for title, names, num, rounds in (
-        ("APGD-CE", NAMES[:1], 300, 3),
-        ("AutoAttack", ORDER, options.whole, 2),
-    ):
+    cases = [("APGD-CE", NAMES[:1], 300, 3), ("AutoAttack", ORDER, options.whole, 2)]
+    for title, names, num, rounds in cases[: 2 if options.whole else 1]:
         lot = classified(twin, common.read(options, "test", slice(num)))
         everyone = np.ones(num, bool)
         start = everyone if len(names) == 1 else evaluation.correct(lot.logits, lot.labels)

@@ -107,7 +107,7 @@ _THOUSANDS = replace(
 RECIPES = {
     "faces-style-64": replace(_THOUSANDS, classifier="cat-dog-64"),
     "cifar10-style-32": replace(
-        _THOUSANDS, widths=(128, 128, 64), classifier="cifar10-robust", batch_size=64, num_steps=8_000
+        _THOUSANDS, widths=(128, 128, 64), classifier="cifar10-robust", num_steps=6_000
     ),
     "faces-egan-32": _EVOLVED,
     "cifar10-egan-32": _EVOLVED,
