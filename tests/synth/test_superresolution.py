@@ -57,7 +57,7 @@ def test_pillow_lowers_what_is_written_to_the_given_image(folder, tmp_path):
     ("changed", "said"),
     [
         ({"factor": 0}, "factor is 0"),
-        ({"factor": 3}, "factor is 3: it does not divide the classifier's 16 pixels"),
+        ({"factor": 3}, "factor is 3: it does not divide the network's 16 pixels"),
         ({"factor": 3, "image_size": 8}, "takes no images of 24 x 24 x 3"),
         ({"factor": 4}, "an image of 8 x 8 is larger than the 4 x 4 enlarged: give --tile .* or --demo"),
         ({"tile": True}, "--tile works on one photograph as it is: give one image file"),
