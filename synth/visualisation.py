@@ -34,8 +34,8 @@ class Options:
     dtype: options.Dtype = "float32"
     features: Annotated[tuple[str, ...], arg(metavar="UNIT ...")] = ()
     """Units of the penultimate layer by number, or top:K: the K that move the probabilities most, by the
-    length of the weights that read them, less their mean over the classes, times the deviation over --data
-    where it is given."""
+    length of the weights that read them, less their mean over the classes. With --data it is times their
+    deviation over its images, and units that are on for every image come last."""
     classes: Annotated[tuple[str, ...], arg(metavar="CLASS ...")] = ()
     """Classes by name or number, or all; their activation is the logit."""
     data: Annotated[str | None, arg(metavar="A")] = None
@@ -81,7 +81,7 @@ def visualize(flags: Options) -> int:
     real = None
     if flags.data is not None:
         real = _embedded(flags, flags.data, release, settings["batch_size"])
-        units = options.units_of(flags.features, weights, real.outputs.features.std(axis=0))
+        units = options.units_of(flags.features, weights, real.outputs.features)
         title += f", then the images of {flags.data} that activate it most"
     with Monitor((len(units) + len(labels)) * flags.starts, ascent.steps) as monitor:
         found = samplers.visualize(release, units, labels, **settings, **monitor.run)

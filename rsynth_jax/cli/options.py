@@ -430,7 +430,7 @@ def unit_number(text: str, num_units: int) -> int:
     return int(text)
 
 
-def units_of(asked: Sequence[str], weights: np.ndarray, deviations: np.ndarray | float = 1.0) -> list[int]:
+def units_of(asked: Sequence[str], weights: np.ndarray, features: np.ndarray | None = None) -> list[int]:
     """Parse numbers of units, and top:K. Raises ValueError for a unit that does not exist."""
     from rsynth_jax.sampling import measures
 
@@ -444,7 +444,7 @@ def units_of(asked: Sequence[str], weights: np.ndarray, deviations: np.ndarray |
         elif not weights.shape[1]:
             raise ValueError(f"no {word}: the last layer of this network is not known: give numbers")
         else:
-            found += measures.units_by_effect(weights, deviations)[: int(most)].tolist()
+            found += measures.units_by_effect(weights, features)[: int(most)].tolist()
     return found
 
 

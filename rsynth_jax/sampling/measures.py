@@ -133,19 +133,24 @@ def unit_weights(release: Release) -> Float[np.ndarray, "d k"]:
 
 
 def units_by_effect(
-    weights: Float[np.ndarray, "d k"], deviations: Float[np.ndarray, " d"] | float = 1.0
+    weights: Float[np.ndarray, "d k"], features: Float[np.ndarray, "n d"] | None = None
 ) -> Int[np.ndarray, " d"]:
     """Sort the units of the penultimate layer by what they do to the probabilities, the largest first.
 
-    It is |weights[unit] - mean(weights[unit])| * deviation. A unit that moves all logits alike moves no
-    probability: of the bundled classifiers such units are far from 0 on every image, and climb to noise.
+    It is |weights[unit] - mean(weights[unit])|, times the deviation of the unit's values on real images. A
+    unit that moves all logits alike moves no probability. Units that are on for every image, whose mean is
+    farther from 0 than their deviation, come after all others: of the bundled classifiers they climb to
+    noise.
 
     Args:
       weights: with which the logits read the units, see `unit_weights`.
-      deviations: of the units over real images.
+      features: the units' values on real images.
     """
-    between = weights - weights.mean(axis=1, keepdims=True)
-    return np.argsort(-np.linalg.norm(between, axis=1) * deviations, kind="stable")
+    effect = np.linalg.norm(weights - weights.mean(axis=1, keepdims=True), axis=1)
+    if features is None:
+        return np.argsort(-effect, kind="stable")
+    mean, deviation = features.mean(axis=0), features.std(axis=0)
+    return np.lexsort((-effect * deviation, np.abs(mean) > deviation))
 
 
 def readers(weights: Float[np.ndarray, " k"], class_names: Sequence[str]) -> dict[str, float]:

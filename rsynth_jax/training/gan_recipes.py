@@ -25,9 +25,7 @@ class StyleValues(NamedTuple):
 class CriticValues(NamedTuple):
     """The critic and the game."""
 
-    critic_width: int = (
-        128  # most channels of the pixel critic, at 4 and 8 pixels; each doubling halves them.
-    )
+    critic_width: int = 128  # most channels of the pixel critic; each doubling of 8 pixels halves them.
     game: str = "relativistic"  # minimax, heuristic, least-squares, hinge or relativistic.
     gamma: float = 1.0  # weight of the gradient penalties R1 and R2 at the start.
     last_gamma: float = 0.1  # the same at the end, reached along half a cosine.

@@ -29,9 +29,7 @@ class LossValues(NamedTuple):
     adversarial_weight: float = 0.2  # of the game against the critic.
     image_weight: float = 20.0  # of the squared difference of pixels in [0, 1].
     kl_weight: float = 0.005  # of the divergence of a variational code from N(0, I).
-    comparator: str | None = (
-        None  # a classifier whose maps are compared; by default the inverted one; random.
-    )
+    comparator: str | None = None  # a classifier whose maps are compared, or random; None: the inverted one.
 
 
 class InverterRecipe(NamedTuple):

@@ -27,9 +27,7 @@ class LossValues(NamedTuple):
     image_weight: float = 10.0  # of an image encoded and decoded, pixels in [-1, 1].
     content_weight: float = 1.0  # of a translation's content, encoded again; more keeps more.
     style_weight: float = 1.0  # of a translation's style, encoded again.
-    cycle_weight: float = (
-        10.0  # of an image translated there and back; more keeps more, less may change shapes.
-    )
+    cycle_weight: float = 10.0  # of an image translated there and back; less lets shapes change.
     moment_weight: float = 1.0  # of the divergence of the images' styles from N(0, I).
     example_share: float = 0.5  # of translations in the style of an image of the batch; the paper has 0.
 

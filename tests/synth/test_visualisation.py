@@ -93,10 +93,17 @@ def test_a_class_is_excited_by_its_logit_and_units_name_their_readers(folder, wh
 
 
 def test_the_top_units_move_the_probabilities_most_and_not_all_logits_alike():
-    weights, deviations = np.array([[3, -4], [8, 9], [0, 2.0], [6, -8]]), np.array([1, 9, 2, 0.1])
-    assert options.units_of(["top:3"], weights, deviations) == [1, 0, 2]
-    assert options.units_of(["1", "top:3"], weights, 1.0) == [1, 3, 0, 2]
-    assert options.units_of(["top:3"], weights + np.array([[5], [0], [-7], [2]]), deviations) == [1, 0, 2]
+    weights, features = np.array([[3, -4], [8, 9], [0, 2.0], [6, -8]]), np.array([[1, 9, 2, 0.1]])
+    features = np.concatenate([features, -features])  # of mean 0
+    assert options.units_of(["top:3"], weights, features) == [1, 0, 2]
+    assert options.units_of(["1", "top:3"], weights) == [1, 3, 0, 2]
+    assert options.units_of(["top:3"], weights + np.array([[5], [0], [-7], [2]]), features) == [1, 0, 2]
+
+
+def test_units_that_are_on_for_every_image_come_last():
+    weights = np.array([[5.0, -5], [4, -4], [3, -3], [2, -2]])
+    features = np.array([[9.0, 0, -8, 0], [11, 0, -8.5, 0], [10, 2, -9, 1]])
+    assert options.units_of(["top:4"], weights, features) == [1, 3, 0, 2]
 
 
 @pytest.mark.parametrize("name", ["fourier", "pyramid"])

@@ -1,12 +1,15 @@
 """The recipes: the paper's table, and their flat form."""
 
+import inspect
 import json
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
 
 import pytest
 
+from rsynth_jax.training import gan_recipes, inverter_recipes, recipes, segmenter_recipes, translator_recipes
 from rsynth_jax.training.recipes import RECIPES, Recipe, flat, replace
 
 PAPER = {  # Santurkar et al. 2019, appendix: epochs, rate, batch, rate / 10 at, epsilon, steps, step size
@@ -52,3 +55,11 @@ def test_an_unknown_value_is_refused_by_name():
 def test_recipes_are_read_without_jax():
     code = "import sys, rsynth_jax.training.recipes; print({'jax', 'flax', 'optax'} & sys.modules.keys())"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    "module", [recipes, gan_recipes, inverter_recipes, segmenter_recipes, translator_recipes]
+)
+def test_every_value_has_the_words_of_its_flag_beside_it(module):
+    values = re.findall(r"^    \w+: .*(?<!\{\})$", inspect.getsource(module), re.MULTILINE)
+    assert len(values) > 5 and not [line for line in values if not re.search(r"  # .{6}", line)]
