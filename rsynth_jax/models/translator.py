@@ -28,7 +28,6 @@ from rsynth_jax.models.equalized import (
     doubled,
     halved,
     leaky_relu,
-    smoothed,
     space_to_depth,
 )
 from rsynth_jax.models.style import adaptive, instance_norm
@@ -144,7 +143,7 @@ class Autoencoder(nn.Module):
         for layer, to_color in zip(self.rises, self.colors[1:], strict=True):
             x = leaky_relu(layer(doubled(x)))
             color = doubled(color) + to_color(x)
-        return 0.5 + (doubled(color) + smoothed(depth_to_space(self.detail(x), 2))) / 4
+        return 0.5 + (doubled(color) + depth_to_space(self.detail(x), 2)) / 4
 
 
 def check(config: TranslatorConfig) -> None:
