@@ -2,7 +2,8 @@
 
     python -m benchmarks.quality.comparison --data folder:FACES --classifier cat-dog-64 --generators RUN RUN
 
-Every row makes the same number of images of each class from seed 0, and is compared with the test images.
+Every row makes the same number of images of each class from seed 0, and is compared with the test images. An
+inverter makes them of the classifier's representations of training images.
 The hybrid rows are of the first generator: its images refined by the classifier, its images as the starts of
 the classifier's default ascent, and the classifier's logit climbed in its codes. Seconds are those of
 sampling, compilation included; training is not. A row already in the JSON is not run again.
@@ -16,9 +17,10 @@ import numpy as np
 
 from benchmarks import common
 from benchmarks.common import BATCH, RESULTS
-from rsynth_jax.sampling import codes, generators, samplers
+from rsynth_jax.sampling import codes, generators, inverters, samplers
 from rsynth_jax.storage import files, releases
 from rsynth_jax.storage import generators as generator_files
+from rsynth_jax.storage import inverters as inverter_files
 from rsynth_jax.storage.generators import GeneratorRelease
 from rsynth_jax.storage.releases import Release
 from rsynth_jax.synthesis import objectives
@@ -41,6 +43,8 @@ Ways = dict[str, Callable[[], Bytes]]
 class Options(common.Options):
     generators: tuple[str, ...] = ()
     """Generators by name, file or training run, of the classifier's classes and size."""
+    inverters: tuple[str, ...] = ()
+    """Inverters of the classifier by name, file or training run."""
     truncation: float = 0.7
     """Psi of the truncated rows."""
     rows: tuple[str, ...] = ()
@@ -64,6 +68,12 @@ def of_generator(generator: GeneratorRelease, name: str, num: int, psi: float) -
     draw = functools.partial(generators.draw, generator, num=num, batch_size=BATCH)
     truncated = functools.partial(draw, truncation=psi)
     return {name: lambda: draw().images, f"{name}, truncation {psi:g}": lambda: truncated().images}
+
+
+def of_inverter(release: Release, name: str, images: Bytes) -> Ways:
+    """Return the images that the inverter makes of the representations of these."""
+    inverter = inverter_files.load(name)
+    return {f"{name}, of training images": lambda: inverters.invert_by(release, inverter, images).images}
 
 
 def hybrids(release: Release, generator: GeneratorRelease, name: str, num: int) -> Ways:
@@ -102,6 +112,8 @@ def benchmark(options: Options) -> None:
         ways |= of_generator(generator, name, options.num, options.truncation)
     for name, generator in list(loaded.items())[:1]:
         ways |= hybrids(release, generator, name, options.num)
+    for name in options.inverters:
+        ways |= of_inverter(release, name, real(options))
 
     def measure(name: str) -> dict:
         images, seconds = common.timed(ways[name])

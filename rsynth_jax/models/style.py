@@ -71,10 +71,10 @@ def normalized(x: jax.Array) -> jax.Array:
     return x * jax.lax.rsqrt(jnp.mean(x**2, axis=-1, keepdims=True) + 1e-8)
 
 
-def instance_norm(x: jax.Array) -> jax.Array:
-    """Scale each channel of each image of x (n, h, w, c) to mean 0 and deviation 1."""
+def instance_norm(x: jax.Array, epsilon: float = 1e-5) -> jax.Array:
+    """Scale each channel of each image of x (n, h, w, c) to mean 0 and variance 1, less of one near epsilon."""
     centered = x - x.mean(axis=(1, 2), keepdims=True)
-    return centered / jnp.sqrt(jnp.mean(centered**2, axis=(1, 2), keepdims=True) + 1e-5)
+    return centered / jnp.sqrt(jnp.mean(centered**2, axis=(1, 2), keepdims=True) + epsilon)
 
 
 def adaptive(x: jax.Array, scale: jax.Array, shift: jax.Array) -> jax.Array:

@@ -28,11 +28,14 @@ from rsynth_jax.models.equalized import (
     doubled,
     halved,
     leaky_relu,
+    smoothed,
     space_to_depth,
 )
 from rsynth_jax.models.style import adaptive, instance_norm
 from rsynth_jax.types import Generator, Image, Key, Map, Params, Variables
 
+EPSILON = 0.1  # of the content's variances: the first translations are grey, and 1e-5 makes their slopes 100 times
+# those of the image loss, which Adam's averages then hold down for hundreds of steps
 Style = Float[Array, " d"]
 Pair = Float[Array, "2 h w c"]  # an image of each domain, in [0, 1]
 Domains = tuple[Variables, Variables]  # the variables of both autoencoders
@@ -118,9 +121,9 @@ class Autoencoder(nn.Module):
         """Encode images (n, h, w, 3) as contents (n, h / 2^k, w / 2^k, c)."""
         x = space_to_depth(4 * images - 2, 2)
         for size, layer in enumerate(self.shapes):
-            x = leaky_relu(instance_norm(layer(halved(x) if size else x)))
+            x = leaky_relu(instance_norm(layer(halved(x) if size else x), EPSILON))
         for first, second in self.shape_blocks:
-            x += instance_norm(second(leaky_relu(instance_norm(first(x)))))
+            x += instance_norm(second(leaky_relu(instance_norm(first(x), EPSILON))), EPSILON)
         return x
 
     def style(self, images):
@@ -143,7 +146,7 @@ class Autoencoder(nn.Module):
         for layer, to_color in zip(self.rises, self.colors[1:], strict=True):
             x = leaky_relu(layer(doubled(x)))
             color = doubled(color) + to_color(x)
-        return 0.5 + (doubled(color) + depth_to_space(self.detail(x), 2)) / 4
+        return 0.5 + (doubled(color) + smoothed(depth_to_space(self.detail(x), 2))) / 4
 
 
 def check(config: TranslatorConfig) -> None:

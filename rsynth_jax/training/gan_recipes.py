@@ -109,6 +109,14 @@ RECIPES = {
     ),
     "faces-egan-32": _EVOLVED,
     "cifar10-egan-32": _EVOLVED,
-    "facades-style-64": replace(_STYLE, num_steps=4_000),  # of 500 photos: each is shown 256 times
+    "facades-style-64": replace(  # of 500 photos: each is shown 115 times
+        _STYLE,
+        classifier="restricted-imagenet-64-robust",
+        learning_rate=4e-3,
+        last_learning_rate=1e-3,
+        last_gamma=0.25,
+        batch_size=16,
+        num_steps=3_600,
+    ),
     "style": _THOUSANDS,
 }
