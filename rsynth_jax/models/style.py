@@ -72,7 +72,7 @@ def normalized(x: jax.Array) -> jax.Array:
 
 
 def instance_norm(x: jax.Array, epsilon: float = 1e-5) -> jax.Array:
-    """Scale each channel of each image of x (n, h, w, c) to mean 0 and variance 1, less of one near epsilon."""
+    """Scale each channel of each image of x (n, h, w, c) to mean 0 and variance 1, or less near `epsilon`."""
     centered = x - x.mean(axis=(1, 2), keepdims=True)
     return centered / jnp.sqrt(jnp.mean(centered**2, axis=(1, 2), keepdims=True) + epsilon)
 

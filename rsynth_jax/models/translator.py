@@ -34,8 +34,9 @@ from rsynth_jax.models.equalized import (
 from rsynth_jax.models.style import adaptive, instance_norm
 from rsynth_jax.types import Generator, Image, Key, Map, Params, Variables
 
-EPSILON = 0.1  # of the content's variances: the first translations are grey, and 1e-5 makes their slopes 100 times
-# those of the image loss, which Adam's averages then hold down for hundreds of steps
+# Beside the variances of a content. The first translations are grey, where 1e-5 would make the slope of the
+# content loss 1e11 times that of the image loss: Adam's averages then hold the decoder for hundreds of steps.
+EPSILON = 0.1
 Style = Float[Array, " d"]
 Pair = Float[Array, "2 h w c"]  # an image of each domain, in [0, 1]
 Domains = tuple[Variables, Variables]  # the variables of both autoencoders

@@ -87,6 +87,13 @@ def test_each_domain_has_weights_of_its_own():
         assert_array_equal(*kernels)
 
 
+def test_the_content_of_a_grey_image_has_no_steep_slope(domains):
+    weights = RNG.normal(size=(2, 2, 4)).astype(np.float32)
+    slope = jax.jit(jax.grad(lambda image: jnp.sum(weights * domains[0].content(image))))
+    grey = 0.5 + 1e-4 * (PAIR[0] - 0.5)  # as the first translations are
+    assert np.linalg.norm(slope(grey)) < 20 * np.linalg.norm(slope(PAIR[0]))  # an epsilon of 1e-5: 9,000
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
