@@ -178,7 +178,7 @@ def test_ctrl_c_while_a_program_starts_ends_it_with_status_130_and_no_line(tmp_p
     assert process.returncode != 130 or errors.strip() == "" or errors.startswith("climbing")
 
 
-@pytest.mark.parametrize("seconds", ["0.2", "0.3"])
+@pytest.mark.parametrize("seconds", ["0.2", pytest.param("0.3", marks=pytest.mark.slow)])
 def test_ctrl_c_while_a_program_is_compiled_ends_it_with_status_130(tmp_path, seconds):
     process = start(tmp_path, "-c", CLIMB, seconds, "--num", "64", "--steps", "500")
     assert process.communicate(timeout=60)[1].count("\n") <= 2 and process.returncode == 130

@@ -40,6 +40,7 @@ def test_a_network_that_keeps_nothing_takes_the_image_itself():
     assert memory.bytes_an_image(network.model, network.variables, tiny.SHAPE) == 4 * 16 * 16 * 3
 
 
+@pytest.mark.slow
 def test_it_is_near_what_xlas_program_takes_for_an_image(small):
     model, variables = small
     climb = tasks.with_optimizer(tasks.generate, optax.chain(L2.direction, optax.scale_by_learning_rate(1.0)))
