@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,7 @@ def timed(function: Callable[[], Any]) -> tuple[Any, float]:
     return value, time.perf_counter() - began
 
 
-def interleaved(runs: dict[str, Callable[[], Any]], rounds: int) -> dict[str, np.ndarray]:
+def interleaved(runs: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, np.ndarray]:
     """Call every function once to compile, then time them in turn, round after round: seconds (rounds,)."""
     taken = [[timed(function)[1] for function in runs.values()] for _ in range(1 + rounds)]
     return dict(zip(runs, np.array(taken[1:]).T, strict=True))

@@ -4,7 +4,7 @@ import copy
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from rsynth_jax.models import layers, pytorch, resnet
+from rsynth_jax.models import layers, pytorch
 from rsynth_jax.storage import releases
 from rsynth_jax.storage.state_dicts import read_state_dict
 from rsynth_jax.types import Bytes, Outputs, Variables
@@ -51,7 +51,7 @@ def folded(network: torch.nn.Module) -> torch.nn.Module:
     for part in network.modules():
         if isinstance(part, Convolution):
             part.conv = fuse_conv_bn_eval(part.conv, part.norm)
-            part.norm = torch.nn.Identity()
+            part.norm = torch.nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
     return network.to(memory_format=torch.channels_last)
 
 
@@ -99,7 +99,7 @@ class Block(torch.nn.Module):
 class ResNet(torch.nn.Module):
     """A `rsynth_jax.models.resnet.ResNet` with its weights: images (n, 3, h, w) in [0, 1] -> logits."""
 
-    def __init__(self, model: resnet.ResNet, variables: Variables) -> None:
+    def __init__(self, model: Any, variables: Variables) -> None:
         super().__init__()
         name = model.block.__name__
         self.activation: Activation = F.silu if model.activation is nn.silu else F.relu

@@ -84,7 +84,7 @@ def peer(twin: Twin, threat: Threat, name: str, seed: int = 0) -> Any:
     make, numbers = PEERS[name]
     given = {"norm": threat.norm.name.capitalize(), "eps": threat.epsilon, "n_restarts": 1, "seed": seed}
     module = torch.nn.Linear(1, 1)  # torchattacks asks a module with a parameter for its device
-    module.forward = lambda images: twin.pytorch(images)
+    module.forward = lambda images: twin.pytorch(images)  # pyright: ignore[reportAttributeAccessIssue]
     return make(module, **given, **numbers)
 
 

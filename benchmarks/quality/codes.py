@@ -67,7 +67,7 @@ def measure(release: Release, name: str, samples: Samples, real: Bytes, seconds:
     """What the JSON has of a row: estimates over the images; distances but for generated images."""
     labels = np.asarray(samples.labels)
     p = np.exp(runner.log_prob(samples.summary.end, labels))
-    columns = {"p": p, "classified": runner.predicted(samples.summary.end) == labels}
+    columns = {"p": p, "classified": samples.summary.end.predicted == labels}
     if not name.startswith("generated"):
         found = measures.resemblance(release.model, release.variables, samples.images, real)
         columns |= found._asdict()

@@ -13,7 +13,7 @@ import dataclasses
 import functools
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -30,7 +30,7 @@ from rsynth_jax.types import Critic, Generator, Image, Key
 SCALE = 1.414
 DEVIATION = 0.02 / SCALE
 ANGLES = np.arange(8) * np.pi / 4
-CENTERS = np.float32(2 / SCALE * np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=-1))
+CENTERS = (2 / SCALE * np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=-1)).astype(np.float32)
 WIDTH = 64  # of three hidden layers; Wang et al. use 512
 LATENT = 2  # uniform in [-1, 1]
 BATCH = 64
@@ -86,14 +86,14 @@ def generator(params) -> Generator:
     return Generator(
         prior=lambda key: jax.random.uniform(key, (LATENT,), minval=-1, maxval=1),
         code=lambda latent, label: latent,
-        decode=lambda code, key: Dense3(2).apply(params, code)[None, None],
+        decode=lambda code, key: jnp.asarray(Dense3(2).apply(params, code))[None, None],
     )
 
 
 CRITIC = Critic(
     init=lambda key, image: Dense3(1).init(key, image.ravel()),
     view=lambda image: image,
-    score=lambda params, view, label: Dense3(1).apply(params, view.ravel()),
+    score=lambda params, view, label: jnp.asarray(Dense3(1).apply(params, view.ravel())),
 )
 SETUP = gan.Setup(generator, CRITIC, mirror=draw_point)
 
@@ -139,7 +139,7 @@ def measured(name: str, num_steps: int) -> tuple[np.ndarray, dict]:
     train = jax.jit(jax.vmap(functools.partial(trained, method, num_steps)))
     began = time.process_time()
     samples, metrics = jax.tree.map(np.asarray, train(keys))
-    row = judged(samples) | {"cpu_seconds": time.process_time() - began}
+    row: dict[str, Any] = judged(samples) | {"cpu_seconds": time.process_time() - began}
     if len(method.mutations) > 1:
         row["won"] = {each: float(metrics[f"won_{each}"].mean()) for each in method.mutations}
     return samples, row

@@ -60,7 +60,7 @@ def lowered(images: Bytes) -> np.ndarray:
     """Means of blocks, in [0, 1]."""
     num, height, width, channels = images.shape
     blocks = images.reshape(num, height // BLOCK, BLOCK, width // BLOCK, BLOCK, channels)
-    return np.float32(blocks.mean(axis=(2, 4)) / 255)
+    return (blocks.mean(axis=(2, 4)) / 255).astype(np.float32)
 
 
 @common.main(Options(out=Path("docs/opening")))

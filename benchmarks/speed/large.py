@@ -11,7 +11,7 @@ import functools
 import json
 import resource
 import time
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -56,7 +56,7 @@ def main(options: Options) -> None:
     """Run the task twice and print the figures."""
     classifier = release()
     photos = np.random.default_rng(0).integers(0, 256, (options.batch_size, SIDE, SIDE, 3), np.uint8)
-    run = {"num_steps": options.steps, "batch_size": options.batch_size}
+    run: dict[str, Any] = {"num_steps": options.steps, "batch_size": options.batch_size}
     task = {
         "generate": functools.partial(samplers.generate, classifier, "tench", options.batch_size),
         "inpaint": functools.partial(samplers.inpaint, classifier, photos, labels="tench"),

@@ -72,7 +72,10 @@ def main(options: Options) -> None:
 
     def value(variables: Any, image: jax.Array) -> jax.Array:
         classifier = models.bind(model, variables)
-        objective = objectives.add(objectives.logit(classifier, 0), objectives.log_prob(classifier, 0))
+        label = jnp.int32(0)
+        objective = objectives.add(
+            objectives.logit(classifier, label), objectives.log_prob(classifier, label)
+        )
         return objective(image)
 
     step = jax.vmap(jax.grad(value, argnums=1), in_axes=(None, 0))
