@@ -11,6 +11,7 @@ change of the pixels inside of the square and outside.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,15 @@ from rsynth_jax import models
 from rsynth_jax.cli.sheets import outlined
 from rsynth_jax.images import decode, encode
 from rsynth_jax.models import label_of, segmenter, style
-from rsynth_jax.sampling import dissection, generators, runner
+from rsynth_jax.sampling import dissection, runner
 from rsynth_jax.storage import generators as generator_files
 from rsynth_jax.storage import releases, segmenters
+from rsynth_jax.storage.generators import GeneratorRelease
 from rsynth_jax.synthesis import ascent, objectives, tasks
 from rsynth_jax.synthesis.norms import L2
 from rsynth_jax.synthesis.projections import ball_in_box, box, l2_ball
 from rsynth_jax.synthesis.tasks import Task
-from rsynth_jax.types import Bytes
+from rsynth_jax.types import Bytes, Classifier, Segmenter
 
 SHOWN = 8  # draws on the sheet, a column each
 UNITS = 20
@@ -58,12 +60,15 @@ class Options:
     """Written: OUT.json, OUT.png."""
 
 
-def climbed(options: Options, label: int, codes: Any, where: np.ndarray) -> dict[str, Bytes]:
+def climbed(
+    generator: GeneratorRelease,
+    segment: Segmenter,
+    classifier: Classifier,
+    label: int,
+    codes: Any,
+    where: np.ndarray,
+) -> dict[str, Bytes]:
     """Climb the presence of the class from each draw, in three ways."""
-    generator, judge = generator_files.load(options.generator), segmenters.load(options.segmenter)
-    release = releases.load(options.classifier)
-    classifier = models.bind(release.model, release.variables)
-    segment = segmenter.bind(judge.config, judge.variables)
     made = style.bind(generator.config, generator.variables)
 
     def tasks_of(code: Any, where: jax.Array) -> dict[str, tuple[Task, float]]:
@@ -89,10 +94,14 @@ def climbed(options: Options, label: int, codes: Any, where: np.ndarray) -> dict
     return {name: np.concatenate([part[name] for part in parts]) for name in WAYS}
 
 
-def measure(options: Options, label: int, images: Bytes, draws: Bytes, inside: np.ndarray) -> dict:
-    judge = segmenters.load(options.segmenter)
-    segment = jax.jit(jax.vmap(segmenter.bind(judge.config, judge.variables)))
-    shares = np.asarray(jax.nn.softmax(segment(decode(jnp.asarray(images))))[..., label])
+def measure(
+    segment_all: Callable[[jax.Array], jax.Array],
+    label: int,
+    images: Bytes,
+    draws: Bytes,
+    inside: np.ndarray,
+) -> dict:
+    shares = np.asarray(jax.nn.softmax(segment_all(decode(jnp.asarray(images))))[..., label])
     change = ((np.float32(images) - draws) / 255) ** 2
     rms = [np.sqrt(np.mean(change, axis=(1, 2, 3), where=part[..., None])) for part in (inside, ~inside)]
     columns = (np.mean(shares, axis=(1, 2), where=inside), *rms)
@@ -114,15 +123,19 @@ def benchmark(options: Options) -> None:
     alpha = dissection.chosen(units, shape[-1])
     change = functools.partial(dissection.change, subject, layer, label)
     draws = change(0 * alpha, 0 * alpha, where).images
-    _, codes = generators.codes_of(generator, "all", range(options.num))
+    release = releases.load(options.classifier)
+    classifier = models.bind(release.model, release.variables)
+    segment = segmenter.bind(judge.config, judge.variables)
+    soft = inside[..., None].astype(np.float32)
     images = {
         "draws": draws,
         f"{UNITS} units of {layer} inserted": change(
             alpha, dissection.insertion(survey, label), where
         ).images,
-        **climbed(options, label, codes, inside[..., None].astype(np.float32)),
+        **climbed(generator, segment, classifier, label, subject.rows, soft),
     }
-    rows = {name: measure(options, label, made, draws, inside) for name, made in images.items()}
+    segment_all = jax.jit(jax.vmap(segment))
+    rows = {name: measure(segment_all, label, made, draws, inside) for name, made in images.items()}
     common.write(options.out, **{k: v for k, v in vars(options).items() if k != "out"}, rows=rows)
     square = inside[:SHOWN].repeat(2, axis=1).repeat(2, axis=2)
     larger = [made[:SHOWN].repeat(2, axis=1).repeat(2, axis=2) for made in images.values()]
