@@ -16,11 +16,12 @@ import numpy as np
 
 from rsynth_jax import checks
 from rsynth_jax.cli import run as console
-from rsynth_jax.cli import training_run
+from rsynth_jax.cli import classifiers, training_run
 from rsynth_jax.cli.hosts import HostFlags
 from rsynth_jax.cli.options import LabelledDataFlags, SystemFlags
 from rsynth_jax.cli.training_run import KeepFlags, Place, RecipeName, Resume, RunFolder, TestSplit, TrainSplit
 from rsynth_jax.data import loader, sources
+from rsynth_jax.training.recipes import replace
 from rsynth_jax.training.translator_recipes import RECIPES, TranslatorRecipe
 
 ROWS = 4  # images of each class on a sheet
@@ -78,11 +79,13 @@ def prepared(options: Options) -> tuple[list[sources.Dataset], list[np.ndarray],
     for dataset in datasets:
         check_pair(dataset)
     facts = training_run.facts_of(options, datasets[0])
+    name = training_run.made_of(options)["classifier"]
+    classifier = None if name is None else classifiers.load(name)
     halves, tests = map(loader.by_class, datasets)
-    images = loader.in_memory(halves[0], loader.MEMORY).images
-    run = prepare(
-        options.settings, images, facts["class_names"], min(map(len, halves)), options.hosts.devices
-    )
+    images = loader.in_memory(datasets[0], loader.MEMORY).images
+    settings = replace(options.settings, classifier=name)
+    size, names = min(map(len, halves)), facts["class_names"]
+    run = prepare(settings, images, names, size, classifier, options.hosts.devices)
     shown = [loader.in_memory(half.first(ROWS)).images for half in tests]
     return halves, shown, run, facts
 

@@ -14,14 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from rsynth_jax import checks, seeds
+from rsynth_jax import checks, models, seeds
+from rsynth_jax.models import critics
 from rsynth_jax.storage.releases import Release
 from rsynth_jax.training import augmentation, games, gan
 from rsynth_jax.training.games import Game
 from rsynth_jax.training.gan import GanState, GeneratorStep, Setup
 from rsynth_jax.training.gan_recipes import AdamValues, AugmentValues, CriticValues
 from rsynth_jax.training.state import Trainer
-from rsynth_jax.types import Bytes, Key
+from rsynth_jax.types import Bytes, Critic, Key
 
 MEASURED = 1024  # training images on which a classifier's outputs are standardized
 
@@ -104,6 +105,13 @@ def measured(images: Bytes) -> np.ndarray:
     """Choose training images evenly spaced over all, at most `MEASURED`, as float32 in [0, 1]."""
     num = min(len(images), MEASURED)
     return images[np.arange(num) * len(images) // num].astype(np.float32) / 255
+
+
+def robust_critic(classifier: Release, images: Bytes, num_classes: int) -> Critic:
+    """Make a critic of a classifier's maps, standardized by their moments of training images."""
+    bound = models.bind(classifier.model, classifier.variables)
+    seen = jax.jit(lambda images: critics.moments(bound, images))(measured(images))
+    return critics.robust_critic(bound, seen, num_classes)
 
 
 def half_cosine(first: float, last: float, num_steps: int) -> optax.Schedule:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
-from rsynth_jax import checks, models, sharding
+from rsynth_jax import checks, sharding
 from rsynth_jax.models import critics, style
 from rsynth_jax.models.style import GeneratorConfig
 from rsynth_jax.sharding import Devices, MakeDevices
@@ -98,7 +98,8 @@ def prepare(
     critic = critics.pixel_critic(len(class_names), widths)
     if classifier is not None:
         adversarial.check_classifier(classifier, side)
-        critic = critics.beside(critic, _robust_critic(classifier, images, len(class_names)))
+        robust = adversarial.robust_critic(classifier, images, len(class_names))
+        critic = critics.beside(critic, robust)
     return GanRun(
         recipe=recipe,
         config=described,
@@ -125,12 +126,6 @@ def release(run: GanRun, state: GanState, **facts: Any) -> GeneratorRelease:
         class_names=run.class_names,
         recipe=facts | flat(run.recipe),
     )
-
-
-def _robust_critic(classifier: Release, images: Bytes, num_classes: int) -> Critic:
-    bound = models.bind(classifier.model, classifier.variables)
-    seen = jax.jit(lambda images: critics.moments(bound, images))(adversarial.measured(images))
-    return critics.robust_critic(bound, seen, num_classes)
 
 
 def _trainer(recipe: GanRecipe, described: GeneratorConfig, critic: Critic) -> Trainer[GanState]:

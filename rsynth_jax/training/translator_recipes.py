@@ -38,6 +38,7 @@ class TranslatorRecipe(NamedTuple):
     num_steps: int = 6_000  # updates of the translator.
     batch_size: int = 8  # pairs of images of an update, one of each domain.
     seed: int = 0  # of the weights, the order, the augmentation and the styles.
+    classifier: str | None = None  # robust classifier: a critic of each domain sees its maps.
     translator: TranslatorValues = TranslatorValues()  # the translator.
     loss: LossValues = LossValues()  # the losses.
     critic: CriticValues = CriticValues()  # the critics and the game.
@@ -65,7 +66,7 @@ _MUNIT = replace(
 _FINE = replace(_MUNIT, widths=(48,))  # contents of half the side: textures and colors change, shapes stay
 
 RECIPES = {
-    "cat-dog-munit-64": replace(_MUNIT, cycle_weight=1.0),  # of which the shape must change
+    "cat-dog-munit-64": replace(_MUNIT, classifier="cat-dog-64", cycle_weight=1.0),  # of which the shape must change
     "summer2winter-munit-64": replace(_FINE, num_steps=3_700),
     "horse2zebra-munit-64": _FINE,
 }

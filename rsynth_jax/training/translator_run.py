@@ -1,6 +1,6 @@
 """A training run of a translator: everything that a recipe and a data set of two classes determine.
 
-run = prepare(recipe, images, class_names, num_pairs=4_000)
+run = prepare(recipe, images, class_names, num_pairs=4_000, classifier=releases.load("cat-dog-64"))
 state = fit(run.trainer, start(run), batches_of_pairs, key=run.step_key, devices=run.devices)
 translators.save("translator.safetensors", release(run, state))
 """
@@ -18,6 +18,7 @@ from rsynth_jax.models import critics, translator
 from rsynth_jax.models.equalized import halved
 from rsynth_jax.models.translator import TranslatorConfig
 from rsynth_jax.sharding import Devices, MakeDevices
+from rsynth_jax.storage.releases import Release
 from rsynth_jax.storage.translators import TranslatorRelease
 from rsynth_jax.training import adversarial, games, gan
 from rsynth_jax.training.gan import GanState, Setup
@@ -70,26 +71,34 @@ def prepare(
     images: Bytes,
     class_names: Sequence[str],
     num_pairs: int,
+    classifier: Release | None = None,
     devices: MakeDevices = sharding.over_hosts,
 ) -> TranslatorRun:
     """Build the trainer.
 
     Args:
-      images: training images.
+      images: training images, on which the maps of the classifier are standardized.
       class_names: of the first images of the pairs, and of the second.
       num_pairs: in one epoch.
+      classifier: the recipe's.
       devices: of a batch, such as `sharding.in_parts`.
 
     Raises:
-      ValueError: the images do not fill a batch, or have another size than the recipe's.
+      ValueError: the images do not fill a batch, or they or the classifier's have another size than the
+        recipe's.
     """
-    adversarial.check_images(recipe, images, num_pairs, recipe.translator.side, "another --side")
+    side = recipe.translator.side
+    adversarial.check_images(recipe, images, num_pairs, side, "another --side")
+    robust = None
+    if classifier is not None:
+        adversarial.check_classifier(classifier, side)
+        robust = adversarial.robust_critic(classifier, images, num_classes=1)
     first, second = class_names
     return TranslatorRun(
         recipe=recipe,
         config=config(recipe),
         class_names=(first, second),
-        trainer=_trainer(recipe),
+        trainer=_trainer(recipe, robust),
         devices=devices(recipe.images_per_step),
     )
 
@@ -111,16 +120,23 @@ def release(run: TranslatorRun, state: GanState, **facts: Any) -> TranslatorRele
     )
 
 
-def critic_of_pairs(side: int, scales: int, width: int) -> tuple[Critic, list[int]]:
-    """Make the critic of pairs: those of each domain at each scale beside each other; the scores of each."""
-    parts, counts = [], []
-    for place in range(2):
-        for scale in range(scales):
-            own = critics.patch_critic(side >> scale, width)
-            part = functools.partial(_part, place, scale)
-            parts.append(critics.of_part(own, part))
-            counts.append(_num_scores(own, side >> scale))
-    return functools.reduce(critics.beside, parts), counts
+def critic_of_pairs(
+    side: int, scales: int, width: int, robust: Critic | None = None
+) -> tuple[Critic, list[int]]:
+    """Make the critic of pairs: those of each domain at each scale beside each other; the scores of each.
+
+    Args:
+      robust: a critic of an image of the side, beside the others of each domain.
+    """
+    own = [(scale, critics.patch_critic(side >> scale, width)) for scale in range(scales)]
+    own += [] if robust is None else [(0, robust)]
+    parts = [
+        critics.of_part(critic, functools.partial(_part, place, scale))
+        for place in range(2)
+        for scale, critic in own
+    ]
+    counts = [_num_scores(critic, side >> scale) for scale, critic in own]
+    return functools.reduce(critics.beside, parts), 2 * counts
 
 
 def _part(place: int, scale: int, pair: Any) -> Image:
@@ -140,9 +156,10 @@ def _num_scores(critic: Critic, side: int) -> int:
     return jax.eval_shape(scores, jax.random.key(0), jnp.zeros((side, side, 3))).shape[0]
 
 
-def _trainer(recipe: TranslatorRecipe) -> Trainer[GanState]:
+def _trainer(recipe: TranslatorRecipe, robust: Critic | None) -> Trainer[GanState]:
     described, values, side = config(recipe), recipe.loss, recipe.translator.side
-    critic, counts = critic_of_pairs(side, recipe.translator.scales, recipe.critic.critic_width)
+    scales, width = recipe.translator.scales, recipe.critic.critic_width
+    critic, counts = critic_of_pairs(side, scales, width, robust)
     setup = Setup(
         lambda params: translator.as_generator(described, params, values.example_share),
         critic,
