@@ -17,7 +17,7 @@ from tiny import refused
 
 from rsynth_jax.cli import step_run
 from rsynth_jax.cli.options import LabelledDataFlags
-from rsynth_jax.storage import train_states, translators
+from rsynth_jax.storage import releases, train_states, translators
 from rsynth_jax.training import translator_run
 from rsynth_jax.training.recipes import flat, replace
 from rsynth_jax.training.translator_recipes import RECIPES, TranslatorRecipe
@@ -53,7 +53,7 @@ def cheap():
         return made[key]
 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    with jax.numpy_dtype_promotion("standard"), pytest.MonkeyPatch.context() as patch:
+    with jax.numpy_dtype_promotion("standard"), tiny.network(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(translator_run, "prepare", once)
         patch.setattr(jax, "device_count", lambda: 1)
         patch.setattr(step_run, "LOG_EVERY", 1)
@@ -65,8 +65,11 @@ def cheap():
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
-    """A folder with images of two classes, d.npz, of which the second has more, and of one and three."""
+    """A folder with images of two classes, d.npz, of which the second has more, of one and of three, and a
+    classifier of others, c.safetensors."""
     folder = tmp_path_factory.mktemp("place")
+    released = tiny.release(folder / "c.safetensors", ("horse", "zebra", "emu"))
+    releases.save(folder / "c.safetensors", released._replace(image_shape=SHAPE))
     tiny.photos(folder / "d.npz", ("cat", "dog"), train=19, test=6)
     tiny.photos(folder / "one.npz", ("cat",), train=8, test=2)
     tiny.photos(folder / "three.npz", tiny.NAMES, train=9, test=3)
@@ -74,7 +77,7 @@ def place(tmp_path_factory) -> Path:
 
 
 def flags(place: Path, out: Path, values: dict | None = None, **options) -> Options:
-    settings = replace(SMALL, **(values or {}))
+    settings = replace(SMALL, **{"classifier": str(place / "c.safetensors")} | (values or {}))
     reading = LabelledDataFlags(image_size=8)
     own = Options(data=f"npz:{place / 'd.npz'}", out=out, sample_every=2, settings=settings, reading=reading)
     return dataclasses.replace(own, **options)
@@ -110,7 +113,7 @@ def test_the_release_is_the_averaged_weights_and_the_recipe(straight, place):
     assert release.class_names == ("cat", "dog") and release.image_shape == SHAPE
     settings = json.loads(json.dumps(flat(flags(place, straight).settings)))
     assert release.recipe == settings | {"data": f"npz:{place / 'd.npz'}", "steps": 3, "pairs": 12}
-    run = translator_run.prepare(flags(place, straight).settings, np.empty((10, *SHAPE), np.uint8))
+    run = translator_run.prepare(flags(place, straight).settings, np.empty((19, *SHAPE), np.uint8))
     state = train_states.restore_state(straight, translator_run.start(run))
     jax.tree.map(
         lambda a, b: assert_array_equal(a, np.asarray(b, jnp.bfloat16)), release.variables, state.ema
@@ -146,6 +149,8 @@ def test_a_run_that_is_stopped_and_resumed_is_the_straight_run_bit_for_bit(tmp_p
         ({"scales": 4}, "4 critics of 8 pixels cannot be: give a power of two, or fewer --scales"),
         ({"side": 16}, "images are 8 x 8 x 3, the recipe's are 16 x 16 x 3: give --image-size 16 or another"),
         ({"batch_size": 32}, "9 training images do not fill a batch of 32"),
+        ({"classifier": "nobody"}, "no classifier 'nobody': give a file, a run, or .*cat-dog-64"),
+        ({"classifier": "cat-dog-64"}, "classifier's images are 64 x 64 x 3, the recipe's 8 x 8 x 3"),
     ],
     ids=str,
 )
@@ -171,7 +176,7 @@ def test_every_recipe_makes_sense_and_is_over_its_flags(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])
 def test_the_step_lowers_for_accelerators_without_a_callback_or_float64(place, straight, platform):
-    run = translator_run.prepare(flags(place, straight).settings, np.empty((10, *SHAPE), np.uint8))
+    run = translator_run.prepare(flags(place, straight).settings, np.empty((19, *SHAPE), np.uint8))
     state = jax.eval_shape(lambda: translator_run.start(run))
     pairs, labels = np.zeros((4, 2, *SHAPE), np.uint8), np.zeros(4, np.int32)
     text = run.trainer.step.trace(state, run.step_key, pairs, labels)

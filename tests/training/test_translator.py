@@ -141,6 +141,15 @@ def test_a_critic_of_pairs_has_the_scores_of_each_domain_at_each_scale():
     assert_allclose(parts[1], own.view(half), rtol=1e-5)
 
 
+def test_a_robust_critic_of_each_domain_stands_beside_its_patch_critics():
+    robust = critics.patch_critic(8, 4)._replace(score=lambda params, view, label: jnp.mean(view)[None])
+    critic, counts = translator_run.critic_of_pairs(8, 2, 8, robust)
+    assert counts == [1, 1, 1, 1, 1, 1]
+    params = jax.jit(critic.init)(KEY, REAL[0])
+    scores = jax.jit(lambda pair: critic.score(params, critic.view(pair), jnp.int32(0)))(REAL[0])
+    assert_allclose(scores[2::3], 4 * REAL[0].mean((1, 2, 3)) - 2, rtol=1e-5)
+
+
 def test_both_images_of_a_pair_are_augmented_by_keys_of_their_own():
     noise = pairwise(lambda key, image: image + jax.random.normal(key, image.shape))
     first, second = noise(KEY, decode(jnp.zeros((2, 4, 4, 3), jnp.uint8)))
