@@ -79,8 +79,9 @@ def test_a_result_is_the_image_of_its_code_inside_the_ball_around_the_mean(relea
 
 
 def test_an_image_depends_on_its_seed_and_number_alone(release, generator, projected):
-    part = codes.project(release, generator, IMAGES[:2], truncation=0.1, num_steps=2, batch_size=1)
-    assert np.abs(np.int16(part.images) - projected.images[:2]).max() <= 1
+    others = np.stack([*IMAGES[:2], IMAGES[0]])  # as many: the program is compiled already
+    found = codes.project(release, generator, others, truncation=0.1, num_steps=2)
+    assert_array_equal(found.images[:2], projected.images[:2])
 
 
 def test_distances_are_those_of_drawn_codes(generator):

@@ -202,8 +202,7 @@ with tiny.network():
 """
 
 
-def test_exact_bytes_do_not_depend_on_batch_size_classes_and_devices(folder, tmp_path, monkeypatch):
-    """Eight devices here, one there, and as many threads."""
+def test_exact_bytes_do_not_depend_on_batch_size_and_classes(folder, tmp_path, monkeypatch):
     sizes, stream = [], runner.stream
 
     def counted(make, runs, num, size):
@@ -211,19 +210,27 @@ def test_exact_bytes_do_not_depend_on_batch_size_classes_and_devices(folder, tmp
         return stream(make, runs, num, size)
 
     monkeypatch.setattr(runner, "stream", counted)
-    others = {"classes": ("cat", "dog", "airplane"), "num": 11}
-    for name, changed in {"a": {"batch_size": 3}, "b": others}.items():
-        asked = {"classes": ("dog",), "num": 9, "steps": 3, "exact": True, "out": tmp_path / "s.png"}
-        asked |= {"shards": tmp_path / name, "classifier": str(folder / "n.safetensors")} | changed
-        generation.generate(options(generation.Options, folder, tmp_path, **asked))
+    one = exact_dogs(folder, tmp_path, "a", batch_size=3)
+    many = exact_dogs(folder, tmp_path, "b", classes=("cat", "dog", "airplane"), num=11)
     assert sizes == [64, 64]
+    assert_array_equal(one, many[11:20])
+
+
+@pytest.mark.slow  # a process of its own
+def test_exact_bytes_do_not_depend_on_devices(folder, tmp_path):
+    """Eight devices here, one there, and as many threads."""
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1", "NPROC": "8"}
     environment["PYTHONPATH"] = f"{ROOT}:{ROOT / 'tests'}"
-    words = [folder / "n.safetensors", tmp_path / "c", tmp_path / "s.png"]
+    words = [folder / "n.safetensors", tmp_path / "a", tmp_path / "s.png"]
     subprocess.run([sys.executable, "-c", ALONE, *words], env=environment, cwd=ROOT, check=True)
-    one, many, alone = (images_of(tmp_path / name)[0] for name in "abc")
-    assert_array_equal(one, many[11:20])
-    assert_array_equal(one, alone)
+    assert_array_equal(images_of(tmp_path / "a")[0], exact_dogs(folder, tmp_path, "b"))
+
+
+def exact_dogs(folder: Path, tmp_path: Path, name: str, **changed) -> np.ndarray:
+    asked = {"classes": ("dog",), "num": 9, "steps": 3, "exact": True, "out": tmp_path / "s.png"}
+    asked |= {"shards": tmp_path / name, "classifier": str(folder / "n.safetensors")} | changed
+    generation.generate(options(generation.Options, folder, tmp_path, **asked))
+    return images_of(tmp_path / name)[0]
 
 
 CONTINUED = """
