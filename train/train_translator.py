@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from rsynth_jax import checks
-from rsynth_jax.cli import run as console
 from rsynth_jax.cli import classifiers, training_run
+from rsynth_jax.cli import run as console
 from rsynth_jax.cli.hosts import HostFlags
 from rsynth_jax.cli.options import LabelledDataFlags, SystemFlags
 from rsynth_jax.cli.training_run import KeepFlags, Place, RecipeName, Resume, RunFolder, TestSplit, TrainSplit

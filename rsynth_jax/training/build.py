@@ -16,10 +16,11 @@ from rsynth_jax import checks, images, models
 from rsynth_jax.attacks import adversaries, threats
 from rsynth_jax.attacks.adversaries import Adversary
 from rsynth_jax.attacks.threats import Steps, Threat
+from rsynth_jax.models import resnet
 from rsynth_jax.storage.releases import Release, config_of
 from rsynth_jax.synthesis.class_gaussians import ClassGaussians
 from rsynth_jax.synthesis.norms import NORMS
-from rsynth_jax.training import augmentation, classifier, dual, losses
+from rsynth_jax.training import augmentation, classifier, dual, losses, stem
 from rsynth_jax.training.augmentation import Augment
 from rsynth_jax.training.classifier import Setup
 from rsynth_jax.training.losses import RobustLoss
@@ -117,7 +118,9 @@ def validate(recipe: Recipe) -> None:
         span = f"{stride} ... {most[-1]}, fake_stride to batch_size as many"
         raise ValueError(f"most_fake_steps is {recipe.dual.most_fake_steps}: give {span}")
     threats.check(threat(recipe))
-    models.create(config(recipe, num_classes=1))
+    model = models.create(config(recipe, num_classes=1))
+    if recipe.optimizer.fade_stem and not isinstance(model, resnet.ResNet):
+        raise ValueError(f"fade_stem is for the family resnet: {recipe.network.architecture} is of another")
 
 
 def _check_accumulation(recipe: Recipe) -> None:
@@ -176,7 +179,8 @@ def schedule(recipe: Recipe, steps_per_epoch: int) -> optax.Schedule:
 def optimizer(recipe: Recipe, steps_per_epoch: int) -> optax.GradientTransformation:
     """Return the optimizer under its schedule. Raises ValueError for an unknown name."""
     rate = schedule(recipe, steps_per_epoch)
-    return checks.named("optimizer", recipe.optimizer.optimizer, OPTIMIZERS)(recipe.optimizer, rate)
+    made = checks.named("optimizer", recipe.optimizer.optimizer, OPTIMIZERS)(recipe.optimizer, rate)
+    return stem.fading(made) if recipe.optimizer.fade_stem else made
 
 
 def augment(recipe: Recipe) -> Augment:

@@ -17,7 +17,7 @@ from rsynth_jax.sharding import Devices, MakeDevices
 from rsynth_jax.storage.releases import Release, config_of
 from rsynth_jax.synthesis import class_gaussians
 from rsynth_jax.synthesis.class_gaussians import ClassGaussians
-from rsynth_jax.training import build
+from rsynth_jax.training import build, stem
 from rsynth_jax.training.build import Shape
 from rsynth_jax.training.recipes import Recipe, flat
 from rsynth_jax.training.state import State, Trainer
@@ -103,14 +103,18 @@ def lasting(run: Run, num_epochs: int) -> Run:
 def start(run: Run, release: Release | None = None) -> Any:
     """Return the state before the first step, on the devices, from drawn weights or those of a classifier.
 
-    A classifier of other classes keeps its features and gets a new last layer.
+    A classifier of other classes keeps its features and gets a new last layer; one of images of half the
+    side gets a larger first kernel, see `stem.enlarged`.
 
     Raises:
       ValueError: the classifier is another network, or has other classes where the method continues one.
     """
 
     def drawn() -> Any:
-        return models.create(run.config).init(run.keys[0], jnp.zeros((1, *run.image_shape)))
+        made = models.create(run.config).init(run.keys[0], jnp.zeros((1, *run.image_shape)))
+        return stem.faded(made) if run.recipe.optimizer.fade_stem else made
+
+    release = None if release is None else _with_stem_of(run.config, release)
 
     method = run.recipe.method
     if release is None:
@@ -127,6 +131,15 @@ def start(run: Run, release: Release | None = None) -> Any:
         variables = models.with_readout(release.variables, drawn())
     variables = {"batch_stats": {}} | variables  # a network without batch norm has none
     return run.trainer.place(run.devices, run.trainer.init(variables))
+
+
+def _with_stem_of(config: models.Config, release: Release) -> Release:
+    """The classifier, enlarged if the network is one for images of twice the side."""
+    own = config_of(release)
+    if stem.ENLARGED.get(own.architecture) != config.architecture:
+        return release
+    enlarged = stem.enlarged(release.variables)
+    return release._replace(config=own._replace(architecture=config.architecture), variables=enlarged)
 
 
 def release(run: Run, state: State, **facts: Any) -> Release:

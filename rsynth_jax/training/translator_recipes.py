@@ -66,7 +66,9 @@ _MUNIT = replace(
 _FINE = replace(_MUNIT, widths=(48,))  # contents of half the side: textures and colors change, shapes stay
 
 RECIPES = {
-    "cat-dog-munit-64": replace(_MUNIT, classifier="cat-dog-64", cycle_weight=1.0),  # of which the shape must change
+    "cat-dog-munit-64": replace(  # whose shapes must change
+        _MUNIT, classifier="cat-dog-64", cycle_weight=1.0, num_steps=3_800
+    ),
     "summer2winter-munit-64": replace(_FINE, num_steps=3_700),
     "horse2zebra-munit-64": _FINE,
 }
