@@ -42,13 +42,16 @@ class ClassAscentFlags:
     momentum: float = 0.0
     """Decay of an average of the steps' directions; 0 for none."""
     parameterization: options.ParameterizationName = "pixel"
+    shift: Annotated[int | None, arg(metavar="N")] = None
+    """Pixels by which each step's view of the image is shifted, at most: against the grid of a strided
+    network. By default as those of the classifier's fakes in dual training; 0 if it was trained otherwise."""
     start: Annotated[str | None, arg(metavar="A")] = None
     """Images of any classes to start from, in place of draws: a folder, an .npz or an image. Image i of each
     class starts from image i."""
 
     def __post_init__(self) -> None:
         checks.positive(temperature=self.temperature)
-        checks.given(checks.not_negative, steps=self.steps)
+        checks.given(checks.not_negative, steps=self.steps, shift=self.shift)
         checks.below_one(momentum=self.momentum)
 
     def starts(self, release: "Release", num: int) -> sources.Pictures | None:
@@ -81,7 +84,7 @@ class ClassAscentFlags:
             "parameterization": checks.named("parameterization", self.parameterization, PARAMETERIZATIONS),
         }
         settings |= {"starts": starts, "seed": seed, "num_steps": steps}
-        settings |= {"temperature": self.temperature, "momentum": self.momentum}
+        settings |= {"temperature": self.temperature, "momentum": self.momentum, "max_shift": self.shift}
         settings |= lengths.settings(release)
         make = functools.partial(samplers.generate, release, classes, num, **settings)
         step_size = lengths.step_size * samplers.scale_of(release)

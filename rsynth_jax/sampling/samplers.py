@@ -80,6 +80,11 @@ def default_steps(release: Release) -> int:
     return max(1, 5 * release.recipe.get("fake_steps", FAKE_STEPS) // 8)
 
 
+def default_shift(release: Release) -> int:
+    """Choose the shifts of the classifier's fakes in dual training, 0 if it was trained otherwise."""
+    return release.recipe.get("fake_shift", 0)
+
+
 def generate(
     release: Release,
     classes: str | int | Sequence[str | int] = "all",
@@ -94,6 +99,7 @@ def generate(
     schedule: Schedule = SCHEDULES["cosine"],
     momentum: float = 0.0,
     parameterization: Kind = pixel,
+    max_shift: int | None = None,
     starts: Bytes | None = None,
     rows: Int[np.ndarray, " m"] | None = None,
     **run: Unpack[Run],
@@ -108,6 +114,8 @@ def generate(
       num_steps: by default `default_steps(release)`.
       schedule: of the step size.
       momentum: decay of an average of the steps' directions, in [0, 1).
+      max_shift: pixels by which each step's view of the images is shifted, at most, of all images alike; by
+        default `default_shift(release)`.
       starts: images of any classes to start from, in place of draws: image i of each class from starts[i],
         and from the first again after the last.
       rows: of the images of all classes, class after class, only those of these numbers.
@@ -123,7 +131,13 @@ def generate(
         begin = starts[numbers[:, 1] % len(starts)]
     num_steps = default_steps(release) if num_steps is None else num_steps
     path = _Path(radius, num_steps, step_size, schedule, momentum, parameterization)
-    return _sample(release, tasks.generate, (begin, labels), path, run, labels, objective=objective)
+    inputs = (begin, labels)
+    max_shift = default_shift(release) if max_shift is None else max_shift
+    checks.not_negative(max_shift=max_shift)
+    if max_shift:
+        path = path._replace(ascend=_jittered(max_shift, None))
+        inputs = (_same_keys(seed, len(labels)), *inputs)
+    return _sample(release, tasks.generate, inputs, path, run, labels, objective=objective)
 
 
 def numbered(
@@ -291,8 +305,7 @@ def translate(
     checks.given(checks.share, until=until)
     labels = labels_for(release, images, labels, run)
     free = _per_image(np.ones((*images.shape[1:3], 1), np.float32) if masks is None else masks, images)
-    key = seeds.key(seed)
-    inputs = (Rows(len(images), lambda rows: jnp.broadcast_to(key, rows.shape)), images, labels, free)
+    inputs = (_same_keys(seed, len(images)), images, labels, free)
     path = _Path(radius, num_steps, step_size, ascend=_jittered(max_shift, until))
     settings = {
         "objective": objective,
@@ -715,6 +728,12 @@ def _draw(gaussians, key, labels, numbers, shape):
         return box()(class_gaussians.sample(own, gaussians, label, shape))
 
     return jax.vmap(draw)(labels, numbers)
+
+
+def _same_keys(seed: int, num: int) -> Rows:
+    """The key of the seed, for every image."""
+    key = seeds.key(seed)
+    return Rows(num, lambda rows: jnp.broadcast_to(key, rows.shape))
 
 
 def _draws(gaussians, seed: int, labels: np.ndarray, numbers: np.ndarray, shape: tuple[int, ...]) -> Rows:

@@ -26,16 +26,17 @@ import optax
 
 from rsynth_jax.metrics.ranking import auc
 from rsynth_jax.models import bind
-from rsynth_jax.synthesis import ascent, class_gaussians, objectives
+from rsynth_jax.synthesis import ascent, class_gaussians, objectives, tasks
 from rsynth_jax.synthesis.class_gaussians import ClassGaussians
 from rsynth_jax.synthesis.norms import L2
 from rsynth_jax.synthesis.projections import box
+from rsynth_jax.synthesis.tasks import Task
 from rsynth_jax.training import losses
 from rsynth_jax.training import state as states
 from rsynth_jax.training.classifier import Setup, accuracy, make_perturb
 from rsynth_jax.training.recipes import DualValues, Recipe
 from rsynth_jax.training.state import Trainer, TrainState
-from rsynth_jax.types import Images, Key, Labels, Scalar, Variables
+from rsynth_jax.types import Classifier, Image, Images, Key, Label, Labels, Scalar, Variables
 
 WINDOW = 8  # batches over which the AUC is averaged
 SIDE = 32  # pixels, at which `fake_step_size` is given
@@ -131,8 +132,12 @@ def make_fakes(model: nn.Module, values: DualValues) -> Callable[..., Fakes]:
         label = jnp.where(new, label, fake.labels)
         start = jnp.where(new, begin(gaussians, key, label, shape), fake.images)
         rule = ascent.steepest(L2, values.fake_step_size * shape[0] / SIDE)
-        logit = objectives.logit(bind(model, variables), label)
-        climb = ascent.projected_gradient_ascent(logit, box(), rule)
+        task_fn = functools.partial(_climb_logit, label=label)
+        if values.fake_shift:
+            keyed = tasks.jittered(task_fn, rule, values.fake_shift)
+            _, climb = keyed(bind(model, variables), jax.random.fold_in(key, 1), start)
+        else:
+            _, climb = tasks.with_optimizer(task_fn, rule)(bind(model, variables), start)
         return Fakes(ascent.run(climb, start, values.fake_stride)[0], label)
 
     def advance(gaussians, variables: Variables, key: Key, fakes: Fakes, labels, new) -> Fakes:
@@ -140,6 +145,10 @@ def make_fakes(model: nn.Module, values: DualValues) -> Callable[..., Fakes]:
         return jax.vmap(further, (None, None, 0, 0, 0, 0))(gaussians, variables, keys, fakes, labels, new)
 
     return advance
+
+
+def _climb_logit(classifier: Classifier, start: Image, label: Label) -> Task:
+    return Task(start, objectives.logit(classifier, label), box())
 
 
 def make_dual_step(setup: Setup, values: DualValues) -> Callable[..., tuple[DualState, DualMetrics]]:

@@ -74,6 +74,17 @@ def test_without_steps_it_takes_five_for_every_eight_of_the_fakes(release):
     assert samplers.default_steps(release._replace(recipe={"fake_steps": 1})) == 1
 
 
+def test_views_are_shifted_as_those_of_the_fakes_were(release):
+    shifting = release._replace(recipe={"fake_shift": 2})
+    assert samplers.default_shift(release) == 0 and samplers.default_shift(shifting) == 2
+    by_default, asked = (
+        samplers.generate(each, "cat", 2, num_steps=4, max_shift=shift).images
+        for each, shift in ((shifting, None), (release, 2))
+    )
+    assert_array_equal(by_default, asked)
+    assert (samplers.generate(release, "cat", 2, num_steps=4).images != asked).any()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", parameterization.PARAMETERIZATIONS.values())
 def test_any_parameterization_climbs(release, kind):

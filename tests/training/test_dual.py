@@ -15,7 +15,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from rsynth_jax import models
 from rsynth_jax.attacks import adversaries
 from rsynth_jax.attacks.threats import Steps, Threat
-from rsynth_jax.synthesis import ascent, class_gaussians, objectives
+from rsynth_jax.synthesis import ascent, class_gaussians, objectives, tasks
 from rsynth_jax.synthesis.class_gaussians import ClassGaussians
 from rsynth_jax.synthesis.norms import L2
 from rsynth_jax.synthesis.projections import box
@@ -129,6 +129,29 @@ def test_fakes_are_what_the_sampler_makes_in_as_many_steps(shallow):
     assert_array_equal(fakes.labels, LABELS)
     assert_allclose(fakes.images, sample(starts, LABELS), atol=1e-5)
     assert fakes.images.min() >= 0 and fakes.images.max() <= 1
+
+
+def test_fakes_climb_in_shifted_views_where_that_is_asked_for(shallow):
+    model, variables = shallow
+    begun = dual.Fakes(jnp.array(np.float32(IMAGES) / 255), jnp.array(LABELS))
+    old = np.full(8, False)
+    plain, shifted = (
+        jax.jit(dual.make_fakes(model, values))(SEEDS, variables, KEY, begun, LABELS, old).images
+        for values in (VALUES, VALUES._replace(fake_shift=2))
+    )
+
+    @jax.jit
+    @jax.vmap
+    def climbed(key, start, label):
+        def task_fn(classifier, start):
+            return tasks.Task(start, objectives.logit(classifier, label), box())
+
+        keyed = tasks.jittered(task_fn, ascent.steepest(L2, 0.2), 2)
+        _, climb = keyed(models.bind(model, variables), jax.random.fold_in(key, 1), start)
+        return ascent.run(climb, start, 2)[0]
+
+    assert_allclose(shifted, climbed(jax.random.split(KEY, 8), *begun), atol=1e-5)
+    assert (np.abs(shifted - plain).max(axis=(1, 2, 3)) > 0.01).all()
 
 
 def test_the_share_of_fakes_that_is_asked_for_starts_from_noise(shallow):
