@@ -30,8 +30,9 @@ class Options:
     Recipes: faces-style-64, cifar10-style-32 and facades-style-64, whose critics see the maps of a bundled
     robust classifier beside the pixels; style, whose critic sees the pixels alone; and faces-egan-32 and
     cifar10-egan-32, of the same networks at 32 pixels, whose generators take a step by each of three
-    mutations, of which the fittest is kept. A folder without class folders is one class. Every flag of the
-    groups "settings" overrides one value of the recipe that --recipe names. Ctrl-C saves and stops.
+    mutations, of which the fittest is kept. A folder without class folders is one class: image, or what
+    --classes names. Every flag of the groups "settings" overrides one value of the recipe that --recipe
+    names. Ctrl-C saves and stops.
     """
 
     recipe: RecipeName = "faces-style-64"

@@ -408,6 +408,8 @@ def test_a_folder_without_class_folders_can_be_one_class_and_one_with_them_stays
         write(tmp_path / f"alone/{i}.png", IMAGES[i])
     one = labelled(sources.with_one_class(load(f"folder:{tmp_path / 'alone'}")))
     assert one.class_names == ("image",) and [one[i].label for i in range(3)] == [0, 0, 0]
+    named = labelled(sources.with_one_class(load(f"folder:{tmp_path / 'alone'}")), ["facade"])
+    assert named.class_names == ("facade",) and named[2].label == 0
     several = load(f"folder:{photos}", "train")
     assert sources.with_one_class(several) is several
 
