@@ -44,6 +44,8 @@ ARCHITECTURES = {
     "cnn-a": convnet.cnn_a,
 }
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+ENLARGED = {"resnet8": "resnet8-64"}  # networks, and those whose stem has twice the kernel and the stride
+FIRST = "Conv_0"  # the name of the first convolution of a `resnet.ResNet`
 LAST = "Dense_0"  # the name of the linear layer of `layers.readout`
 _BLOCKS = (resnet.BasicBlock, resnet.Bottleneck, preact_resnet.PreActBlock, convnext.ConvNeXtBlock)
 
@@ -83,6 +85,17 @@ def readout(variables: Any) -> tuple[jax.Array, jax.Array]:
 def with_readout(variables: Any, other: Any) -> Any:
     """Replace the last layer of `variables` by that of `other`: the same features, other classes."""
     return {**variables, "params": {**variables["params"], LAST: other["params"][LAST]}}
+
+
+def enlarged(variables: Any) -> Any:
+    """Return the variables of the network of `ENLARGED`, which sees doubled pixels as the other their halves.
+
+    A weight of the first kernel (k, k, c, o) becomes a quarter of itself at 2 x 2 places of (2 k, 2 k, c, o).
+    The convolution is the same where it begins at the same pixel; that of resnet8-64 begins one before.
+    """
+    params = variables["params"]
+    kernel = jnp.repeat(jnp.repeat(params[FIRST]["kernel"], 2, axis=0), 2, axis=1) / 4
+    return {**variables, "params": {**params, FIRST: {**params[FIRST], "kernel": kernel}}}
 
 
 def bind(model: nn.Module, variables: Any, surgery: Surgery = untouched) -> Classifier:

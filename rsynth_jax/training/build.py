@@ -16,11 +16,10 @@ from rsynth_jax import checks, images, models
 from rsynth_jax.attacks import adversaries, threats
 from rsynth_jax.attacks.adversaries import Adversary
 from rsynth_jax.attacks.threats import Steps, Threat
-from rsynth_jax.models import resnet
 from rsynth_jax.storage.releases import Release, config_of
 from rsynth_jax.synthesis.class_gaussians import ClassGaussians
 from rsynth_jax.synthesis.norms import NORMS
-from rsynth_jax.training import augmentation, classifier, dual, losses, stem
+from rsynth_jax.training import augmentation, classifier, dual, losses
 from rsynth_jax.training.augmentation import Augment
 from rsynth_jax.training.classifier import Setup
 from rsynth_jax.training.losses import RobustLoss
@@ -118,9 +117,7 @@ def validate(recipe: Recipe) -> None:
         span = f"{stride} ... {most[-1]}, fake_stride to batch_size as many"
         raise ValueError(f"most_fake_steps is {recipe.dual.most_fake_steps}: give {span}")
     threats.check(threat(recipe))
-    model = models.create(config(recipe, num_classes=1))
-    if recipe.optimizer.fade_stem and not isinstance(model, resnet.ResNet):
-        raise ValueError(f"fade_stem is for the family resnet: {recipe.network.architecture} is of another")
+    models.create(config(recipe, num_classes=1))
 
 
 def _check_accumulation(recipe: Recipe) -> None:
@@ -137,11 +134,13 @@ def with_epochs(recipe: Recipe, steps_per_epoch: int) -> Recipe:
 
 
 def recipe_from_release(recipe: Recipe, release: Release) -> Recipe:
-    """Return the recipe with the network of the classifier from which it goes on.
+    """Return the recipe with the network of the classifier from which it goes on, or with it enlarged.
 
     A method that continues a classifier also keeps its threat model, adversary and class Gaussians.
     """
     own = config_of(release)
+    if models.ENLARGED.get(own.architecture) == recipe.network.architecture:
+        own = own._replace(architecture=recipe.network.architecture)
     recipe = replace(recipe, architecture=own.architecture, mean=own.mean, std=own.std)
     if not method(recipe).continues:
         return recipe
@@ -179,8 +178,7 @@ def schedule(recipe: Recipe, steps_per_epoch: int) -> optax.Schedule:
 def optimizer(recipe: Recipe, steps_per_epoch: int) -> optax.GradientTransformation:
     """Return the optimizer under its schedule. Raises ValueError for an unknown name."""
     rate = schedule(recipe, steps_per_epoch)
-    made = checks.named("optimizer", recipe.optimizer.optimizer, OPTIMIZERS)(recipe.optimizer, rate)
-    return stem.fading(made) if recipe.optimizer.fade_stem else made
+    return checks.named("optimizer", recipe.optimizer.optimizer, OPTIMIZERS)(recipe.optimizer, rate)
 
 
 def augment(recipe: Recipe) -> Augment:

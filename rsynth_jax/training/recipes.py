@@ -44,7 +44,6 @@ class OptimizerValues(NamedTuple):
     schedule: str = "step"  # step (a tenth at each milestone), cosine, or one-cycle (peak at a quarter).
     milestones: tuple[int, ...] = (150, 250)  # epochs at which the step schedule divides the rate by ten.
     ema_decay: float = 0.0  # per step, of the weight average used for evaluation and release.
-    fade_stem: bool = False  # the first kernel fades out to its borders (a Hann window): less of a grid.
 
 
 class DualValues(NamedTuple):

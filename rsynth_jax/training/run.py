@@ -17,7 +17,7 @@ from rsynth_jax.sharding import Devices, MakeDevices
 from rsynth_jax.storage.releases import Release, config_of
 from rsynth_jax.synthesis import class_gaussians
 from rsynth_jax.synthesis.class_gaussians import ClassGaussians
-from rsynth_jax.training import build, stem
+from rsynth_jax.training import build
 from rsynth_jax.training.build import Shape
 from rsynth_jax.training.recipes import Recipe, flat
 from rsynth_jax.training.state import State, Trainer
@@ -104,17 +104,16 @@ def start(run: Run, release: Release | None = None) -> Any:
     """Return the state before the first step, on the devices, from drawn weights or those of a classifier.
 
     A classifier of other classes keeps its features and gets a new last layer; one of images of half the
-    side gets a larger first kernel, see `stem.enlarged`.
+    side gets a larger first kernel, see `models.enlarged`.
 
     Raises:
       ValueError: the classifier is another network, or has other classes where the method continues one.
     """
 
     def drawn() -> Any:
-        made = models.create(run.config).init(run.keys[0], jnp.zeros((1, *run.image_shape)))
-        return stem.faded(made) if run.recipe.optimizer.fade_stem else made
+        return models.create(run.config).init(run.keys[0], jnp.zeros((1, *run.image_shape)))
 
-    release = None if release is None else _with_stem_of(run.config, release)
+    release = None if release is None else _with_side_of(run.config, release)
 
     method = run.recipe.method
     if release is None:
@@ -133,12 +132,12 @@ def start(run: Run, release: Release | None = None) -> Any:
     return run.trainer.place(run.devices, run.trainer.init(variables))
 
 
-def _with_stem_of(config: models.Config, release: Release) -> Release:
-    """The classifier, enlarged if the network is one for images of twice the side."""
+def _with_side_of(config: models.Config, release: Release) -> Release:
+    """The classifier, enlarged if the network is the one for images of twice the side."""
     own = config_of(release)
-    if stem.ENLARGED.get(own.architecture) != config.architecture:
+    if models.ENLARGED.get(own.architecture) != config.architecture:
         return release
-    enlarged = stem.enlarged(release.variables)
+    enlarged = models.enlarged(release.variables)
     return release._replace(config=own._replace(architecture=config.architecture), variables=enlarged)
 
 
