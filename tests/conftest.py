@@ -22,9 +22,11 @@ os.environ["XLA_FLAGS"] = (  # tests compile much and compute little, and these 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
-CACHE = tempfile.TemporaryDirectory(prefix="rsynth-tests-")  # many tests compile the same program
-atexit.register(CACHE.cleanup)
-jax.config.update("jax_compilation_cache_dir", CACHE.name)
+if "RSYNTH_TESTS_CACHE" not in os.environ:  # many tests compile the same program: the workers share them
+    CACHE = tempfile.TemporaryDirectory(prefix="rsynth-tests-")
+    atexit.register(CACHE.cleanup)
+    os.environ["RSYNTH_TESTS_CACHE"] = CACHE.name
+jax.config.update("jax_compilation_cache_dir", os.environ["RSYNTH_TESTS_CACHE"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 hypothesis.settings.register_profile("laws", deadline=None, max_examples=30, derandomize=True)

@@ -4,11 +4,12 @@
 
 The power of the lines and columns of images, gray, at a period of 4 pixels (the stride of a stem at 64
 pixels) and of 2, over the mean power of the two frequencies below and the two above (of 2, which is the
-highest, below): 1 where there is no grid. Generated images by the defaults, `num` a class, beside the test
-images. Described in docs/quality.md.
+highest, below): 1 where there is no grid. Generated images, `num` a class, by each classifier and shift of
+the views (`rsynth-generate --shift`), beside the test images. Described in docs/quality.md.
 """
 
 import dataclasses
+import itertools
 
 import numpy as np
 
@@ -28,6 +29,8 @@ REPLICATES = 200  # of the bootstrap over images
 class Options(common.DataOptions):
     classifiers: tuple[str, ...] = ("restricted-imagenet-64-robust", "restricted-imagenet-64")
     """Bundled classifiers by name, .safetensors files, or training runs, of the classes of the data."""
+    shifts: tuple[int, ...] = (0, 2)
+    """Pixels by which each step's view of the images is shifted, at most."""
 
 
 def power(images: Bytes) -> np.ndarray:
@@ -60,8 +63,9 @@ def benchmark(options: Options) -> None:
     networks = {name: releases.load(name) for name in options.classifiers}
     side = next(iter(networks.values())).image_shape[0]
     sets = {"test images": common.read(options, "test", side=side).images}
-    for name, release in networks.items():
-        sets[name] = samplers.generate(release, num=options.num, batch_size=common.BATCH).images
+    for (name, release), shift in itertools.product(networks.items(), options.shifts):
+        samples = samplers.generate(release, num=options.num, max_shift=shift, batch_size=common.BATCH)
+        sets[f"{name}, shift {shift}"] = samples.images
     rows = {name: peaks(images) for name, images in sets.items()}
     stored = {name: {key: each._asdict() for key, each in row.items()} for name, row in rows.items()}
     common.write(options.out, per_class=options.num, rows=stored)
