@@ -129,6 +129,12 @@ def test_the_default_steps_follow_those_of_the_fakes(classifier, tmp_path):
     np.testing.assert_array_equal(of(by_default, 1), of(asked, 1))
 
 
+def test_the_shift_is_what_is_asked_for_or_that_of_the_fakes(classifier, tmp_path):
+    release = releases.load(classifier)
+    found = samplers.generate(release, "cat", 3, num_steps=4, max_shift=2, batch_size=3)
+    np.testing.assert_array_equal(of(generate(classifier, tmp_path, shift=2), 1), found.images)
+
+
 @pytest.mark.parametrize("fake_steps", [8, 24, 32, 40])
 def test_the_default_way_is_a_quarter_longer_than_that_of_the_fakes(classifier, fake_steps):
     release = releases.load(classifier)._replace(recipe={"fake_steps": fake_steps})
@@ -250,6 +256,7 @@ def test_an_unknown_class_is_refused_with_the_known_ones_and_nothing_is_written(
         ({"radius": float("inf")}, "radius is inf"),
         ({"num": 0}, "num is 0"),
         ({"steps": -1}, "steps is -1"),
+        ({"shift": -1}, "shift is -1"),
         ({"batch_size": 0}, "batch.size is 0"),
         ({"temperature": 0.0}, "temperature is 0"),
         ({"seed": -1}, "seed is -1"),
@@ -392,6 +399,7 @@ def test_a_flag_of_a_generator_that_makes_no_sense_is_refused(generator, tmp_pat
     [
         ["--steps", "4"], ["--objective=sum"], ["--temperature", "1.2"], ["--step_size", "1"], ["--radius=3"],
         ["--classifier", "cifar10"], ["--schedule=cosine"], ["--momentum=0"], ["--parameterization=pixel"],
+        ["--shift=2"],
     ],
 )  # fmt: skip
 def test_a_flag_of_the_ascent_beside_a_generator_is_refused(words):
