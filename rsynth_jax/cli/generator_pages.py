@@ -16,6 +16,8 @@ import numpy as np
 from tyro.conf import arg
 
 from rsynth_jax import checks
+from rsynth_jax.cli.class_ascents import ClassAscentFlags
+from rsynth_jax.cli.options import LengthFlags
 from rsynth_jax.cli.parse import Options, flag_of, parse
 from rsynth_jax.cli.report import ROWS, Result, rows
 from rsynth_jax.cli.run import Monitor
@@ -25,8 +27,12 @@ if TYPE_CHECKING:
     from rsynth_jax.storage.generators import GeneratorRelease
 
 COLUMNS = 16  # of a sheet at most: --npz and --each have all images
-_ASCENT = {"classifier", "temperature", "objective", "steps", "schedule", "momentum", "parameterization"}
-_ASCENT |= {"radius", "step-size", "start"}  # flags that --generator excludes
+# flags that --generator excludes
+_ASCENT = {"classifier"} | {
+    field.name.replace("_", "-")
+    for kind in (ClassAscentFlags, LengthFlags)
+    for field in dataclasses.fields(kind)
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
