@@ -17,7 +17,6 @@ from tyro.conf import arg
 
 from rsynth_jax import checks
 from rsynth_jax.cli.class_ascents import ClassAscentFlags
-from rsynth_jax.cli.options import LengthFlags
 from rsynth_jax.cli.parse import Options, flag_of, parse
 from rsynth_jax.cli.report import ROWS, Result, rows
 from rsynth_jax.cli.run import Monitor
@@ -28,11 +27,8 @@ if TYPE_CHECKING:
 
 COLUMNS = 16  # of a sheet at most: --npz and --each have all images
 # flags that --generator excludes
-_ASCENT = {"classifier"} | {
-    field.name.replace("_", "-")
-    for kind in (ClassAscentFlags, LengthFlags)
-    for field in dataclasses.fields(kind)
-}
+_ASCENT = {field.name.replace("_", "-") for field in dataclasses.fields(ClassAscentFlags)}
+_ASCENT |= {"classifier", "radius", "step-size"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

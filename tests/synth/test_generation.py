@@ -407,6 +407,7 @@ def test_a_flag_of_the_ascent_beside_a_generator_is_refused(words):
     with refused(match=f"{flag} is a flag of the classifier's ascent"):
         parse_flags(Options, ["--generator", "g", *words])
     parse_flags(Options, words)
+    parse_flags(Options, ["--generator", "g", "--batch-size", "8"])
 
 
 def test_a_classifier_is_no_generator_and_the_reverse(classifier, generator, tmp_path):
