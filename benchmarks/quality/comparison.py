@@ -3,7 +3,8 @@
     python -m benchmarks.quality.comparison --data folder:FACES --classifier cat-dog-64 --generators RUN RUN
 
 Every row makes the same number of images of each class from seed 0, and is compared with the test images. An
-inverter makes them of the classifier's representations of training images.
+inverter makes them of the classifier's representations of training images, a translator of the training
+images of the other class.
 The hybrid rows are of the first generator: its images refined by the classifier, its images as the starts of
 the classifier's default ascent, and the classifier's logit climbed in its codes. Seconds are those of
 sampling, compilation included; training is not. A row already in the JSON is not run again.
@@ -17,10 +18,12 @@ import numpy as np
 
 from benchmarks import common
 from benchmarks.common import BATCH, RESULTS
-from rsynth_jax.sampling import codes, generators, inverters, samplers
+from rsynth_jax import checks
+from rsynth_jax.sampling import codes, generators, inverters, samplers, translators
 from rsynth_jax.storage import files, releases
 from rsynth_jax.storage import generators as generator_files
 from rsynth_jax.storage import inverters as inverter_files
+from rsynth_jax.storage import translators as translator_files
 from rsynth_jax.storage.generators import GeneratorRelease
 from rsynth_jax.storage.releases import Release
 from rsynth_jax.synthesis import objectives
@@ -45,6 +48,8 @@ class Options(common.Options):
     """Generators by name, file or training run, of the classifier's classes and size."""
     inverters: tuple[str, ...] = ()
     """Inverters of the classifier by name, file or training run."""
+    translators: tuple[str, ...] = ()
+    """Translators between the classifier's two classes by name, file or training run."""
     truncation: float = 0.7
     """Psi of the truncated rows."""
     rows: tuple[str, ...] = ()
@@ -74,6 +79,19 @@ def of_inverter(release: Release, name: str, images: Bytes) -> Ways:
     """Return the images that the inverter makes of the representations of these."""
     inverter = inverter_files.load(name)
     return {f"{name}, of training images": lambda: inverters.invert_by(release, inverter, images).images}
+
+
+def of_translator(release: Release, name: str, images: Bytes) -> Ways:
+    """Return these images, half of them of each class, translated into the other in a drawn style."""
+    translator = translator_files.load(name)
+    checks.same_classes(translator.class_names, release.class_names)
+
+    def translated() -> Bytes:
+        halves = enumerate(np.split(images, 2)[::-1])
+        parts = [translators.translate_by(translator, half, to, styles=1).images for to, half in halves]
+        return np.concatenate(parts)[:, 0]
+
+    return {f"{name}, of training images": translated}
 
 
 def hybrids(release: Release, generator: GeneratorRelease, name: str, num: int) -> Ways:
@@ -114,6 +132,8 @@ def benchmark(options: Options) -> None:
         ways |= hybrids(release, generator, name, options.num)
     for name in options.inverters:
         ways |= of_inverter(release, name, real(options))
+    for name in options.translators:
+        ways |= of_translator(release, name, real(options))
 
     def measure(name: str) -> dict:
         images, seconds = common.timed(ways[name])
