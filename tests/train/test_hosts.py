@@ -64,7 +64,7 @@ GENERATOR = (
 TRANSLATOR = (
     *("train.train_translator", "--image-size", "8", "--side", "8", "--widths", "4", "--blocks", "1"),
     *("--style-size", "2", "--mlp-width", "4", "--scales", "1", "--critic-width", "4", "--batch-size", "4"),
-    *("--sample-every", "2", "--num-steps", "2"),
+    *("--classifier", "None", "--sample-every", "2", "--num-steps", "2"),
 )
 SEGMENTER = (
     *(
