@@ -56,6 +56,7 @@ class Options(common.Options):
     """Only the rows whose names hold one of these; by default all."""
 
 
+@functools.cache
 def real(options: Options) -> Bytes:
     """Return the first training images of each class."""
     train = common.read(options, "train")
