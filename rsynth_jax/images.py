@@ -75,9 +75,7 @@ def blends(image: Image, missing: Weights) -> tuple[Image, Image]:
 
 def random_crop(key: Key, image: Image, padding: int) -> Image:
     """A random window of the image's own size, after zero padding on every side."""
-    padded = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))
-    row, column = jax.random.randint(key, (2,), 0, 2 * padding + 1)
-    return jax.lax.dynamic_slice(padded, (row, column, 0), image.shape)
+    return _random_window(key, image, padding, "constant")
 
 
 def random_flip(key: Key, image: Image) -> Image:
@@ -86,5 +84,11 @@ def random_flip(key: Key, image: Image) -> Image:
 
 
 def random_shift(key: Key, image: Image, max_shift: int) -> Image:
-    """Move by up to `max_shift` pixels each way; what leaves on one side comes back on the other."""
-    return jnp.roll(image, jax.random.randint(key, (2,), -max_shift, max_shift + 1), axis=(0, 1))
+    """Move by up to `max_shift` pixels each way; what comes in at a border is the mirror image of it."""
+    return _random_window(key, image, max_shift, "symmetric")
+
+
+def _random_window(key: Key, image: Image, padding: int, mode: str) -> Image:
+    padded = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)), mode)
+    row, column = jax.random.randint(key, (2,), 0, 2 * padding + 1)
+    return jax.lax.dynamic_slice(padded, (row, column, 0), image.shape)

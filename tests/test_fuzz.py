@@ -376,7 +376,7 @@ def test_many_bad_flags_end_with_one_line_and_leave_nothing(call, place, tmp_pat
 
 # ---- whole numbers
 
-UNREAD = {"fake_shift", "fake_stride", "most_fake_steps"}  # by the recipe
+UNREAD = {"view_shift", "fake_stride", "most_fake_steps"}  # by the recipe
 
 
 def whole_flags(kind: type) -> Iterator[str]:

@@ -81,8 +81,8 @@ def default_steps(release: Release) -> int:
 
 
 def default_shift(release: Release) -> int:
-    """Choose the shifts of the classifier's fakes in dual training, 0 if it was trained otherwise."""
-    return release.recipe.get("fake_shift", 0)
+    """Choose the shifts of the views in the classifier's dual training, 0 if it was trained otherwise."""
+    return release.recipe.get("view_shift", 0)
 
 
 def generate(

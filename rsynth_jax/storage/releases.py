@@ -47,7 +47,7 @@ class Release(NamedTuple):
       threat: the threat model of the training.
       steps: the ascent of its adversary.
       recipe: the training recipe as plain values; after dual training `fake_steps` is its final T,
-        `fake_shift` how far the fakes' views were shifted. Of imported weights it holds their `Origin`.
+        `view_shift` how far views of images were shifted. Of imported weights it holds their `Origin`.
     """
 
     config: models.Config | nn.Module
@@ -221,7 +221,7 @@ def check_parts(release: Release) -> None:
     checks.not_negative(epsilon=release.threat.epsilon, step_size=release.steps.step_size)
     json.dumps((config, release.recipe), allow_nan=False)  # raises ValueError for a number that is not finite
     checks.positive(fake_steps=parsed(release.recipe.get("fake_steps", 1), int))
-    checks.not_negative(fake_shift=parsed(release.recipe.get("fake_shift", 0), int))
+    checks.not_negative(view_shift=parsed(release.recipe.get("view_shift", 0), int))
     parsed(origin(release)._asdict(), Origin)
     expected = layers.shapes(release.model, release.image_shape)
     if jax.tree.map(jnp.shape, expected) != jax.tree.map(jnp.shape, release.variables):

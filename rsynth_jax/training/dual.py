@@ -9,6 +9,10 @@ reach separates them from fakes. Both terms use the same images: with crops, and
 alone, a network stays robust where there are borders and loses its robustness where there are none. Batch
 norm is frozen.
 
+With shifted views, every view of an image is from up to `view_shift` pixels away: each step of a fake's, and
+those of real images and fakes that the loss compares. Were fakes compared from one place alone, a strided
+network would learn to reject them from there, and from the other places, where they climb, to see nothing.
+
 Fakes are samples: T steps up the logit of the label from the class Gaussians. They are not made all at once.
 A batch of them is always in the making; between two updates each climbs `fake_stride` steps further, until it
 has climbed T and a new one takes its place. So an update costs a stride, not T steps, and uses fakes of every
@@ -24,6 +28,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from rsynth_jax.images import random_shift
 from rsynth_jax.metrics.ranking import auc
 from rsynth_jax.models import bind
 from rsynth_jax.synthesis import ascent, class_gaussians, objectives, tasks
@@ -133,11 +138,8 @@ def make_fakes(model: nn.Module, values: DualValues) -> Callable[..., Fakes]:
         start = jnp.where(new, begin(gaussians, key, label, shape), fake.images)
         rule = ascent.steepest(L2, values.fake_step_size * shape[0] / SIDE)
         task_fn = functools.partial(_climb_logit, label=label)
-        if values.fake_shift:
-            keyed = tasks.jittered(task_fn, rule, values.fake_shift)
-            _, climb = keyed(bind(model, variables), jax.random.fold_in(key, 1), start)
-        else:
-            _, climb = tasks.with_optimizer(task_fn, rule)(bind(model, variables), start)
+        climb_fn = tasks.jittered(task_fn, rule, values.view_shift)
+        _, climb = climb_fn(bind(model, variables), jax.random.fold_in(key, 1), start)
         return Fakes(ascent.run(climb, start, values.fake_stride)[0], label)
 
     def advance(gaussians, variables: Variables, key: Key, fakes: Fakes, labels, new) -> Fakes:
@@ -155,6 +157,7 @@ def make_dual_step(setup: Setup, values: DualValues) -> Callable[..., tuple[Dual
     """Make (class_gaussians, state, key, images uint8 (n, h, w, c), labels (n,)) -> (state, metrics)."""
     perturb = make_perturb(setup)
     advance = make_fakes(setup.model, values)
+    view = jax.vmap(functools.partial(random_shift, max_shift=values.view_shift))
 
     def batch_loss(params, batch_stats, clean, adversarial, fakes, labels):
         def logits(images):
@@ -170,11 +173,13 @@ def make_dual_step(setup: Setup, values: DualValues) -> Callable[..., tuple[Dual
     descent = states.descent(batch_loss)
 
     def dual_step(gaussians: ClassGaussians, state: DualState, key: Key, images, labels):
-        batch_key, fake_key = jax.random.split(key)
+        batch_key, fake_key, view_key = jax.random.split(key, 3)
         new, finished = turns(values, state.step, state.num_steps, len(images))
         fakes = advance(gaussians, state.variables, fake_key, state.fakes, labels, new)
         keys = jax.random.split(batch_key, len(images))
-        batch = (*perturb(state.variables, keys, images, labels), fakes.images, labels)
+        real_keys, view_keys = jax.random.split(view_key, (2, len(images)))
+        real = perturb(state.variables, keys, view(real_keys, images), labels)
+        batch = (*real, view(view_keys, fakes.images), labels)
         train, value, more = states.update(setup.optimizer, state.train, descent, batch, setup.ema_decay)
         correct, real, fake = more
         separated = auc(real, fake, finished)

@@ -75,7 +75,7 @@ def test_without_steps_it_takes_five_for_every_eight_of_the_fakes(release):
 
 
 def test_views_are_shifted_as_those_of_the_fakes_were(release):
-    shifting = release._replace(recipe={"fake_shift": 2})
+    shifting = release._replace(recipe={"view_shift": 2})
     assert samplers.default_shift(release) == 0 and samplers.default_shift(shifting) == 2
     by_default, asked = (
         samplers.generate(each, "cat", 2, num_steps=4, max_shift=shift).images

@@ -408,8 +408,8 @@ THREAT = '{"norm": "l2", "epsilon": 0.5, "step_size": 0.1, "num_steps": 7}'
         ("recipe", '{"fake_steps": 0}'),
         ("recipe", '{"fake_steps": 2.5}'),
         ("recipe", '{"fake_steps": "24"}'),
-        ("recipe", '{"fake_shift": -1}'),
-        ("recipe", '{"fake_shift": 0.5}'),
+        ("recipe", '{"view_shift": -1}'),
+        ("recipe", '{"view_shift": 0.5}'),
     ],
     ids=lambda value: value[:40],
 )

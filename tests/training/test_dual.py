@@ -137,7 +137,7 @@ def test_fakes_climb_in_shifted_views_where_that_is_asked_for(shallow):
     old = np.full(8, False)
     plain, shifted = (
         jax.jit(dual.make_fakes(model, values))(SEEDS, variables, KEY, begun, LABELS, old).images
-        for values in (VALUES, VALUES._replace(fake_shift=2))
+        for values in (VALUES, VALUES._replace(view_shift=2))
     )
 
     @jax.jit
