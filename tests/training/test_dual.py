@@ -188,6 +188,26 @@ def test_a_step_leaves_the_types_of_the_state_so_that_it_is_compiled_once(shallo
     assert next(types) == next(types)
 
 
+@pytest.mark.parametrize("varied", ["real", "fake"])
+def test_the_loss_sees_both_real_images_and_fakes_from_shifted_places(shallow, varied):
+    """A constant image is the same from everywhere, any other is not."""
+    model, variables = shallow
+    constant, state = np.full_like(IMAGES, 128), begun(variables)
+    places = {"real": constant, "fake": constant} | {varied: IMAGES}
+    fakes = dual.Fakes(jnp.array(np.float32(places["fake"]) / 255), jnp.array(LABELS))
+    train = state.train._replace(step=jnp.int32(1))  # so that no place starts a new fake
+    state = state._replace(train=train, fakes=fakes, num_steps=jnp.int32(32))
+    still = VALUES._replace(fake_step_size=1e-6, most_fake_steps=32)
+    plain, shifted = (
+        step(model, state, KEY, still._replace(view_shift=shift), places["real"])[1] for shift in (0, 2)
+    )
+    gaps = {
+        name: abs(getattr(plain, f"{name}_energy") - getattr(shifted, f"{name}_energy")) for name in places
+    }
+    assert gaps.pop(varied) > 1e-3
+    assert all(gap < 1e-5 for gap in gaps.values())
+
+
 @pytest.mark.slow
 def test_real_images_and_fakes_that_stay_seeds_are_told_apart_in_the_end(shallow):
     model, variables = shallow
