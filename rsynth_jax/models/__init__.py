@@ -25,6 +25,7 @@ WIDE = ((28, 10), (34, 10), (34, 20), (70, 16))  # depth and factor of the wide 
 ARCHITECTURES = {
     "resnet8": resnet.resnet8,
     "resnet8-64": resnet.resnet8_64,
+    "resnet11-64": resnet.resnet11_64,
     "resnet18": resnet.resnet18,
     "resnet50": resnet.resnet50,
     "resnet18-imagenet": resnet.resnet18_imagenet,
@@ -44,8 +45,6 @@ ARCHITECTURES = {
     "cnn-a": convnet.cnn_a,
 }
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-ENLARGED = {"resnet8": "resnet8-64"}  # networks, and those whose stem has twice the kernel and the stride
-FIRST = "Conv_0"  # the name of the first convolution of a `resnet.ResNet`
 LAST = "Dense_0"  # the name of the linear layer of `layers.readout`
 _BLOCKS = (resnet.BasicBlock, resnet.Bottleneck, preact_resnet.PreActBlock, convnext.ConvNeXtBlock)
 
@@ -85,17 +84,6 @@ def readout(variables: Any) -> tuple[jax.Array, jax.Array]:
 def with_readout(variables: Any, other: Any) -> Any:
     """Replace the last layer of `variables` by that of `other`: the same features, other classes."""
     return {**variables, "params": {**variables["params"], LAST: other["params"][LAST]}}
-
-
-def enlarged(variables: Any) -> Any:
-    """Return the variables of the network of `ENLARGED`, which sees doubled pixels as the other their halves.
-
-    A weight of the first kernel (k, k, c, o) becomes a quarter of itself at 2 x 2 places of (2 k, 2 k, c, o).
-    The convolution is the same where it begins at the same pixel; that of resnet8-64 begins one before.
-    """
-    params = variables["params"]
-    kernel = jnp.repeat(jnp.repeat(params[FIRST]["kernel"], 2, axis=0), 2, axis=1) / 4
-    return {**variables, "params": {**params, FIRST: {**params[FIRST], "kernel": kernel}}}
 
 
 def bind(model: nn.Module, variables: Any, surgery: Surgery = untouched) -> Classifier:

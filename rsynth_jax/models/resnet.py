@@ -44,7 +44,10 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A stem, stages of blocks that halve the size from the second on, and a linear readout."""
+    """A stem, stages of blocks that halve the size from the second on, and a linear readout.
+
+    Each of `halvings` is the width of a strided convolution and a block before the stem.
+    """
 
     block: Callable
     stage_sizes: tuple[int, ...]
@@ -54,10 +57,14 @@ class ResNet(nn.Module):
     mean: tuple[float, ...] = (0.5,)
     std: tuple[float, ...] = (0.25,)
     dtype: Any = jnp.float32
+    halvings: tuple[int, ...] = ()
 
     @nn.compact
     def __call__(self, images) -> Outputs:
         x = layers.normalize(images, self.mean, self.std, self.dtype)
+        for width in self.halvings:
+            x = self.block(width, 1, self.activation, self.dtype)(layers.conv(width, 4, 2, self.dtype)(x))
+            x = self.activation(layers.block_output(x))
         x = layers.batch_norm(self)()(layers.conv(64, self.stem.kernel, self.stem.stride, self.dtype)(x))
         x = self.stem.pool(self.activation(x))
         last = [len(self.stage_sizes) - 1, self.stage_sizes[-1] - 1]
@@ -86,6 +93,8 @@ def _residual(block: BasicBlock | Bottleneck, x: jax.Array, *convolutions: tuple
 resnet8 = functools.partial(ResNet, BasicBlock, (1, 1, 1), layers.STRIDED_STEM, activation=nn.silu)
 # a stem of twice the stride: 64-pixel images at the cost of 32-pixel ones
 resnet8_64 = functools.partial(ResNet, BasicBlock, (1, 1, 1), layers.QUARTER_STEM, activation=nn.silu)
+# resnet8 behind 32 channels at half the side
+resnet11_64 = functools.partial(resnet8, halvings=(32,))
 resnet18 = functools.partial(ResNet, BasicBlock, (2, 2, 2, 2), layers.CIFAR_STEM)
 resnet50 = functools.partial(ResNet, Bottleneck, (3, 4, 6, 3), layers.CIFAR_STEM)
 resnet18_imagenet = functools.partial(ResNet, BasicBlock, (2, 2, 2, 2), layers.IMAGENET_STEM)

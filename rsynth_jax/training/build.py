@@ -16,6 +16,7 @@ from rsynth_jax import checks, images, models
 from rsynth_jax.attacks import adversaries, threats
 from rsynth_jax.attacks.adversaries import Adversary
 from rsynth_jax.attacks.threats import Steps, Threat
+from rsynth_jax.models import enlargement
 from rsynth_jax.storage.releases import Release, config_of
 from rsynth_jax.synthesis.class_gaussians import ClassGaussians
 from rsynth_jax.synthesis.norms import NORMS
@@ -139,7 +140,7 @@ def recipe_from_release(recipe: Recipe, release: Release) -> Recipe:
     A method that continues a classifier also keeps its threat model, adversary and class Gaussians.
     """
     own = config_of(release)
-    if models.ENLARGED.get(own.architecture) == recipe.network.architecture:
+    if enlargement.enlarges(own.architecture, recipe.network.architecture):
         own = own._replace(architecture=recipe.network.architecture)
     recipe = replace(recipe, architecture=own.architecture, mean=own.mean, std=own.std)
     if not method(recipe).continues:

@@ -14,6 +14,7 @@ import numpy as np
 
 from rsynth_jax import checks, messages, models, seeds, sharding
 from rsynth_jax.sharding import Devices, MakeDevices
+from rsynth_jax.models import enlargement
 from rsynth_jax.storage.releases import Release, config_of
 from rsynth_jax.synthesis import class_gaussians
 from rsynth_jax.synthesis.class_gaussians import ClassGaussians
@@ -104,7 +105,7 @@ def start(run: Run, release: Release | None = None) -> Any:
     """Return the state before the first step, on the devices, from drawn weights or those of a classifier.
 
     A classifier of other classes keeps its features and gets a new last layer; one of images of half the
-    side gets a larger first kernel, see `models.enlarged`.
+    side is enlarged, see `models.enlargement`.
 
     Raises:
       ValueError: the classifier is another network, or has other classes where the method continues one.
@@ -113,7 +114,7 @@ def start(run: Run, release: Release | None = None) -> Any:
     def drawn() -> Any:
         return models.create(run.config).init(run.keys[0], jnp.zeros((1, *run.image_shape)))
 
-    release = None if release is None else _with_side_of(run.config, release)
+    release = None if release is None else _with_side_of(run.config, release, drawn)
 
     method = run.recipe.method
     if release is None:
@@ -132,13 +133,14 @@ def start(run: Run, release: Release | None = None) -> Any:
     return run.trainer.place(run.devices, run.trainer.init(variables))
 
 
-def _with_side_of(config: models.Config, release: Release) -> Release:
-    """The classifier, enlarged if the network is the one for images of twice the side."""
+def _with_side_of(config: models.Config, release: Release, drawn: Callable[[], Any]) -> Release:
+    """The classifier, enlarged if the network is one for images of twice the side."""
     own = config_of(release)
-    if models.ENLARGED.get(own.architecture) != config.architecture:
+    if not enlargement.enlarges(own.architecture, config.architecture):
         return release
-    enlarged = models.enlarged(release.variables)
-    return release._replace(config=own._replace(architecture=config.architecture), variables=enlarged)
+    enlarge = enlargement.ENLARGEMENTS[own.architecture, config.architecture]
+    config = own._replace(architecture=config.architecture)
+    return release._replace(config=config, variables=enlarge(release.variables, drawn()))
 
 
 def release(run: Run, state: State, **facts: Any) -> Release:
