@@ -34,7 +34,7 @@ class Options(EditFlags):
     percent (40%,30%,60%,50%), or a mask file, white where pixels are missing. A file of the photograph's size
     follows its crop; any other one is of the part worked on. By default a square, a quarter of the area."""
     objective: ObjectiveName = "logit"
-    ascent: AscentFlags = AscentFlags(radius=1.5, steps=40, step_size=0.1)
+    ascent: AscentFlags = AscentFlags(radius=3.0, steps=20, step_size=0.2)
     output: OutputFlags = OutputFlags(out=Path("inpainted.png"))
 
 

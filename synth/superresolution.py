@@ -12,7 +12,7 @@ import numpy as np
 from rsynth_jax import checks
 from rsynth_jax.cli import photos
 from rsynth_jax.cli.edit import EditFlags, edit, edit_tiles
-from rsynth_jax.cli.options import AscentFlags, OutputFlags
+from rsynth_jax.cli.options import AscentFlags, ObjectiveName, OutputFlags
 from rsynth_jax.cli.run import run
 from rsynth_jax.data import image_files
 from rsynth_jax.data.crops import Box
@@ -26,7 +26,7 @@ class Options(EditFlags):
     or lowered first with --demo. The sheet has a row an image, of up to 16: as given, the start, the result,
     the difference.
 
-    The paper's values, at 224 pixels: radius 15, 50 steps of 1.
+    The paper's values, at 224 pixels: log-prob, radius 15, 50 steps of 1.
     """
 
     factor: int = 4
@@ -38,7 +38,8 @@ class Options(EditFlags):
     """Enlarge one photograph of any size in overlapping tiles, which are blended."""
     demo: bool = False
     """Lower larger images first, their central square, to see what is recovered of them."""
-    ascent: AscentFlags = AscentFlags(radius=4.0, steps=30, step_size=0.1)
+    objective: ObjectiveName = "logit"
+    ascent: AscentFlags = AscentFlags(radius=4.0, steps=20, step_size=0.15)
     output: OutputFlags = OutputFlags(out=Path("superresolved.png"))
 
     def __post_init__(self) -> None:

@@ -55,10 +55,10 @@ def test_the_examples_generate_cats_and_fill_the_hole_alone():
     holes = np.zeros((2, 32, 32, 1), np.float32)
     holes[:, 8:24, 8:24] = 1
     names = {"photos": photos, "holes": holes, "labels": np.array([3, 5])}
-    assert "num=16" in generation and "num_steps=40" in inpainting
+    assert "num=16" in generation and "num_steps=20" in inpainting
     with jax.numpy_dtype_promotion("standard"):
         exec(generation.replace("num=16", "num=2"), names)
-        exec(inpainting.replace("num_steps=40", "num_steps=2"), names)
+        exec(inpainting.replace("num_steps=20", "num_steps=2"), names)
     missing = np.broadcast_to(holes == 1, photos.shape)
     assert names["cats"].shape == (2, 32, 32, 3) and names["cats"].dtype == np.uint8
     assert names["filled"].shape == photos.shape and names["filled"].dtype == np.uint8

@@ -4,7 +4,7 @@
     class Options:
         input: InputFlags
         label: ClassName = None
-        ascent: AscentFlags = AscentFlags(radius=1.5, steps=40, step_size=0.1)
+        ascent: AscentFlags = AscentFlags(radius=3.0, steps=20, step_size=0.2)
         output: OutputFlags = OutputFlags(out=Path("inpainted.png"))
 
 A group checks its own values. This module imports nothing heavy.

@@ -205,6 +205,7 @@ _LARGE = _imagenet(_BOTTLENECK("downsample", "fc"))
 PUBLISHED = {
     "resnet8": Published((_BASIC((1, 1, 1), "downsample", "fc"),)),
     "resnet8-64": Published((_BASIC((1, 1, 1), "downsample", "fc"),), (64, 64, 3)),
+    "resnet11-64": Published(({**_BASIC((1, 1, 1, 1), "downsample", "fc"), "Conv_1": "conv2"},), (64, 64, 3)),
     "resnet18": Published(tuple(_BASIC(_EIGHTEEN, *names) for names in _CIFAR)),
     "resnet50": Published(tuple(_BOTTLENECK(*names) for names in _CIFAR)),
     "resnet18-imagenet": _imagenet(_BASIC(_EIGHTEEN, "downsample", "fc")),

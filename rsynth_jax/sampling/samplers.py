@@ -163,9 +163,9 @@ def inpaint(
     labels: Label = None,
     *,
     objective: ClassObjective = objectives.logit,
-    radius: float = 1.5,
-    num_steps: int = 40,
-    step_size: float = 0.1,
+    radius: float = 3.0,
+    num_steps: int = 20,
+    step_size: float = 0.2,
     **run: Unpack[Run],
 ) -> Samples:
     """Fill the holes of images so that they look like their class; known pixels are kept exactly.
@@ -237,10 +237,10 @@ def superresolve(
     *,
     factor: int = 4,
     forward: Forward = tasks.BLOCK,
-    objective: ClassObjective = objectives.log_prob,
+    objective: ClassObjective = objectives.logit,
     radius: float = 4.0,
-    num_steps: int = 30,
-    step_size: float = 0.1,
+    num_steps: int = 20,
+    step_size: float = 0.15,
     **run: Unpack[Run],
 ) -> Samples:
     """Enlarge images `factor` times towards their class; lowered again they are the given ones.

@@ -181,7 +181,7 @@ def inpaint(
     missing: Weights,
     *,
     objective: ClassObjective = objectives.logit,
-    radius: float = 1.5,
+    radius: float = 3.0,
 ) -> Task:
     """Fill the hole so that the image is classified as `label`; known pixels are kept exactly.
 
@@ -237,13 +237,13 @@ def superresolve(
     *,
     factor: int = 4,
     forward: Forward = BLOCK,
-    objective: ClassObjective = objectives.log_prob,
+    objective: ClassObjective = objectives.logit,
     radius: float = 4.0,
 ) -> Task:
     """Enlarge `low` towards class `label`; `forward.lower` of the result stays `low`.
 
     Starts from the bicubic upsampling made consistent, which is the center of the ball, so that the last
-    projection moves nothing out of the ball. Paper: near the start only, radius 15 (x7) or 8 (x8).
+    projection moves nothing out of the ball. Paper: log p, near the start only, radius 15 (x7) or 8 (x8).
     """
     consistent = forward.consistent(low, factor)
     start = consistent(arrays.upsample(low, factor, "cubic"))

@@ -43,7 +43,10 @@ def test_behind_a_halving_the_outputs_of_doubled_pixels_are_those_of_their_halve
     found = enlargement.halving_before(variables, drawn)
     assert jax.tree.map(jnp.shape, found) == jax.tree.map(jnp.shape, drawn)
     assert_allclose(
-        larger.apply(found, doubled(images)).logits, model.apply(variables, images).logits, rtol=1e-4, atol=1e-4
+        larger.apply(found, doubled(images)).logits,
+        model.apply(variables, images).logits,
+        rtol=1e-4,
+        atol=1e-4,
     )
 
 
