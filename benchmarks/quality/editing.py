@@ -17,7 +17,7 @@ import numpy as np
 from tyro import MISSING
 from tyro.conf import Suppress
 
-from benchmarks import common
+from benchmarks import common, judges
 from benchmarks.common import BATCH, RESULTS
 from rsynth_jax import images as arrays
 from rsynth_jax.metrics import paired
@@ -121,15 +121,20 @@ def inpaint(options: Options) -> Edits:
         "rsynth-inpaint": samples.images,
     }
 
+    judge = judges.train(options, real.shape[1])
+
     def measure(images: Bytes) -> Figures:
         whole = np.where(missing > 0, images, real)
         first, last = real.shape[1] // 4, real.shape[1] - real.shape[1] // 4
         inside = distances(options, *(each[:, first:last, first:last] for each in (whole, real)))
-        return inside | {"lpips_whole": distances(options, whole, real)["lpips"]}
+        judged = {"judge": judges.predict(judge, whole) == labels}
+        return inside | {"lpips_whole": distances(options, whole, real)["lpips"]} | judged
 
     before = {"real": real, "the hole": np.where(missing > 0, np.uint8(255), real)}
     names, settings = described(samplers.inpaint, release.class_names, predicted, labels)
-    return Edits(before, found, measure, ("PSNR, dB", "LPIPS", "LPIPS of the whole"), names, settings)
+    settings |= {"judge_right": float(np.mean(judges.predict(judge, real) == labels))}
+    columns = ("PSNR, dB", "LPIPS", "LPIPS of the whole", "the judge predicts the class")
+    return Edits(before, found, measure, columns, names, settings)
 
 
 def papers_inpainting(classifier: Classifier, image: Image, label: Label, missing: Weights) -> tasks.Task:

@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 class ClassAscentFlags:
     """The start, the objective and the steps of an ascent to a class."""
 
-    temperature: float = 1.2
-    """Factor of a draw's distance from its class's mean: higher is more varied."""
+    temperature: Annotated[float | None, arg(metavar="T")] = None
+    """Factor of a draw's distance from its class's mean: higher is more varied. By default that of the starts
+    of the classifier's fakes in dual training; 1.2 if it was trained otherwise."""
     objective: options.ObjectiveName = "sum"
     steps: Annotated[int | None, arg(metavar="N")] = None
     """Number of steps of the ascent. By default five for every eight that the classifier's fakes climbed in
@@ -50,7 +51,7 @@ class ClassAscentFlags:
     class starts from image i."""
 
     def __post_init__(self) -> None:
-        checks.positive(temperature=self.temperature)
+        checks.given(checks.positive, temperature=self.temperature)
         checks.given(checks.not_negative, steps=self.steps, shift=self.shift)
         checks.below_one(momentum=self.momentum)
 

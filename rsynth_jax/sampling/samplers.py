@@ -51,6 +51,7 @@ from rsynth_jax.types import Bytes, Classifier, Mask
 
 SIDE = 32  # pixels: the side at which lengths are given
 _COMPONENTS = 1 << 27  # bytes: one image of 224 pixels by 147 components takes 89 MB, of 32 pixels 1.5 MB
+TEMPERATURE = 1.2  # of a release that does not say that of its fakes
 FAKE_STEPS = 24  # of a release that does not say how many steps its fakes climbed: those of cifar10
 
 Label = str | int | Int[np.ndarray, " n"] | None
@@ -80,6 +81,11 @@ def default_steps(release: Release) -> int:
     return max(1, 5 * release.recipe.get("fake_steps", FAKE_STEPS) // 8)
 
 
+def default_temperature(release: Release) -> float:
+    """Choose the temperature of the starts of the classifier's fakes, 1.2 if it was trained otherwise."""
+    return release.recipe.get("fake_temperature", TEMPERATURE)
+
+
 def default_shift(release: Release) -> int:
     """Choose the shifts of the views in the classifier's dual training, 0 if it was trained otherwise."""
     return release.recipe.get("view_shift", 0)
@@ -91,7 +97,7 @@ def generate(
     num: int = 8,
     *,
     seed: int = 0,
-    temperature: float = 1.2,
+    temperature: float | None = None,
     objective: ClassObjective = objectives.logit_plus_log_prob,
     radius: float = 30.0,
     num_steps: int | None = None,
@@ -110,7 +116,8 @@ def generate(
     60 steps, log p, steps of 0.5 and a constant schedule.
 
     Args:
-      temperature: times a draw's distance from the mean of its class.
+      temperature: times a draw's distance from the mean of its class; by default
+        `default_temperature(release)`.
       num_steps: by default `default_steps(release)`.
       schedule: of the step size.
       momentum: decay of an average of the steps' directions, in [0, 1).
@@ -120,6 +127,7 @@ def generate(
         and from the first again after the last.
       rows: of the images of all classes, class after class, only those of these numbers.
     """
+    temperature = default_temperature(release) if temperature is None else temperature
     checks.not_negative(temperature=temperature)
     labels, indices = numbered(labels_of(release, classes), num, rows)
     numbers = np.stack([labels, indices], axis=1)

@@ -85,6 +85,16 @@ def test_views_are_shifted_as_those_of_the_fakes_were(release):
     assert (samplers.generate(release, "cat", 2, num_steps=4).images != asked).any()
 
 
+def test_starts_are_as_far_from_their_mean_as_those_of_the_fakes_were(release):
+    wider = release._replace(recipe={"fake_temperature": 1.5})
+    by_default, asked = (
+        samplers.generate(each, "cat", 2, num_steps=0, temperature=temperature).images
+        for each, temperature in ((wider, None), (release, 1.5))
+    )
+    assert_array_equal(by_default, asked)
+    assert (samplers.generate(release, "cat", 2, num_steps=0).images != asked).any()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", parameterization.PARAMETERIZATIONS.values())
 def test_any_parameterization_climbs(release, kind):
