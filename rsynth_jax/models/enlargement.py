@@ -36,8 +36,8 @@ def halving_before(variables: Variables, drawn: Variables) -> Variables:
     """Put a strided convolution and a block before the first convolution.
 
     The first 2 c channels of the convolution are the means of 2 x 2 pixels of the c channels and their
-    negatives, the block's residual is 0, and silu(x) - silu(-x) = x. The other channels are drawn, and nothing
-    reads them at first.
+    negatives, the block's residual is 0, and silu(x) - silu(-x) = x. The other channels are drawn, and have
+    no weight in the outputs at first.
 
     Args:
       variables: of the smaller network.

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from rsynth_jax import checks, messages, models, seeds, sharding
-from rsynth_jax.sharding import Devices, MakeDevices
 from rsynth_jax.models import enlargement
+from rsynth_jax.sharding import Devices, MakeDevices
 from rsynth_jax.storage.releases import Release, config_of
 from rsynth_jax.synthesis import class_gaussians
 from rsynth_jax.synthesis.class_gaussians import ClassGaussians

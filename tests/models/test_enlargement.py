@@ -1,4 +1,4 @@
-"""The networks for images of twice the side: their first outputs, and how training goes on from the smaller one."""
+"""The networks for images of twice the side: their first outputs, and training from the smaller one."""
 
 import jax
 import jax.numpy as jnp
