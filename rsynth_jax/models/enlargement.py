@@ -1,13 +1,12 @@
 """Networks for images of twice the side, started from a network for images of half of it.
 
-    variables = enlarge("resnet8", "resnet11-64")(variables, drawn)
+    variables = ENLARGEMENTS["resnet8", "resnet11-64"](variables, drawn)
 
-An enlarged network gives an image of doubled pixels the outputs that the other one gives the image itself: at
-once for resnet11-64, up to one pixel's shift for resnet8-64.
+An enlarged network gives an image of doubled pixels the outputs that the other one gives the image itself:
+resnet11-64 exactly, resnet8-64 up to a shift by one pixel.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import jax.numpy as jnp
 
@@ -46,7 +45,7 @@ def halving_before(variables: Variables, drawn: Variables) -> Variables:
     params, channels = _behind(variables["params"]), variables["params"][FIRST]["kernel"].shape[2]
     means = jnp.zeros((4, 4, channels)).at[1:3, 1:3].set(0.25)[..., None] * jnp.eye(channels)
     first = jnp.concatenate([means, -means, drawn["params"][FIRST]["kernel"][..., 2 * channels :]], axis=3)
-    block = drawn["params"]["BasicBlock_0"]
+    block, statistics = (drawn[each]["BasicBlock_0"] for each in ("params", "batch_stats"))
     last = block["BatchNorm_1"]
     block = {**block, "BatchNorm_1": {**last, "scale": jnp.zeros_like(last["scale"])}}
     kernel = params["Conv_1"]["kernel"]
@@ -54,7 +53,7 @@ def halving_before(variables: Variables, drawn: Variables) -> Variables:
     second = jnp.concatenate([kernel, -kernel, rest], axis=2)
     return {
         "params": {**params, FIRST: {"kernel": first}, "Conv_1": {"kernel": second}, "BasicBlock_0": block},
-        "batch_stats": {**_behind(variables["batch_stats"]), **_only(drawn["batch_stats"], "BasicBlock_0")},
+        "batch_stats": {**_behind(variables["batch_stats"]), "BasicBlock_0": statistics},
     }
 
 
@@ -62,10 +61,6 @@ def _behind(collection: Variables) -> Variables:
     """Number the convolutions and blocks from one, which makes room for the first of each."""
     names = {"Conv_0": "Conv_1"} | {f"BasicBlock_{i}": f"BasicBlock_{i + 1}" for i in range(len(collection))}
     return {names.get(name, name): value for name, value in collection.items()}
-
-
-def _only(collection: Variables, name: str) -> dict[str, Any]:
-    return {name: collection[name]}
 
 
 ENLARGEMENTS: dict[tuple[str, str], Enlarge] = {
