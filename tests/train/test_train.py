@@ -332,7 +332,7 @@ def test_a_run_from_the_nearest_classifier_records_its_name(tmp_path, monkeypatc
     ("settings", "known"),
     [
         ({"method": "trade"}, "natural, pgd, trades"),
-        ({"architecture": "resnet9"}, "resnet8, resnet8-64, resnet18, resnet50"),
+        ({"architecture": "resnet9"}, "resnet8, resnet8-64, resnet11-64, resnet18"),
         ({"schedule": "linear"}, "step, cosine, one-cycle"),
         ({"optimizer": "adam"}, "sgd, adamw"),
         ({"norm": "l3"}, "l2, linf"),
