@@ -118,6 +118,9 @@ def inpaint(options: Options) -> Edits:
         "the start of rsynth-inpaint": samples.starts,
         "the paper's, 100 steps of 0.1": climb(release, papers_inpainting, 0.1, 100, *inputs),
         "the known exact, from the mean color, 40 of 0.1": climb(release, exact_inpainting, 0.1, 40, *inputs),
+        "rsynth-inpaint, classes given": samplers.inpaint(
+            release, real, missing, labels, batch_size=BATCH
+        ).images,
         "rsynth-inpaint": samples.images,
     }
 
