@@ -39,8 +39,4 @@ def fit(features: np.ndarray, labels: np.ndarray) -> Judge:
 
 
 def predict(judge: Judge, images: Bytes) -> np.ndarray:
-    return classify(judge, common.embed(images).features)
-
-
-def classify(judge: Judge, features: np.ndarray) -> np.ndarray:
-    return np.argmax(features @ judge.weights + judge.bias, axis=1)
+    return np.argmax(common.embed(images).features @ judge.weights + judge.bias, axis=1)

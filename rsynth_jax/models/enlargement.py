@@ -63,12 +63,7 @@ def _behind(collection: Variables) -> Variables:
     return {names.get(name, name): value for name, value in collection.items()}
 
 
-ENLARGEMENTS: dict[tuple[str, str], Enlarge] = {
+ENLARGEMENTS: dict[tuple[str, str], Enlarge] = {  # by the smaller and the larger architecture
     ("resnet8", "resnet8-64"): larger_kernel,
     ("resnet8", "resnet11-64"): halving_before,
 }
-
-
-def enlarges(own: str, architecture: str) -> bool:
-    """Whether the first network can be enlarged to the second."""
-    return (own, architecture) in ENLARGEMENTS

@@ -140,7 +140,7 @@ def recipe_from_release(recipe: Recipe, release: Release) -> Recipe:
     A method that continues a classifier also keeps its threat model, adversary and class Gaussians.
     """
     own = config_of(release)
-    if enlargement.enlarges(own.architecture, recipe.network.architecture):
+    if (own.architecture, recipe.network.architecture) in enlargement.ENLARGEMENTS:
         own = own._replace(architecture=recipe.network.architecture)
     recipe = replace(recipe, architecture=own.architecture, mean=own.mean, std=own.std)
     if not method(recipe).continues:

@@ -5,6 +5,7 @@ state = fit(run.trainer, start(run), batches, key=run.keys[1], devices=run.devic
 releases.save("classifier.safetensors", release(run, state))
 """
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -111,6 +112,7 @@ def start(run: Run, release: Release | None = None) -> Any:
       ValueError: the classifier is another network, or has other classes where the method continues one.
     """
 
+    @functools.cache
     def drawn() -> Any:
         return models.create(run.config).init(run.keys[0], jnp.zeros((1, *run.image_shape)))
 
@@ -136,9 +138,9 @@ def start(run: Run, release: Release | None = None) -> Any:
 def _with_side_of(config: models.Config, release: Release, drawn: Callable[[], Any]) -> Release:
     """The classifier, enlarged if the network is one for images of twice the side."""
     own = config_of(release)
-    if not enlargement.enlarges(own.architecture, config.architecture):
+    enlarge = enlargement.ENLARGEMENTS.get((own.architecture, config.architecture))
+    if enlarge is None:
         return release
-    enlarge = enlargement.ENLARGEMENTS[own.architecture, config.architecture]
     config = own._replace(architecture=config.architecture)
     return release._replace(config=config, variables=enlarge(release.variables, drawn()))
 
