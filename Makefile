@@ -4,7 +4,7 @@
 # make oldest  some tests, with the oldest versions of JAX, Flax and all else that are supported
 # make lint    ruff and basedpyright, as the pre-commit hooks run them
 # make docs    build the documentation site in build/site/; a warning is an error
-# make wheel   build the wheel in dist/
+# make wheel   build the wheel in dist/, and dist/releases/: the networks that it does not hold
 # make clean   remove what the others made
 #
 # PYTHON=/path/to/python3.11 picks the Python, VENV=folder the virtual environment.
@@ -52,6 +52,8 @@ docs: $(VENV)/.installed-docs
 
 wheel: $(VENV)/.installed-test
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist
+	mkdir -p dist/releases
+	cp rsynth_jax/zoo/*.safetensors rsynth_jax/zoo/*/*.safetensors dist/releases
 
 clean:
 	rm -rf .venv* build dist *.egg-info .pytest_cache .ruff_cache .hypothesis demo.png demo.gif

@@ -46,7 +46,7 @@ class DataOptions:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options(DataOptions):
     classifier: str = "cifar10"
-    """A bundled classifier by name, a .safetensors file, or a training run."""
+    """A released classifier by name, a .safetensors file, or a training run."""
 
 
 def main(options: Any) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:

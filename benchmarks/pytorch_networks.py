@@ -35,7 +35,7 @@ def channels_first(images: Bytes) -> torch.Tensor:
     return torch.from_numpy(images).permute(0, 3, 1, 2).float().contiguous() / 255
 
 
-def bundled(name: str) -> Twin:
+def released(name: str) -> Twin:
     release = releases.load(name)
     return Twin(release.model, release.variables, frozen(ResNet(release.model, release.variables)))
 

@@ -18,7 +18,7 @@ from rsynth_jax.cli.run import run
 from rsynth_jax.data import loader
 from rsynth_jax.storage import files
 
-SIDE = 16  # pixels of the Gaussians: that of the bundled classifiers at 32 and at 64 pixels
+SIDE = 16  # pixels of the Gaussians: that of the released classifiers at 32 and at 64 pixels
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,7 @@ class Options:
     """
 
     classifier: Positional[Annotated[str, arg(metavar="NAME")]]
-    """A bundled classifier's name, a .safetensors file, or a training run."""
+    """A released classifier's name, a .safetensors file, or a training run."""
     format: str = "torch"
     """Names and layouts of the arrays: torch."""
     out: Path

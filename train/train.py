@@ -53,7 +53,7 @@ class Options:
     start: Annotated[str | None, arg(metavar="CLASSIFIER")] = None
     """Start from the weights of a classifier: a name, a file or a run. Its network is kept, and by the
     recipe dual its threat model; for other classes than its own the last layer is new. A recipe of
-    resnet8-64 or resnet11-64 enlarges a resnet8. nearest: the bundled one in whose penultimate features
+    resnet8-64 or resnet11-64 enlarges a resnet8. nearest: the released one in whose penultimate features
     the class means separate the training images best."""
     resume: training_run.Resume = False
     settings: Recipe = RECIPES["cifar10-cpu"]

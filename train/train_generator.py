@@ -27,7 +27,7 @@ from rsynth_jax.training.recipes import replace
 class Options:
     """rsynth-train-generator: train a style-based generator by a recipe.
 
-    Recipes: faces-style-64, cifar10-style-32 and facades-style-64, whose critics see the maps of a bundled
+    Recipes: faces-style-64, cifar10-style-32 and facades-style-64, whose critics see the maps of a released
     robust classifier beside the pixels; style, whose critic sees the pixels alone; and faces-egan-32 and
     cifar10-egan-32, of the same networks at 32 pixels, whose generators take a step by each of three
     mutations, of which the fittest is kept. A folder without class folders is one class: image, or what

@@ -23,7 +23,7 @@ from tyro.conf import FlagCreatePairsOff
 
 from benchmarks import common
 from benchmarks.common import Arrays, DataOptions
-from benchmarks.pytorch_networks import CNN_A, LENET5, Twin, bundled, channels_first, published
+from benchmarks.pytorch_networks import CNN_A, LENET5, Twin, channels_first, published, released
 from rsynth_jax.attacks import autoattack, evaluation
 from rsynth_jax.attacks.runner import BATCH_SIZE, Examples, image_keys, make_runner, run_attack
 from rsynth_jax.attacks.threats import Threat
@@ -199,7 +199,7 @@ def chain(
 
 @common.main(Options(num=500, out=common.RESULTS / "autoattack"))
 def benchmark(options: Options) -> None:
-    robust = bundled("cifar10-robust")
+    robust = released("cifar10-robust")
     if options.speed:
         return compare_speed(options, robust)
     cifar10 = [common.read(options, "test", slice(options.num))]

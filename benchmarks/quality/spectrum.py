@@ -28,7 +28,7 @@ REPLICATES = 200  # of the bootstrap over images
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options(common.DataOptions):
     classifiers: tuple[str, ...] = ("restricted-imagenet-64-robust", "restricted-imagenet-64")
-    """Bundled classifiers by name, .safetensors files, or training runs, of the classes of the data."""
+    """Released classifiers by name, .safetensors files, or training runs, of the classes of the data."""
     shifts: tuple[int, ...] = (0, 2)
     """Pixels by which each step's view of the images is shifted, at most."""
 

@@ -32,7 +32,7 @@ print(json.dumps([1000 * (time.perf_counter() - began) / num, 1000 * (time.proce
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Generate images of the bundled cifar10."""
+    """Generate images of the released cifar10."""
 
     num: int = 64
     """Images of a call, one batch."""

@@ -37,9 +37,9 @@ class SubjectFlags:
     """The network to dissect, and what gives the pixels of its images classes."""
 
     generator: Annotated[str | None, arg(metavar="NAME")] = None
-    """The generator to dissect: a bundled name, a .safetensors file, or a training run."""
+    """The generator to dissect: a released name, a .safetensors file, or a training run."""
     segmenter: Annotated[str | None, arg(metavar="NAME")] = None
-    """The judge of its images: a bundled name, a .safetensors file, or a training run."""
+    """The judge of its images: a released name, a .safetensors file, or a training run."""
     classifier: Annotated[str | None, arg(metavar="NAME")] = None
     """Or the classifier to dissect, as in the other programs."""
     data: Annotated[str | None, arg(metavar="A")] = None

@@ -36,10 +36,10 @@ class GeneratorFlags:
     """Flags of a learned generator, in place of the classifier and its ascent."""
 
     generator: Annotated[str | None, arg(metavar="NAME")] = None
-    """Draw from a style-based generator, in one pass an image: a bundled generator's name, a .safetensors
+    """Draw from a style-based generator, in one pass an image: a released generator's name, a .safetensors
     file, or a training run of rsynth-train-generator."""
     inverter: Annotated[str | None, arg(metavar="NAME")] = None
-    """Decode draws of N(0, I) by a variational inverter, in one pass an image of no given class: a bundled
+    """Decode draws of N(0, I) by a variational inverter, in one pass an image of no given class: a released
     inverter's name, a .safetensors file, or a training run of rsynth-train-inverter."""
     truncation: Annotated[float | None, arg(metavar="PSI")] = None
     """Factor of a style's distance from the mean style of its class: 0 or more, by default 1; lower is more

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rsynth_jax.storage.releases import Release
 
 ALL = "all"  # of the activations
-_INVERTER = "A bundled inverter's name, a .safetensors file, or a training run of rsynth-train-inverter."
+_INVERTER = "A released inverter's name, a .safetensors file, or a training run of rsynth-train-inverter."
 _CLASSIFIER = "The classifier whose representations it reads; by default the one that the inverter names."
 _CAPTION = "{name}: {from}, now {ends}, distance {distance:.2f}"
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rsynth_jax.storage.releases import Release
 
 _CLASSIFIER = (
-    "A bundled classifier's name, a .safetensors file, a training run, or package.module:function, which "
+    "A released classifier's name, a .safetensors file, a training run, or package.module:function, which "
     "returns a classifier of your own."
 )
 _DTYPE = "The network computes in float32, or in bfloat16; images, logits and steps stay float32."

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rsynth_jax.storage.releases import Release
     from rsynth_jax.types import Bytes
 
-_GENERATOR = "A bundled generator's name, a .safetensors file, or a training run."
+_GENERATOR = "A released generator's name, a .safetensors file, or a training run."
 _CAPTION = "{name}: {class}, perceptual {perceptual:.2f}, RMSE {rmse:.3f}"
 _CLOSING = "perceptual {perceptual_start:.3f} -> {perceptual:.3f}, RMSE {rmse_start:.3f} -> {rmse:.3f}"
 

@@ -332,11 +332,11 @@ def _with_record(options: Any, own: Mapping[str, Any]) -> Any:
 
 
 def _classifier(name: str) -> str:
-    """The name of a bundled classifier, or the path of another as it is from any folder."""
-    from rsynth_jax.storage.release_files import CLASSIFIER, locate
+    """The name of a released classifier, or the path of another as it is from any folder."""
+    from rsynth_jax.storage.release_files import CLASSIFIER, locate, names
 
-    bundled = locate(name, CLASSIFIER).parent == CLASSIFIER.folder
-    return name if bundled else paths.absolute(name)
+    locate(name, CLASSIFIER)
+    return name if name in names(CLASSIFIER) else paths.absolute(name)
 
 
 def _absolute(place: str) -> str:

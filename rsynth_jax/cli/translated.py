@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 STYLES = 5  # of an image, by default
 COLUMNS = 16  # translations of a row of the sheet at most
 _TRANSLATOR = (
-    "A bundled translator's name, a .safetensors file, or a training run of rsynth-train-translator."
+    "A released translator's name, a .safetensors file, or a training run of rsynth-train-translator."
 )
 _CAPTION = "{name}: to {to}, differ by {diversity:.2f}"
 

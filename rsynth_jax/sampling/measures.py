@@ -139,7 +139,7 @@ def units_by_effect(
 
     It is |weights[unit] - mean(weights[unit])|, times the deviation of the unit's values on real images. A
     unit that moves all logits alike moves no probability. Units that are on for every image, whose mean is
-    farther from 0 than their deviation, come after all others: of the bundled classifiers they climb to
+    farther from 0 than their deviation, come after all others: of the released classifiers they climb to
     noise.
 
     Args:

@@ -2,7 +2,8 @@
 
 path = fetch(Download("https://host/digits.gz", "9fb629c4189551a2d022fa330f9573f3"))  # downloaded once
 
-The folder is $XDG_CACHE_HOME/rsynth_jax, or ~/.cache/rsynth_jax; downloads are in its folder `data`.
+The folder is $XDG_CACHE_HOME/rsynth_jax, or ~/.cache/rsynth_jax; data sets are in its folder `data`, released
+networks in `releases`.
 """
 
 import hashlib
@@ -19,10 +20,19 @@ _TIMEOUT = 60.0  # seconds without an answer
 
 
 class Download(NamedTuple):
-    """A published file: its address, and the MD5 that its publisher gives for it."""
+    """A published file.
+
+    Attributes:
+      url: its address.
+      digest: what its publisher gives for it, in hexadecimal.
+      algorithm: of the digest, MD5 or SHA256.
+      folder: of the cache that it is kept in.
+    """
 
     url: str
-    md5: str
+    digest: str
+    algorithm: str = "MD5"
+    folder: str = "data"
 
     @property
     def name(self) -> str:
@@ -44,29 +54,35 @@ def folder() -> Path | None:
 def fetch(download: Download) -> Path:
     """Return the path of a file in the cache, which is downloaded first if it is not there.
 
-    The file is written whole or not at all, and compared with its MD5, which finds accidents: readers must
-    not trust the content. A download is announced on standard error.
+    The file is written whole or not at all, and compared with its digest. An MD5 finds accidents alone:
+    readers must not trust the content. A download is announced on standard error.
 
     Raises:
-      ValueError: there is no cache folder, the file cannot be downloaded, or its MD5 is another.
+      ValueError: there is no cache folder, the file cannot be downloaded, or its digest is another.
     """
-    root = folder()
-    if root is None:
-        raise ValueError(f"no cache folder can be written for {download.name}: set XDG_CACHE_HOME to one")
-    path = root / "data" / download.name
+    path = place(download)
+    wrong = f"its {download.algorithm} is not {download.digest}"
     if path.is_file():
-        if _md5(files.read(path)) != download.md5:
-            raise ValueError(f"{path} is damaged: its MD5 is not {download.md5}: remove it")
+        if _digest(download, files.read(path)) != download.digest:
+            raise ValueError(f"{path} is damaged: {wrong}: remove it")
         return path
     print(f"downloading {download.url} to {path.parent}", file=sys.stderr)
     content = _downloaded(download, path.parent)
-    if _md5(content) != download.md5:
-        raise ValueError(f"the download of {download.url} is damaged: its MD5 is not {download.md5}")
+    if _digest(download, content) != download.digest:
+        raise ValueError(f"the download of {download.url} is damaged: {wrong}")
     files.write(path, content)
     return path
 
 
-def _downloaded(download: Download, place: Path) -> bytes:
+def place(download: Download) -> Path:
+    """Return the path of a file in the cache, there or not. Raises ValueError without a cache folder."""
+    root = folder()
+    if root is None:
+        raise ValueError(f"no cache folder can be written for {download.name}: set XDG_CACHE_HOME to one")
+    return root / download.folder / download.name
+
+
+def _downloaded(download: Download, to: Path) -> bytes:
     """The content at the address; a ValueError tells how to do without."""
     import http.client
     import urllib.request
@@ -80,9 +96,8 @@ def _downloaded(download: Download, place: Path) -> bytes:
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         reason = messages.shown(str(getattr(reason, "strerror", None) or reason), 24)
-        remedy = f"put it into {place}, MD5 {download.md5}"
-        raise ValueError(f"cannot download {download.url} ({reason}): {remedy}") from error
+        raise ValueError(f"cannot download {download.url} ({reason}): put it into {to}") from error
 
 
-def _md5(content: bytes) -> str:
-    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+def _digest(download: Download, content: bytes) -> str:
+    return hashlib.new(download.algorithm.lower(), content, usedforsecurity=False).hexdigest()

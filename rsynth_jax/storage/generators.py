@@ -1,6 +1,6 @@
 """Released generators: one safetensors file each, arrays in bfloat16 and a description in JSON.
 
-    release = load("faces-style-64")              # bundled, by name; or a file; or a training run
+    release = load("faces-style-64")              # released, by name; or a file; or a training run
     generator = style.bind(release.config, release.variables)
 
 Loading a release runs no code from it.
@@ -60,7 +60,7 @@ def save(path: Path, release: GeneratorRelease) -> None:
 
 
 def load(name: str | Path) -> GeneratorRelease:
-    """Read the release of a bundled generator, a file or a training run.
+    """Read the release of a released generator, a file or a training run.
 
     Raises ValueError if there is none, if it is a classifier, if its file is damaged or holds a number that
     is not finite, or if its parts do not fit each other.

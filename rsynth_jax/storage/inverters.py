@@ -1,6 +1,6 @@
 """Released inverters: one safetensors file each, arrays in bfloat16 and a description in JSON.
 
-    inverter = load("runs/inverter")              # bundled, by name; or a file; or a training run
+    inverter = load("runs/inverter")              # released, by name; or a file; or a training run
     check_classifier(inverter, releases.load(inverter.classifier))
     bound = inverter.generator                    # its condition is (label, representation)
 
@@ -67,7 +67,7 @@ def save(path: Path, release: InverterRelease) -> None:
 
 
 def load(name: str | Path) -> InverterRelease:
-    """Read the release of a bundled inverter, a file or a training run.
+    """Read the release of a released inverter, a file or a training run.
 
     Raises ValueError if there is none, if it is another kind of network, if its file is damaged or holds a
     number that is not finite, or if its parts do not fit each other.

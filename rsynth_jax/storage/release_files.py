@@ -1,10 +1,14 @@
 """The file of a release: one safetensors file, arrays in bfloat16 and a description in JSON.
 
-    path = locate("cifar10", CLASSIFIER)          # bundled, by name; or a file; or a training run
+    path = locate("cifar10", CLASSIFIER)          # released, by name; or a file; or a training run
     content = read(path, CLASSIFIER)
     write(path, GENERATOR, {"variables": variables}, {"config": config._asdict()})
 
 Reading one runs no code from it, and compiles nothing: its arrays are NumPy's.
+
+The released networks are those of zoo/SHA256SUMS. A clone has the files of all. A wheel has that of `cifar10`
+alone: the others are put into the folder `releases` of the user's cache, or downloaded to it from the address
+$RSYNTH_RELEASES.
 """
 
 import json
@@ -18,14 +22,16 @@ import numpy as np
 from flax import traverse_util
 
 from rsynth_jax import checks, messages
-from rsynth_jax.storage import digests, files, paths
+from rsynth_jax.storage import cache, digests, files, paths
 
-# the bundled classifiers, and in folders the other networks
+# the released classifiers, and in folders the other networks
 ZOO = Path(__file__).resolve().parents[1] / "zoo"
 
 _PYTORCH = {".pt", ".pth"}
 _MAGIC = {b"PK\3\4", b"\x80\2\x8a\x0a"}  # with which PyTorch's files begin, new and old
 _DIGEST = "sha256"  # its name in the metadata
+_RELEASES = "releases"  # the cache's folder for their files
+_ADDRESS = "RSYNTH_RELEASES"  # of a folder with the files of all released networks
 _LARGEST: dict[Any, float] = {int: 2**31 - 1, float: checks.LARGEST}  # of 32 bits
 
 
@@ -33,7 +39,7 @@ class Kind(NamedTuple):
     """A kind of network that is released."""
 
     name: str
-    folder: Path  # of the bundled ones
+    folder: Path  # of the released ones, in a clone
 
     @property
     def file(self) -> str:
@@ -56,7 +62,7 @@ GENERATOR = Kind("generator", ZOO / "generators")
 INVERTER = Kind("inverter", ZOO / "inverters")
 SEGMENTER = Kind("segmenter", ZOO / "segmenters")
 TRANSLATOR = Kind("translator", ZOO / "translators")
-_KINDS = (CLASSIFIER, GENERATOR, INVERTER, SEGMENTER, TRANSLATOR)
+KINDS = (CLASSIFIER, GENERATOR, INVERTER, SEGMENTER, TRANSLATOR)
 
 
 class Content(NamedTuple):
@@ -68,17 +74,47 @@ class Content(NamedTuple):
 
 @files.one_line_errors()
 def locate(name: str | Path, kind: Kind) -> Path:
-    """Find the file of a bundled network, of a path or of a training run, or raise ValueError."""
+    """Find the file of a released network, of a path or of a training run, or raise ValueError."""
+    if str(name) in names(kind):
+        return _released(kind, str(name))
     path = paths.of(name)
-    for candidate in (kind.folder / f"{name}.safetensors", path / kind.file, path):
+    for candidate in (path / kind.file, path):
         if paths.is_file(candidate):
             return candidate
-    for other in _KINDS:
-        if os.path.isfile(other.folder / f"{name}.safetensors") or paths.is_file(path / other.file):
+    for other in KINDS:
+        if str(name) in names(other) or paths.is_file(path / other.file):
             raise ValueError(f"{str(name)!r} is {other.one}: give {kind.one}")
-    known = messages.listed(sorted(file.stem for file in kind.folder.glob("*.safetensors")))
-    wanted = f"a file, a run, or {known}" if known else "a .safetensors file, or a training run"
+    wanted = f"a file, a run, or {messages.listed(names(kind))}"
     raise ValueError(f"no {kind.name} {str(name)[:40]!r}: give {wanted}")
+
+
+def names(kind: Kind) -> list[str]:
+    """Return the names of the released networks of a kind, in order."""
+    listed = (ZOO / name for name in digests.read_sums(ZOO / digests.SUMS))
+    return sorted(path.stem for path in listed if path.parent == kind.folder)
+
+
+def available(kind: Kind) -> list[str]:
+    """Return the names of the released networks whose files are here, or can be asked for at an address."""
+    root = cache.folder()
+    folders = [kind.folder, *([root / _RELEASES] if root else [])]
+    files_here = {file.stem for folder in folders for file in folder.glob("*.safetensors")}
+    return [name for name in names(kind) if name in files_here or os.environ.get(_ADDRESS)]
+
+
+def _released(kind: Kind, name: str) -> Path:
+    """The file of the package, or of the cache, where it may have to be downloaded to."""
+    released = kind.folder / f"{name}.safetensors"
+    if released.is_file():
+        return released
+    address = os.environ.get(_ADDRESS, "").rstrip("/")
+    digest = digests.read_sums(ZOO / digests.SUMS)[released.relative_to(ZOO).as_posix()]
+    download = cache.Download(f"{address}/{released.name}", digest, "SHA256", folder=_RELEASES)
+    place = cache.place(download)
+    if not address and not place.is_file():
+        remedy = f"put {place.name} into {place.parent}, or set {_ADDRESS} to the address that has it"
+        raise ValueError(f"{name} does not come with the wheel: {remedy}")
+    return cache.fetch(download)
 
 
 def write(
@@ -106,14 +142,14 @@ def write(
 def read(path: Path, kind: Kind, names: Collection[str]) -> Content:
     """Read a release of this kind, whose description has these names.
 
-    A file without a SHA-256 is older, and cannot be checked, unless it is a bundled one.
+    A file without a SHA-256 is older, and cannot be checked, unless it is a released one.
 
     Raises:
       ValueError: it is of another kind, its content is not that of its SHA-256, or a number is not finite.
     """
     file = files.Tensors({}, {"format": "pt"}) if _is_pytorch(path) else files.read_tensors(path)
     found = file.metadata.get("format")
-    for other in _KINDS:
+    for other in KINDS:
         if found == other.format != kind.format:
             raise ValueError(f"{path} is {other.one}: give {kind.one}")
     if found == "pt":  # as Hugging Face's safetensors call it

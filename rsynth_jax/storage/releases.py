@@ -1,6 +1,6 @@
 """Released classifiers: one safetensors file each, arrays in bfloat16 and a description in JSON.
 
-    release = load("cifar10")                     # bundled, by name; or a file; or a training run
+    release = load("cifar10")                     # released, by name; or a file; or a training run
     classifier = models.bind(release.model, release.variables)
     release = classifier(networks.from_nnx(module), ("cat", "dog"), (224, 224, 3))  # any other network
 
@@ -148,7 +148,7 @@ def save(path: Path, release: Release, dtype: Any = ml_dtypes.bfloat16) -> None:
 
 
 def locate(name: str | Path) -> Path:
-    """Find the file of a bundled classifier, of a path or of a training run, or raise ValueError."""
+    """Find the file of a released classifier, of a path or of a training run, or raise ValueError."""
     return release_files.locate(name, CLASSIFIER)
 
 

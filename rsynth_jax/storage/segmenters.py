@@ -1,6 +1,6 @@
 """Released segmenters: one safetensors file each, arrays in bfloat16 and a description in JSON.
 
-    release = load("facades-64")                  # bundled, by name; or a file; or a training run
+    release = load("facades-64")                  # released, by name; or a file; or a training run
     classes = release.segmenter(image).argmax(axis=-1)
 
 Loading a release runs no code from it.
@@ -65,7 +65,7 @@ def save(path: Path, release: SegmenterRelease) -> None:
 
 
 def load(name: str | Path) -> SegmenterRelease:
-    """Read the release of a bundled segmenter, a file or a training run.
+    """Read the release of a released segmenter, a file or a training run.
 
     Raises ValueError if there is none, if it is a network of another kind, if its file is damaged or holds a
     number that is not finite, or if its parts do not fit each other.

@@ -1,6 +1,6 @@
 """Released translators: one safetensors file each, arrays in bfloat16 and a description in JSON.
 
-    release = load("runs/translator")             # bundled, by name; or a file; or a training run
+    release = load("runs/translator")             # released, by name; or a file; or a training run
     second = translator.bind(release.config, release.variables[1])
 
 Loading a release runs no code from it.
@@ -51,7 +51,7 @@ def save(path: Path, release: TranslatorRelease) -> None:
 
 
 def load(name: str | Path) -> TranslatorRelease:
-    """Read the release of a bundled translator, a file or a training run.
+    """Read the release of a released translator, a file or a training run.
 
     Raises ValueError if there is none, if it is another kind of network, if its file is damaged or holds a
     number that is not finite, or if its parts do not fit each other.

@@ -16,8 +16,7 @@ from jaxtyping import Float, Int
 
 from rsynth_jax import messages
 from rsynth_jax.models import embedding
-from rsynth_jax.storage import releases
-from rsynth_jax.storage.release_files import CLASSIFIER
+from rsynth_jax.storage import release_files, releases
 from rsynth_jax.training.state import Trainer
 from rsynth_jax.types import Bytes, Key
 
@@ -66,7 +65,7 @@ def seconds_a_step(trainer: Trainer[Any], state: Any, batch: Any, key: Key) -> t
 
 
 def nearest(images: Bytes, labels: np.ndarray) -> tuple[str, float]:
-    """Find the bundled classifier whose penultimate features separate classes best, see `separation`.
+    """Find the released classifier whose penultimate features separate classes best, see `separation`.
 
     Args:
       images: uint8 (n, h, w, c), of the side of the classifier; of more than 2,000 evenly spaced ones count.
@@ -76,21 +75,21 @@ def nearest(images: Bytes, labels: np.ndarray) -> tuple[str, float]:
       The classifier's name, and the accuracy.
 
     Raises:
-      ValueError: no bundled classifier has images of this size.
+      ValueError: no classifier that is here, or has an address, has images of this size.
     """
     chosen = np.arange(0, len(images), -(-len(images) // _IMAGES))
     found: dict[str, float] = {}
     shapes = set()
-    for file in sorted(CLASSIFIER.folder.glob("*.safetensors")):
-        release = releases.load(file)
+    for name in release_files.available(release_files.CLASSIFIER):
+        release = releases.load(name)
         shapes.add(" x ".join(map(str, release.image_shape[:2])))
         if release.image_shape == images.shape[1:]:
             shown = embedding.embed_images(release.model, release.variables, images[chosen], _BATCH)
-            found[file.stem] = separation(shown.features, labels[chosen])
+            found[name] = separation(shown.features, labels[chosen])
     if not found:
         size = " x ".join(map(str, images.shape[1:]))
         known = messages.listed(sorted(shapes))
-        raise ValueError(f"no bundled classifier has images of {size}, but of {known}: give --image-size")
+        raise ValueError(f"no released classifier has images of {size}, but of {known}: give --image-size")
     name = max(found, key=found.__getitem__)
     return name, found[name]
 

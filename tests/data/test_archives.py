@@ -13,7 +13,6 @@ import pytest
 from numpy.testing import assert_array_equal
 from tiny import refused
 
-from rsynth_jax import messages
 from rsynth_jax.cli import training_run
 from rsynth_jax.cli.parse import expand_home
 from rsynth_jax.data import archives, loader
@@ -197,7 +196,7 @@ def test_cifar10_is_downloaded_into_the_cache_once(tmp_path, server, cifar10, ca
 def test_a_download_of_another_checksum_or_size_is_refused_and_not_kept(tmp_path, server, monkeypatch):
     host = archives._CIFARS["cifar10"].download.url.rpartition("/")[0]
     download = publish(monkeypatch, host, b"other")
-    with refused(match=f"{host}.* is damaged: its MD5 is not {download.md5}"):
+    with refused(match=f"{host}.* is damaged: its MD5 is not {download.digest}"):
         load("cifar10")
     monkeypatch.setattr(cache, "_LARGEST", 100)
     with refused(match="it is too large"):
@@ -205,16 +204,13 @@ def test_a_download_of_another_checksum_or_size_is_refused_and_not_kept(tmp_path
     assert not (tmp_path / "cache/rsynth_jax").exists()
 
 
-def test_without_a_network_one_line_names_the_address_the_place_and_the_checksum(
-    tmp_path, server, monkeypatch
-):
+def test_without_a_network_one_line_names_the_address_and_the_place(tmp_path, server, monkeypatch):
     download = publish(monkeypatch, "http://127.0.0.1:1", b"")
     monkeypatch.setenv("XDG_CACHE_HOME", "/tmp")
     with refused() as caught:
         load("cifar10")
     said = str(caught.value)
-    place = "put it into /tmp/rsynth_jax/data, MD5 "
-    assert download.url in said and place + download.md5 in said and len(said) <= messages.LONGEST
+    assert download.url in said and said.endswith("put it into /tmp/rsynth_jax/data")
     download = publish(monkeypatch, archives._DIGITS["train"][0].url.rpartition("/")[0], b"")
     error = OSError("Temporary failure in name resolution")
     monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: (_ for _ in ()).throw(error))
@@ -229,5 +225,6 @@ def test_the_published_addresses_fit_into_the_line_that_names_them():
     downloads = [kind.download for kind in archives._CIFARS.values()]
     downloads += [file for pair in archives._DIGITS.values() for file in pair]
     assert len(downloads) == 6
-    for url, md5 in downloads:
-        assert url.startswith("https://") and len(url) < 75 and len(bytes.fromhex(md5)) == 16
+    for file in downloads:
+        assert file.url.startswith("https://") and len(file.url) < 75
+        assert file.algorithm == "MD5" and len(bytes.fromhex(file.digest)) == 16

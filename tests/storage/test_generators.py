@@ -16,7 +16,7 @@ from rsynth_jax.models import style
 from rsynth_jax.models.style import GeneratorConfig
 from rsynth_jax.storage import files, generators, release_files, releases
 from rsynth_jax.storage.generators import GeneratorRelease
-from rsynth_jax.storage.release_files import CLASSIFIER, GENERATOR
+from rsynth_jax.storage.release_files import GENERATOR
 
 CONFIG = GeneratorConfig(num_classes=2, image_size=16, widths=(8, 4), latent_size=4, mapping_depth=1)
 RNG = np.random.default_rng(0)
@@ -96,20 +96,9 @@ def test_loading_compiles_nothing(saved, caplog):
     assert not [text for text in caplog.messages if text.startswith(("Compiling", "Finished XLA"))]
 
 
-def test_a_generator_is_found_by_its_file_its_run_and_its_bundled_name(saved, monkeypatch):
+def test_a_generator_is_found_by_its_file_and_its_run(saved):
     path, _ = saved
     assert release_files.locate(str(path), GENERATOR) == path == release_files.locate(path.parent, GENERATOR)
-    bundled = GENERATOR._replace(folder=path.parent)
-    assert release_files.locate("generator", bundled) == path
-
-
-def test_an_unknown_name_is_refused_with_the_bundled_ones_if_there_are_any(tmp_path):
-    none = GENERATOR._replace(folder=tmp_path)
-    with refused(match=r"^no generator 'nobody': give a .safetensors file, or a training run$"):
-        release_files.locate("nobody", none)
-    (tmp_path / "two.safetensors").touch()
-    with refused(match=r"give a file, a run, or two$"):
-        release_files.locate("nobody", none)
 
 
 # ---- the other kind
@@ -121,14 +110,13 @@ def test_a_classifier_is_refused_as_a_generator_by_file_run_and_name(classifier)
             generators.load(name)
 
 
-def test_a_generator_is_refused_as_a_classifier_by_file_run_and_name(saved, monkeypatch):
+def test_a_generator_is_refused_as_a_classifier_by_file_run_and_name(saved):
     path, _ = saved
     for name in (path, path.parent):
         with refused(match=r"is a generator: give a classifier$"):
             releases.load(name)
-    monkeypatch.setattr(release_files, "_KINDS", (CLASSIFIER, GENERATOR._replace(folder=path.parent)))
-    with refused(match=r"^'generator' is a generator: give a classifier$"):
-        releases.load("generator")
+    with refused(match=r"^'faces-style-64' is a generator: give a classifier$"):
+        releases.load("faces-style-64")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from safetensors.numpy import save, save_file
 from tiny import refused
 
-from rsynth_jax import models
+from rsynth_jax import messages, models
 from rsynth_jax.storage import digests, files, generators, release_files, releases
 from rsynth_jax.synthesis import class_gaussians
 
@@ -163,8 +163,8 @@ def test_an_older_release_without_a_sha256_is_read(saved, tmp_path):
 
 def test_the_sums_of_the_bundled_files_are_theirs():
     """To write them: cd rsynth_jax/zoo && sha256sum *.safetensors */*.safetensors > SHA256SUMS."""
-    bundled = release_files.ZOO.rglob("*.safetensors")
-    found = {path.relative_to(release_files.ZOO).as_posix(): digests.of_file(path) for path in bundled}
+    released = release_files.ZOO.rglob("*.safetensors")
+    found = {path.relative_to(release_files.ZOO).as_posix(): digests.of_file(path) for path in released}
     assert digests.read_sums(release_files.ZOO / digests.SUMS) == found
 
 
@@ -184,6 +184,21 @@ def test_a_bundled_file_that_is_changed_or_not_listed_is_refused(tmp_path, monke
         (tmp_path / digests.SUMS).write_text(line.replace("cifar10", "others"))
     with refused(match=r"cifar10\.safetensors is damaged: its SHA-256 is not the one in SHA256SUMS"):
         releases.load(path)
+
+
+@pytest.fixture
+def zoo(tmp_path, monkeypatch) -> release_files.Kind:
+    """The kind of two released classifiers, a and b, of which a wheel holds a alone."""
+    folder = tmp_path / "zoo"
+    folder.mkdir()
+    for name in ("a", "b"):
+        (folder / f"{name}.safetensors").write_text(name)
+    digests.write_sums(folder)
+    (folder / "b.safetensors").unlink()
+    monkeypatch.setattr(release_files, "ZOO", folder)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("RSYNTH_RELEASES", raising=False)
+    return release_files.CLASSIFIER._replace(folder=folder)
 
 
 def test_loading_compiles_nothing(saved, caplog):
@@ -212,19 +227,62 @@ def test_a_bundled_classifier_is_small_has_a_card_and_says_what_anyone_has(file)
     assert all(np.isfinite(array).all() for array in saved)
 
 
-def test_a_name_is_a_bundled_one_a_file_or_a_run(saved, tmp_path, monkeypatch):
+def test_a_name_is_a_released_one_a_file_or_a_run(saved, zoo):
     path, _ = saved
-    monkeypatch.setattr(releases, "CLASSIFIER", release_files.CLASSIFIER._replace(folder=path.parent))
-    assert releases.locate("classifier") == releases.locate(str(path)) == path
-    assert releases.locate(str(path.parent)) == path
+    assert release_files.locate("a", zoo) == zoo.folder / "a.safetensors"
+    assert releases.locate(str(path)) == releases.locate(str(path.parent)) == path
 
 
-def test_an_unknown_name_is_refused_with_the_bundled_ones(tmp_path, monkeypatch):
-    for name in ("two", "one"):
-        (tmp_path / f"{name}.safetensors").touch()
-    monkeypatch.setattr(releases, "CLASSIFIER", release_files.CLASSIFIER._replace(folder=tmp_path))
-    with refused(match=r"no classifier 'three': give a file, a run, or one, two$"):
-        releases.load("three")
+def test_an_unknown_name_is_refused_with_the_released_ones(zoo):
+    with refused(match=r"no classifier 'three': give a file, a run, or a, b$"):
+        release_files.locate("three", zoo)
+
+
+def test_a_network_that_no_wheel_holds_is_put_into_the_cache_or_downloaded_to_it(
+    zoo, tmp_path, monkeypatch, capsys
+):
+    place = tmp_path / "cache/rsynth_jax/releases/b.safetensors"
+    assert release_files.available(zoo) == ["a"]
+    remedy = f"put b.safetensors into {place.parent}, or set RSYNTH_RELEASES to the address that has it"
+    with refused(match=f"^b does not come with the wheel: {remedy}$"):
+        release_files.locate("b", zoo)
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"b")
+    assert release_files.locate("b", zoo) == place and release_files.available(zoo) == ["a", "b"]
+    place.unlink()
+    directory = tmp_path / "releases"
+    directory.mkdir()
+    monkeypatch.setenv("RSYNTH_RELEASES", f"{directory.as_uri()}/")
+    assert release_files.available(zoo) == ["a", "b"]
+    with refused(match=f"^cannot download {directory.as_uri()}.*{place.parent}$"):
+        release_files.locate("b", zoo)
+    (directory / "b.safetensors").write_bytes(b"other")
+    with refused(match=r"^the download of .*[0-9a-f]{64}$"):
+        release_files.locate("b", zoo)
+    assert not place.exists()
+    (directory / "b.safetensors").write_bytes(b"b")
+    capsys.readouterr()
+    assert release_files.locate("b", zoo) == release_files.locate("b", zoo) == place
+    assert capsys.readouterr().err.count("downloading ") == 1
+    place.write_bytes(b"cut")
+    with refused(match=f"^{place}.*: remove it$"):
+        release_files.locate("b", zoo)
+
+
+RELEASED = [name for kind in release_files.KINDS for name in release_files.names(kind)]
+
+
+def test_the_release_directory_is_one_folder_so_every_name_is_of_one_network():
+    assert len(set(RELEASED)) == len(RELEASED) > 10
+
+
+def test_the_longest_name_fits_into_the_line_that_says_where_to_put_it(zoo, monkeypatch):
+    name = max(RELEASED, key=len)
+    (zoo.folder / digests.SUMS).write_text(f"{'0' * 64}  {name}.safetensors\n")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/tmp")
+    with refused(match=f"{name} does not come") as caught:
+        release_files.locate(name, zoo)
+    assert len(str(caught.value)) <= messages.LONGEST
 
 
 @pytest.mark.parametrize("name", ["", "\0", "x" * 5000])

@@ -8,7 +8,7 @@ from numpy.testing import assert_array_equal
 from tiny import refused
 
 from rsynth_jax.models import embedding
-from rsynth_jax.storage.release_files import CLASSIFIER
+from rsynth_jax.storage import release_files
 from rsynth_jax.training import planning
 from rsynth_jax.training.state import Trainer, TrainState
 
@@ -42,12 +42,13 @@ def test_the_accuracy_of_the_nearest_class_mean_leaves_each_image_out_of_its_own
 
 
 def test_the_nearest_classifier_has_the_features_that_separate_best(tmp_path, monkeypatch, networks):
-    monkeypatch.setattr(planning, "CLASSIFIER", CLASSIFIER._replace(folder=tmp_path))
     linear = tiny.release(tmp_path / "linear.safetensors", tiny.NAMES, "linear")
     other = tiny.release(tmp_path / "tiny.safetensors", tiny.NAMES)
     images, labels = tiny.noise(24), np.arange(24) % 2
+    files = {name: str(tmp_path / f"{name}.safetensors") for name in ("linear", "tiny")}
+    monkeypatch.setattr(release_files, "available", lambda kind: list(files.values()))
     found = {
-        name: planning.separation(
+        files[name]: planning.separation(
             embedding.embed_images(each.model, each.variables, images, 8).features, labels
         )
         for name, each in {"linear": linear, "tiny": other}.items()
@@ -55,7 +56,7 @@ def test_the_nearest_classifier_has_the_features_that_separate_best(tmp_path, mo
     name = max(found, key=found.get)
     assert len(set(found.values())) == 2
     assert planning.nearest(images, labels) == (name, pytest.approx(found[name], abs=0.1))
-    with refused(match="no bundled classifier has images of 8 x 8 x 3, but of 16 x 16: give --image-size"):
+    with refused(match="no released classifier has images of 8 x 8 x 3, but of 16 x 16: give --image-size"):
         planning.nearest(images[:, :8, :8], labels)
 
 
