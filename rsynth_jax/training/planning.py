@@ -89,7 +89,9 @@ def nearest(images: Bytes, labels: np.ndarray) -> tuple[str, float]:
     if not found:
         size = " x ".join(map(str, images.shape[1:]))
         known = messages.listed(sorted(shapes))
-        raise ValueError(f"no released classifier has images of {size}, but of {known}: give --image-size")
+        raise ValueError(
+            f"no released classifier here has images of {size}, but of {known}: give --image-size"
+        )
     name = max(found, key=found.__getitem__)
     return name, found[name]
 

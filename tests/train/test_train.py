@@ -28,8 +28,7 @@ from rsynth_jax.cli import epoch_run
 from rsynth_jax.cli import run as console
 from rsynth_jax.cli.options import LabelledDataFlags
 from rsynth_jax.data import loader
-from rsynth_jax.storage import paths, releases, train_states
-from rsynth_jax.storage.release_files import CLASSIFIER
+from rsynth_jax.storage import paths, release_files, releases, train_states
 from rsynth_jax.synthesis.norms import L2
 from rsynth_jax.training import planning
 from rsynth_jax.training import run as runs
@@ -314,7 +313,7 @@ def test_a_run_from_the_nearest_classifier_records_its_name(tmp_path, monkeypatc
     def fit(*_, **__):
         raise InterruptedError
 
-    monkeypatch.setattr(planning, "CLASSIFIER", CLASSIFIER._replace(folder=Path(robust).parent))
+    monkeypatch.setattr(release_files, "available", lambda kind: ["c"])
     monkeypatch.setattr(
         releases, "load", lambda name, load=releases.load: load(name if name != "c" else robust)
     )
