@@ -1,6 +1,7 @@
 """Eight simulated devices and strict dtypes for every test, and the classifiers that several files share."""
 
 import atexit
+import gc
 import os
 import signal
 import tempfile
@@ -28,6 +29,8 @@ if "RSYNTH_TESTS_CACHE" not in os.environ:  # many tests compile the same progra
     os.environ["RSYNTH_TESTS_CACHE"] = CACHE.name
 jax.config.update("jax_compilation_cache_dir", os.environ["RSYNTH_TESTS_CACHE"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+gc.set_threshold(200_000, 20, 100)  # tracing makes much garbage and few cycles: a twelfth of the time
 
 hypothesis.settings.register_profile("laws", deadline=None, max_examples=30, derandomize=True)
 hypothesis.settings.load_profile("laws")
