@@ -42,7 +42,7 @@ class Options:
     seed: options.Seed = 0
     climb: ClassAscentFlags = ClassAscentFlags()
     learned: GeneratorFlags = GeneratorFlags()
-    ascent: options.LengthFlags = options.LengthFlags(radius=30.0, step_size=0.75)
+    ascent: options.LengthFlags = options.LengthFlags(radius=30.0)
     output: options.OutputFlags = options.OutputFlags(out=Path("generated.png"))
     sharding: options.ShardFlags = options.ShardFlags()
     hosts: JoinFlags = JoinFlags()

@@ -37,7 +37,10 @@ class ClassAscentFlags:
     objective: options.ObjectiveName = "sum"
     steps: Annotated[int | None, arg(metavar="N")] = None
     """Number of steps of the ascent. By default five for every eight that the classifier's fakes climbed in
-    dual training; 15 if it was trained otherwise."""
+    dual training, 20 at most; 15 if it was trained otherwise."""
+    step_size: Annotated[float | None, arg(metavar="LENGTH")] = None
+    """l2 length of the first step, at 32 pixels; it grows with the side. By default all steps together go
+    1.25 times as far as the classifier's fakes: of cifar10 15 cosine steps of 0.75."""
     schedule: str = "cosine"
     """Schedule of the step size: constant, or cosine down to 0."""
     momentum: float = 0.0
@@ -51,7 +54,7 @@ class ClassAscentFlags:
     class starts from image i."""
 
     def __post_init__(self) -> None:
-        checks.given(checks.positive, temperature=self.temperature)
+        checks.given(checks.positive, temperature=self.temperature, step_size=self.step_size)
         checks.given(checks.not_negative, steps=self.steps, shift=self.shift)
         checks.below_one(momentum=self.momentum)
 
@@ -84,9 +87,11 @@ class ClassAscentFlags:
             "schedule": checks.named("schedule", self.schedule, samplers.SCHEDULES),
             "parameterization": checks.named("parameterization", self.parameterization, PARAMETERIZATIONS),
         }
-        settings |= {"starts": starts, "seed": seed, "num_steps": steps}
+        step_size = self.step_size or samplers.default_step_size(release, steps, settings["schedule"])
+        settings |= {"starts": starts, "seed": seed, "num_steps": steps, "step_size": step_size}
         settings |= {"temperature": self.temperature, "momentum": self.momentum, "max_shift": self.shift}
         settings |= lengths.settings(release)
         make = functools.partial(samplers.generate, release, classes, num, **settings)
-        step_size = lengths.step_size * samplers.scale_of(release)
-        return make, Title(f"{self.objective}, {self.schedule}", steps, step_size)
+        return make, Title(
+            f"{self.objective}, {self.schedule}", steps, step_size * samplers.scale_of(release)
+        )

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 COLUMNS = 16  # of a sheet at most: --npz and --each have all images
 # flags that --generator excludes
 _ASCENT = {field.name.replace("_", "-") for field in dataclasses.fields(ClassAscentFlags)}
-_ASCENT |= {"classifier", "radius", "step-size"}
+_ASCENT |= {"classifier", "radius"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -160,12 +160,10 @@ class PhotoFlags:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LengthFlags:
-    """The lengths of an ascent."""
+    """How far an ascent may lead, and how many images climb at once."""
 
     radius: float
     """Largest l2 distance from the start, in pixel values of [0, 1], at 32 pixels; it grows with the side."""
-    step_size: float
-    """l2 length of a step, at 32 pixels; it grows with the side."""
     batch_size: FittingBatchSize = "auto"
 
     def __post_init__(self) -> None:
@@ -179,10 +177,12 @@ class LengthFlags:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AscentFlags(LengthFlags):
-    """The lengths and the number of steps of an ascent."""
+    """How far an ascent may lead, and its steps."""
 
     steps: int
     """Number of steps of the ascent."""
+    step_size: float
+    """l2 length of a step, at 32 pixels; it grows with the side."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -53,6 +53,8 @@ SIDE = 32  # pixels: the side at which lengths are given
 _COMPONENTS = 1 << 27  # bytes: one image of 224 pixels by 147 components takes 89 MB, of 32 pixels 1.5 MB
 TEMPERATURE = 1.2  # of a release that does not say that of its fakes
 FAKE_STEPS = 24  # of a release that does not say how many steps its fakes climbed: those of cifar10
+FAKE_STEP_SIZE = 0.2  # of such a release
+_MOST_STEPS = 20  # of the default
 
 Label = str | int | Int[np.ndarray, " n"] | None
 Masks = Float[np.ndarray, "*n h w 1"]
@@ -74,11 +76,20 @@ class Run(TypedDict, total=False):
 
 
 def default_steps(release: Release) -> int:
-    """Choose five steps for every eight that the classifier's fakes climbed in dual training.
+    """Choose five steps for every eight that the classifier's fakes climbed in dual training, 20 at most."""
+    return min(max(1, 5 * release.recipe.get("fake_steps", FAKE_STEPS) // 8), _MOST_STEPS)
 
-    Five that shrink from 0.75 like a cosine go 1.25 times as far as eight of 0.2.
+
+def default_step_size(release: Release, num_steps: int, schedule: Schedule) -> float:
+    """Choose the first step, at 32 pixels, from which all steps together go 1.25 times as far as the fakes.
+
+    How many steps the way is divided into hardly matters. Fewer than the default ones are as long as those.
     """
-    return max(1, 5 * release.recipe.get("fake_steps", FAKE_STEPS) // 8)
+    way = release.recipe.get("fake_steps", FAKE_STEPS) * release.recipe.get("fake_step_size", FAKE_STEP_SIZE)
+    num_steps = max(num_steps, default_steps(release))
+    size = schedule(1.0, num_steps)
+    steps = sum(float(jnp.asarray(size(i) if callable(size) else size)) for i in range(num_steps))
+    return round(1.25 * way / steps, 4)
 
 
 def default_temperature(release: Release) -> float:
@@ -101,7 +112,7 @@ def generate(
     objective: ClassObjective = objectives.logit_plus_log_prob,
     radius: float = 30.0,
     num_steps: int | None = None,
-    step_size: float = 0.75,
+    step_size: float | None = None,
     schedule: Schedule = SCHEDULES["cosine"],
     momentum: float = 0.0,
     parameterization: Kind = pixel,
@@ -119,6 +130,7 @@ def generate(
       temperature: times a draw's distance from the mean of its class; by default
         `default_temperature(release)`.
       num_steps: by default `default_steps(release)`.
+      step_size: by default `default_step_size(release, num_steps, schedule)`.
       schedule: of the step size.
       momentum: decay of an average of the steps' directions, in [0, 1).
       max_shift: pixels by which each step's view of the images is shifted, at most, of all images alike; by
@@ -138,6 +150,8 @@ def generate(
         _check_starts(starts, release)
         begin = starts[numbers[:, 1] % len(starts)]
     num_steps = default_steps(release) if num_steps is None else num_steps
+    if step_size is None:
+        step_size = default_step_size(release, num_steps, schedule)
     path = _Path(radius, num_steps, step_size, schedule, momentum, parameterization)
     inputs = (begin, labels)
     max_shift = default_shift(release) if max_shift is None else max_shift

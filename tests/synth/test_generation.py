@@ -135,14 +135,27 @@ def test_the_shift_is_what_is_asked_for_or_that_of_the_fakes(classifier, tmp_pat
     np.testing.assert_array_equal(of(generate(classifier, tmp_path, shift=2), 1), found.images)
 
 
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
 @pytest.mark.parametrize("fake_steps", [8, 24, 32, 40])
-def test_the_default_way_is_a_quarter_longer_than_that_of_the_fakes(classifier, fake_steps):
+def test_the_default_way_is_a_quarter_longer_than_that_of_the_fakes(classifier, fake_steps, schedule):
+    """n cosine steps sum to (n + 1) / 2 of the first."""
     release = releases.load(classifier)._replace(recipe={"fake_steps": fake_steps})
-    steps = samplers.default_steps(release)
-    size = samplers.SCHEDULES["cosine"](Options().ascent.step_size, steps)
     climbed = RECIPES["dual"].dual.fake_step_size * fake_steps
-    way = sum(map(size, range(steps)))  # n cosine steps sum to (n + 1) / 2 of the first
-    assert way == pytest.approx(1.25 * climbed, rel=0.14)
+    default = samplers.default_steps(release)
+    sizes = {
+        num: samplers.default_step_size(release, num, samplers.SCHEDULES[schedule])
+        for num in (1, default, 60)
+    }
+    for num in (default, 60):
+        way = sizes[num] * (num if schedule == "constant" else (num + 1) / 2)
+        assert way == pytest.approx(1.25 * climbed, rel=1e-3)
+    assert sizes[1] == sizes[default]
+
+
+def test_the_default_steps_of_cifar10_are_15_of_0_75():
+    release = releases.load("cifar10")
+    steps = samplers.default_steps(release)
+    assert (steps, samplers.default_step_size(release, steps, samplers.SCHEDULES["cosine"])) == (15, 0.75)
 
 
 @pytest.mark.slow
