@@ -4,6 +4,8 @@ import json
 import pickle
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -187,7 +189,15 @@ def test_a_bundled_file_that_is_changed_or_not_listed_is_refused(tmp_path, monke
 
 
 @pytest.fixture
-def zoo(tmp_path, monkeypatch) -> release_files.Kind:
+def short(monkeypatch) -> Iterator[Path]:
+    """A folder whose path fits into a line; the user's cache is in it."""
+    with tempfile.TemporaryDirectory(prefix="t") as folder:
+        monkeypatch.setenv("XDG_CACHE_HOME", f"{folder}/c")
+        yield Path(folder)
+
+
+@pytest.fixture
+def zoo(tmp_path, short, monkeypatch) -> release_files.Kind:
     """The kind of two released classifiers, a and b, of which a wheel holds a alone."""
     folder = tmp_path / "zoo"
     folder.mkdir()
@@ -196,7 +206,6 @@ def zoo(tmp_path, monkeypatch) -> release_files.Kind:
     digests.write_sums(folder)
     (folder / "b.safetensors").unlink()
     monkeypatch.setattr(release_files, "ZOO", folder)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("RSYNTH_RELEASES", raising=False)
     return release_files.CLASSIFIER._replace(folder=folder)
 
@@ -239,9 +248,9 @@ def test_an_unknown_name_is_refused_with_the_released_ones(zoo):
 
 
 def test_a_network_that_no_wheel_holds_is_put_into_the_cache_or_downloaded_to_it(
-    zoo, tmp_path, monkeypatch, capsys
+    zoo, short, monkeypatch, capsys
 ):
-    place = tmp_path / "cache/rsynth_jax/releases/b.safetensors"
+    place = short / "c/rsynth_jax/releases/b.safetensors"
     assert release_files.available(zoo) == ["a"]
     remedy = f"put b.safetensors into {place.parent}, or set RSYNTH_RELEASES to the address that has it"
     with refused(match=f"^b does not come with the wheel: {remedy}$"):
@@ -250,14 +259,16 @@ def test_a_network_that_no_wheel_holds_is_put_into_the_cache_or_downloaded_to_it
     place.write_bytes(b"b")
     assert release_files.locate("b", zoo) == place and release_files.available(zoo) == ["a", "b"]
     place.unlink()
-    directory = tmp_path / "releases"
+    directory = short / "r"
     directory.mkdir()
     monkeypatch.setenv("RSYNTH_RELEASES", f"{directory.as_uri()}/")
     assert release_files.available(zoo) == ["a", "b"]
-    with refused(match=f"^cannot download {directory.as_uri()}.*{place.parent}$"):
+    with refused(
+        match=f"^cannot download {directory.as_uri()}/b.safetensors .*: put it into {place.parent}$"
+    ):
         release_files.locate("b", zoo)
     (directory / "b.safetensors").write_bytes(b"other")
-    with refused(match=r"^the download of .*[0-9a-f]{64}$"):
+    with refused(match=r"^the download of .* is damaged: its SHA256 is not [0-9a-f]{64}$"):
         release_files.locate("b", zoo)
     assert not place.exists()
     (directory / "b.safetensors").write_bytes(b"b")
@@ -265,7 +276,7 @@ def test_a_network_that_no_wheel_holds_is_put_into_the_cache_or_downloaded_to_it
     assert release_files.locate("b", zoo) == release_files.locate("b", zoo) == place
     assert capsys.readouterr().err.count("downloading ") == 1
     place.write_bytes(b"cut")
-    with refused(match=f"^{place}.*: remove it$"):
+    with refused(match=f"^{place} is damaged: its SHA256 is not .*: remove it$"):
         release_files.locate("b", zoo)
 
 
