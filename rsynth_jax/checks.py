@@ -47,6 +47,11 @@ def share(**numbers: float) -> None:
     _demand(lambda number: 0 < number <= 1, "a share above 0, at most 1", numbers)
 
 
+def power(**numbers: float) -> None:
+    """Every number is a power of the frequency, in [0, 2]; above, a step moves little but the mean color."""
+    _demand(lambda number: 0 <= number <= 2, "0 or more, and at most 2", numbers)
+
+
 def finite(**values: Any) -> None:
     """Every number, and every number of an array, is finite."""
     for name, value in values.items():

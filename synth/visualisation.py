@@ -64,10 +64,10 @@ class Options:
 def visualize(flags: Options) -> int:
     """Visualize and report."""
     from rsynth_jax.sampling import measures, samplers
-    from rsynth_jax.synthesis.parameterization import PARAMETERIZATIONS
+    from rsynth_jax.synthesis import parameterization
 
     ascent = flags.ascent
-    kind = checks.named("parameterization", flags.parameterization, PARAMETERIZATIONS)
+    kind = parameterization.named(flags.parameterization)
     flags.output.check()
     release = classifiers.load(flags.classifier, flags.dtype)
     weights = measures.unit_weights(release)

@@ -74,7 +74,7 @@ ROWS = {
 
 def ascent_of(method: Method, real_logits: np.ndarray) -> tasks.AscentFn:
     """The ascent of one image; `real_logits` (k,) are those at which to stop."""
-    size = samplers.SCHEDULES[method.schedule](method.step_size, method.steps)
+    size = samplers.SCHEDULES[method.schedule].rate(method.step_size, method.steps)
     direction = optax.chain(norms.L2.direction, optax.ema(method.momentum))
     optimizer = optax.chain(direction, optax.scale_by_learning_rate(size))
     task = functools.partial(tasks.generate, objective=method.objective)

@@ -45,7 +45,9 @@ class ClassAscentFlags:
     """Schedule of the step size: constant, or cosine down to 0."""
     momentum: float = 0.0
     """Decay of an average of the steps' directions; 0 for none."""
-    parameterization: options.ParameterizationName = "pixel"
+    parameterization: Annotated[str | None, arg(metavar="NAME")] = None
+    """Coordinates of the ascent: pixel, pyramid (coarse to fine), fourier, or fourier:POWER. By default those
+    in which the classifier's fakes climbed in dual training; pixel if it was trained otherwise."""
     shift: Annotated[int | None, arg(metavar="N")] = None
     """Pixels by which each step's view of the image is shifted, at most: against the grid of a strided
     network. By default as those of the classifier's fakes in dual training; 0 if it was trained otherwise."""
@@ -78,14 +80,14 @@ class ClassAscentFlags:
         Raises ValueError for an objective, a schedule or a parameterization that does not exist.
         """
         from rsynth_jax.sampling import samplers
+        from rsynth_jax.synthesis import parameterization
         from rsynth_jax.synthesis.objectives import CLASS_OBJECTIVES
-        from rsynth_jax.synthesis.parameterization import PARAMETERIZATIONS
 
         steps = samplers.default_steps(release) if self.steps is None else self.steps
         settings = {
             "objective": checks.named("objective", self.objective, CLASS_OBJECTIVES),
             "schedule": checks.named("schedule", self.schedule, samplers.SCHEDULES),
-            "parameterization": checks.named("parameterization", self.parameterization, PARAMETERIZATIONS),
+            "parameterization": self.parameterization and parameterization.named(self.parameterization),
         }
         step_size = self.step_size or samplers.default_step_size(release, steps, settings["schedule"])
         settings |= {"starts": starts, "seed": seed, "num_steps": steps, "step_size": step_size}

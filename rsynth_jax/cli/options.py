@@ -43,7 +43,7 @@ _CLASS = (
     "an .npz or of class folders, else the predicted class."
 )
 _OBJECTIVE = "log-prob (the paper's), logit, sum of both, or energy (of any class)."
-_PARAMETERIZATION = "Coordinates of the ascent: pixel, pyramid (coarse to fine), or fourier."
+_PARAMETERIZATION = "Coordinates of the ascent: pixel, pyramid (coarse to fine), fourier, or fourier:POWER."
 MASKS = (
     "Folder of human masks: NAME.png, indexed or grey, for each image; the names of the classes in "
     "classes.txt, a line each, there or in one of the two folders above."

@@ -300,7 +300,7 @@ def _sample(
 def _climb(task_fn: TaskFn, config: GeneratorConfig, path: _Path, **settings: Any) -> AscentFn:
     """The same function for the same settings, so that its programs are compiled once."""
     task_fn = functools.partial(task_fn, **settings)
-    rate = SCHEDULES["cosine"](path.step_size, path.num_steps)
+    rate = SCHEDULES["cosine"].rate(path.step_size, path.num_steps)
     steps = optax.chain(L2.direction, optax.scale_by_learning_rate(rate))
 
     def climb(classifier: Classifier, space: _Space, key: Key, label: OneLabel, *inputs):

@@ -44,7 +44,7 @@ from rsynth_jax.storage.releases import Release
 from rsynth_jax.synthesis import class_gaussians, objectives, tasks
 from rsynth_jax.synthesis.class_gaussians import ClassGaussians
 from rsynth_jax.synthesis.norms import L2
-from rsynth_jax.synthesis.parameterization import Kind, pixel, reparameterized
+from rsynth_jax.synthesis.parameterization import Kind, fourier_of, pixel, reparameterized
 from rsynth_jax.synthesis.projections import box
 from rsynth_jax.synthesis.tasks import AscentFn, ClassObjective, Forward, Task, TaskFn
 from rsynth_jax.types import Bytes, Classifier, Mask
@@ -58,12 +58,25 @@ _MOST_STEPS = 20  # of the default
 
 Label = str | int | Int[np.ndarray, " n"] | None
 Masks = Float[np.ndarray, "*n h w 1"]
-Schedule = Callable[[float, int], optax.ScalarOrSchedule]  # (first step size, number of steps)
 Ascend = Callable[[TaskFn, optax.GradientTransformation], AscentFn]  # such as `tasks.with_optimizer`
 
-SCHEDULES: dict[str, Schedule] = {
-    "constant": lambda step_size, num_steps: step_size,
-    "cosine": lambda step_size, num_steps: optax.cosine_decay_schedule(step_size, max(num_steps, 1)),
+
+class Schedule(NamedTuple):
+    """Sizes of an ascent's steps.
+
+    rate(first size, number of steps) -> the size, or optax's schedule of it.
+    way(number of steps) -> how far they go together, in first steps.
+    """
+
+    rate: Callable[[float, int], optax.ScalarOrSchedule]
+    way: Callable[[int], float]
+
+
+SCHEDULES = {
+    "constant": Schedule(lambda size, num: size, lambda num: num),
+    "cosine": Schedule(
+        lambda size, num: optax.cosine_decay_schedule(size, max(num, 1)), lambda num: (num + 1) / 2
+    ),
 }
 
 
@@ -87,14 +100,17 @@ def default_step_size(release: Release, num_steps: int, schedule: Schedule) -> f
     """
     way = release.recipe.get("fake_steps", FAKE_STEPS) * release.recipe.get("fake_step_size", FAKE_STEP_SIZE)
     num_steps = max(num_steps, default_steps(release))
-    size = schedule(1.0, num_steps)
-    steps = sum(float(jnp.asarray(size(i) if callable(size) else size)) for i in range(num_steps))
-    return round(1.25 * way / steps, 4)
+    return round(1.25 * way / schedule.way(num_steps), 4)
 
 
 def default_temperature(release: Release) -> float:
     """Choose the temperature of the starts of the classifier's fakes, 1.2 if it was trained otherwise."""
     return release.recipe.get("fake_temperature", TEMPERATURE)
+
+
+def default_parameterization(release: Release) -> Kind:
+    """Choose the coordinates in which the classifier's fakes climbed, pixels if it was trained otherwise."""
+    return fourier_of(release.recipe.get("fake_power", 0.0))
 
 
 def default_shift(release: Release) -> int:
@@ -115,7 +131,7 @@ def generate(
     step_size: float | None = None,
     schedule: Schedule = SCHEDULES["cosine"],
     momentum: float = 0.0,
-    parameterization: Kind = pixel,
+    parameterization: Kind | None = None,
     max_shift: int | None = None,
     starts: Bytes | None = None,
     rows: Int[np.ndarray, " m"] | None = None,
@@ -132,6 +148,7 @@ def generate(
       num_steps: by default `default_steps(release)`.
       step_size: by default `default_step_size(release, num_steps, schedule)`.
       schedule: of the step size.
+      parameterization: by default `default_parameterization(release)`.
       momentum: decay of an average of the steps' directions, in [0, 1).
       max_shift: pixels by which each step's view of the images is shifted, at most, of all images alike; by
         default `default_shift(release)`.
@@ -152,6 +169,7 @@ def generate(
     num_steps = default_steps(release) if num_steps is None else num_steps
     if step_size is None:
         step_size = default_step_size(release, num_steps, schedule)
+    parameterization = parameterization or default_parameterization(release)
     path = _Path(radius, num_steps, step_size, schedule, momentum, parameterization)
     inputs = (begin, labels)
     max_shift = default_shift(release) if max_shift is None else max_shift
@@ -728,7 +746,7 @@ def _sample(
 
 @functools.lru_cache(maxsize=64)
 def _rate(schedule: Schedule, step_size: float, num_steps: int) -> Any:
-    return schedule(step_size, num_steps)
+    return schedule.rate(step_size, num_steps)
 
 
 @functools.lru_cache(maxsize=64)

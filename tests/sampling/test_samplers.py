@@ -86,6 +86,25 @@ def test_views_are_shifted_as_those_of_the_fakes_were(release):
     assert (samplers.generate(release, "cat", 2, num_steps=4).images != asked).any()
 
 
+def test_an_ascent_has_the_coordinates_of_the_fakes(release):
+    climbing = release._replace(recipe={"fake_power": 0.2})
+    assert samplers.default_parameterization(release) is parameterization.pixel
+    by_default, asked = (
+        samplers.generate(each, "cat", 2, num_steps=4, parameterization=kind).images
+        for each, kind in ((climbing, None), (release, parameterization.fourier_of(0.2)))
+    )
+    assert_array_equal(by_default, asked)
+    assert (samplers.generate(release, "cat", 2, num_steps=4).images != asked).any()
+
+
+@pytest.mark.parametrize("schedule", samplers.SCHEDULES.values(), ids=samplers.SCHEDULES)
+@pytest.mark.parametrize("num", [1, 2, 15, 60])
+def test_a_schedule_goes_as_far_as_it_says(schedule, num):
+    size = schedule.rate(0.5, num)
+    steps = [float(size(i) if callable(size) else size) for i in range(num)]
+    assert sum(steps) == pytest.approx(0.5 * schedule.way(num), rel=1e-5)
+
+
 def test_starts_are_as_far_from_their_mean_as_those_of_the_fakes_were(release):
     wider = release._replace(recipe={"fake_temperature": 1.5})
     by_default, asked = (

@@ -58,6 +58,49 @@ def test_a_pyramid_of_one_level_is_the_image():
     assert_allclose(moved(parameterization.pyramid(SHAPE, 1), GRADIENT), GRADIENT, atol=1e-6)
 
 
+def test_a_flat_spectrum_moves_an_image_as_its_pixels_do():
+    for shape in (SHAPE, (5, 7, 1)):
+        gradient = RNG.normal(size=shape).astype(np.float32)
+        assert_allclose(moved(parameterization.fourier(shape, 0.0), gradient), gradient, atol=1e-6)
+
+
+def test_a_wave_moves_by_its_frequency_to_twice_the_power():
+    """The same in every direction."""
+    rows, columns = np.mgrid[:16, :16]
+    for cycles in ((0, 3), (3, 0), (3, 4)):
+        phase = 2 * np.pi * (cycles[0] * rows + cycles[1] * columns) / 16
+        wave = np.sin(phase + 0.3)[:, :, None].astype(np.float32)
+        factor = (np.hypot(*cycles) / 16) ** -0.5
+        assert_allclose(moved(parameterization.fourier(wave.shape, 0.25), wave), factor * wave, atol=1e-5)
+
+
+def test_a_parameterization_has_one_function_for_each_name():
+    assert parameterization.named("fourier:0.2") is parameterization.fourier_of(0.2)
+    assert parameterization.named("fourier:0") is parameterization.named("pixel")
+    assert parameterization.named("fourier") is parameterization.fourier
+    assert_allclose(
+        moved(parameterization.named("fourier:0.2")(SHAPE), GRADIENT),
+        moved(parameterization.fourier(SHAPE, 0.2), GRADIENT),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [
+        ("wavelet", "'wavelet'.*pixel, fourier, pyramid"),
+        ("pyramid:2", "'pyramid:2'"),
+        ("fourier:", "'fourier:'"),
+        ("fourier:low", "'low' is no power: give fourier:0.2"),
+        ("fourier:3", "power is 3"),
+        ("fourier:nan", "power is nan"),
+        ("fourier:-1", "power is -1"),
+    ],
+)
+def test_a_name_that_does_not_exist_is_refused(name, match):
+    with pytest.raises(ValueError, match=match):
+        parameterization.named(name)
+
+
 def test_the_higher_the_power_the_smoother_the_step():
     def roughness(power):
         step = np.asarray(moved(parameterization.fourier(SHAPE, power), GRADIENT))
