@@ -49,8 +49,10 @@ def shares(made: Bytes, real: Bytes, animals: np.ndarray) -> np.ndarray:
 def benchmark(options: common.Options) -> None:
     release = releases.load(options.classifier)
     images, labels = common.read(options, "test", side=release.image_shape[0])
-    chosen = common.first_of_each_class(labels, options.num)
-    real, own, animals = images[chosen], labels[chosen], masks(release.image_shape[0])
+    drawn = np.stack(np.split(masks(release.image_shape[0]), 2))  # of 20 images of each class
+    num = min(options.num, drawn.shape[1])
+    chosen = common.first_of_each_class(labels, num)
+    real, own, animals = images[chosen], labels[chosen], np.concatenate(drawn[:, :num])
     run = functools.partial(samplers.translate, release, real, 1 - own, batch_size=common.BATCH)
     found = {
         "rsynth-translate": run().images,
@@ -67,5 +69,5 @@ def benchmark(options: common.Options) -> None:
             way = f"{name} to {release.class_names[1 - label]}"
             rows[f"{method}, {way}"] = stored
             table.append((method, way, *common.intervals(stored, figures)))
-    common.write(options.out, classifier=options.classifier, per_class=options.num, rows=rows)
+    common.write(options.out, classifier=options.classifier, per_class=num, rows=rows)
     print(common.table(HEADER, table))
