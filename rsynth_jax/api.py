@@ -7,8 +7,8 @@
     found = rs.project(rs.load("cat-dog-64"), rs.load_generator(path), photos)
     robust = rs.import_classifier("imagenet_l2_3_0.pt", epsilon=3.0)
     others = rs.draw(rs.load_generator("runs/faces"), "cat", num=16, seed=0, truncation=0.7)
-    again = rs.invert_by(rs.load("cat-dog-64"), rs.load_inverter("runs/inverter"), photos)
-    dogs = rs.translate_by(rs.load_translator("runs/translator"), cats, "dog", styles=5)
+    again = rs.invert_by(rs.load("cat-dog-64"), rs.load_inverter("faces-deepsim-64"), photos)
+    dogs = rs.translate_by(rs.load_translator("cat-dog-munit-64"), cats, "dog", styles=5)
 
 Images are uint8 (n, h, w, c). The tasks are those of `rsynth_jax.sampling.samplers`, and in the codes of a
 generator those of `rsynth_jax.sampling.codes`, which return more than the images: starts, codes, logits and

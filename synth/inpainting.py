@@ -47,15 +47,19 @@ def inpaint(flags: Options) -> int:
         missing = read_masks(flags.mask, given, "the hole") if flags.mask else samplers.central_square(side)
         if missing.all():
             raise ValueError(f"{' '.join(flags.mask)} has no known pixel: black is known")
-        images = given.images
-        if given.files is not None:
-            pairs = zip(given.files, given.frames, strict=True)
-            images = np.stack([known(file, frame, side) for file, frame in pairs])
-        samples = samplers.inpaint(release, images, missing, given.labels, **settings)
-        return samples, {"known_error": largest_change(images, samples.images, missing == 0)}
+        samples = samplers.inpaint(release, given.images, missing, given.labels, **settings)
+        return samples, {"known_error": largest_change(given.images, samples.images, missing == 0)}
 
-    def known(file, frame, side):
-        return crops.known(image_files.read_image(file), frame.box, hole(frame, side), side)
+    def known(given):
+        """The photographs without what is in their holes."""
+        if given.files is None:
+            return given
+        side = given.images.shape[1]
+        found = [
+            crops.known(image_files.read_image(file), frame.box, hole(frame, side), side)
+            for file, frame in zip(given.files, given.frames, strict=True)
+        ]
+        return given._replace(images=np.stack(found))
 
     def hole(frame, side):
         size = (frame.box.height, frame.box.width)
@@ -66,7 +70,7 @@ def inpaint(flags: Options) -> int:
     def paste(photo, frame, before, after):
         return crops.fill(photo, frame.box, after, hole(frame, len(after)))
 
-    return edit(flags, sampler, paste=paste)
+    return edit(flags, sampler, prepare=known, paste=paste)
 
 
 main = functools.partial(run, Options, inpaint)

@@ -30,7 +30,7 @@ if "RSYNTH_TESTS_CACHE" not in os.environ:  # many tests compile the same progra
 jax.config.update("jax_compilation_cache_dir", os.environ["RSYNTH_TESTS_CACHE"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
-gc.set_threshold(200_000, 20, 10_000)  # tracing makes much garbage and few cycles; full collections find little
+gc.set_threshold(200_000, 20, 10_000)  # tracing makes much garbage and few cycles
 
 hypothesis.settings.register_profile("laws", deadline=None, max_examples=30, derandomize=True)
 hypothesis.settings.load_profile("laws")

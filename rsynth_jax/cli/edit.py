@@ -63,6 +63,7 @@ def edit(
     factor: int = 1,
     rounds: int = 1,
     fit: options.Fit = image_files.square_bytes,
+    prepare: Callable[[Pictures], Pictures] = lambda given: given,
     paste: Paste = photos.composite,
 ) -> int:
     """Read the images, run the sampler on them, and report. Returns the exit status.
@@ -72,19 +73,22 @@ def edit(
       sampler: given the release, the `Pictures`, and objective, radius, num_steps ... by keyword.
       factor, fit: see `options.open_images`.
       rounds: how often the sampler climbs the number of steps that the flags give.
+      prepare: what is made of the images that were read before the sampler gets them.
       paste: how a photograph is made of a result, see `photos.write`.
     """
     steps = flags.ascent.steps
     release, title, settings = _begun(flags)
     if flags.sharding.shards is not None:
-        done = sharded.edited(
-            flags, release, lambda *given, **by: sampler(*given, **by)[0], factor=factor, fit=fit, **settings
-        )
-        before, after = done.given.images, done.after
+
+        def make(release: "Release", given: Pictures, **by: Any) -> "Samples":
+            return sampler(release, prepare(given), **by)[0]
+
+        done = sharded.edited(flags, release, make, factor=factor, fit=fit, **settings)
+        before, after = prepare(done.given).images, done.after
         cells = np.stack([before, after, _difference(before, after)], axis=1)
         page = Page(cells, done.given.names, f"given, {title.after(steps)}, difference")
         return done.made.report(page, flags.output.out, flags.output.json, flags.output.bare)
-    given = options.read(flags.input, release, flags.label, factor, flags.photo.box, fit)
+    given = prepare(options.read(flags.input, release, flags.label, factor, flags.photo.box, fit))
     targets = photos.targets(flags.photo.photo, given, [*flags.output.paths.values()])
     shown = flags.output.animate(np.arange(len(given.images)) < ROWS)
     with Monitor(len(given.images), rounds * steps, shown) as monitor:

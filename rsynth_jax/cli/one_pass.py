@@ -1,6 +1,6 @@
 """Invert representations by a learned inverter, in one pass: rsynth-invert with --inverter.
 
-rsynth-invert photo.png --inverter runs/inverter --rounds 8 --gif rounds.gif
+rsynth-invert photo.png --inverter faces-deepsim-64 --rounds 8 --gif rounds.gif
 
 This module imports nothing heavy.
 """

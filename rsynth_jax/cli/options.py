@@ -140,8 +140,8 @@ class PhotoFlags:
     in the middle, or left, top, width and height in pixels of the upright photograph."""
     photo: Annotated[Path | None, arg(metavar="PATH")] = None
     """Also write each photograph itself at its own resolution, with the change enlarged and added: a file for
-    one photograph, a folder for several. Elsewhere the pixels, and the metadata, stay; PNG and WebP files
-    keep every byte of them."""
+    one photograph, a folder for several. Elsewhere the pixels stay, in PNG and WebP files to the last byte,
+    and everywhere EXIF data and the ICC profile."""
 
     def __post_init__(self) -> None:
         _ = self.box

@@ -42,11 +42,12 @@ def composite(photo: "Bytes", frame: Frame, before: "Bytes", after: "Bytes") -> 
 
 
 def composite_in(words: Sequence[str]) -> Paste:
-    """Add the change inside of regions, see `regions.read`."""
+    """Add the change inside of regions, see `regions.read`, which fades at the borders as `composite`'s."""
 
     def paste(photo: "Bytes", frame: Frame, before: "Bytes", after: "Bytes") -> "Bytes":
         inside = regions.read(words, frame, frame.box.height, frame.box.width) > 0
-        return crops.composite(photo, frame.box, before, after, inside.astype(np.float32))
+        weights = inside * crops.feathered(frame.height, frame.width, frame.box)
+        return crops.composite(photo, frame.box, before, after, weights)
 
     return paste
 
@@ -73,7 +74,10 @@ def targets(path: Path | None, given: Pictures, others: Sequence[Path | None] = 
     if given.files is None:
         raise ValueError("--photo writes edited photographs: give image files or a folder, not arrays")
     found = [path]
-    if path.suffix.lower() not in image_files.SUFFIXES:
+    suffix = path.suffix.lower()
+    if suffix in Image.registered_extensions() and suffix not in image_files.SUFFIXES and not path.is_dir():
+        raise ValueError(f"cannot write {path}: give a name in .png, .jpg or .webp, or a folder")
+    if suffix not in image_files.SUFFIXES:
         pairs = zip(given.names, given.files, strict=True)
         found = [path / f"{name}{Path(file).suffix}" for name, file in pairs]
     elif len(given.files) > 1:

@@ -66,8 +66,9 @@ def within(
     plan = planning.fitted(num_steps, epoch, evaluation)
     if not plan.num_epochs:
         needed = (epoch + evaluation) * seconds + _PROGRAMS * compiling
-        minutes = f"max_minutes is {options.max_minutes:g}: one epoch takes {needed / 60:.1f}"
-        raise ValueError(f"{minutes}: give more minutes, or fewer images, --train-split train[:10%]")
+        times = f"{(time.monotonic() - began) / 60:.1f} are gone, one epoch takes {needed / 60:.1f}"
+        remedy = "give more minutes, or fewer images, --train-split train[:10%]"
+        raise ValueError(f"max_minutes is {options.max_minutes:g}, {times}: {remedy}")
     _print(_said(plan, epoch, evaluation, seconds))
     settings = options.settings._replace(epochs=plan.num_epochs)
     options = dataclasses.replace(options, settings=settings, judge_every=plan.judge_every)

@@ -1,6 +1,6 @@
 """A learned inverter on whole arrays: one pass, passes repeated, few activations, draws of the prior.
 
-    classifier, inverter = releases.load("cat-dog-64"), inverters.load("runs/inverter")
+    classifier, inverter = releases.load("cat-dog-64"), inverters.load("faces-deepsim-64")
     again = invert_by(classifier, inverter, photos)              # again.images, again.distance
     rounds = reencode(classifier, inverter, photos, rounds=8)    # rounds.images[:, 0] is again.images
     faint = invert_by(classifier, inverter, photos, strongest=5)

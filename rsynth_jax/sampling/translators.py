@@ -1,6 +1,6 @@
 """A learned translator on whole arrays: drawn styles, styles of examples, the way between styles.
 
-    release = load("runs/translator")
+    release = load("cat-dog-munit-64")
     dogs = translate_by(release, cats, "dog", styles=5, seed=0)          # dogs.images[:, j] has style j
     like = translate_like(release, cats, "dog", others)                  # like.images[:, j] that of others[j]
     frames = blend_styles(release, cats, "dog", styles=4, frames=10)     # from each style to the next

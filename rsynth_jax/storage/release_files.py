@@ -153,8 +153,9 @@ def read(path: Path, kind: Kind, names: Collection[str]) -> Content:
         if found == other.format != kind.format:
             raise ValueError(f"{path} is {other.one}: give {kind.one}")
     if found == "pt":  # as Hugging Face's safetensors call it
-        hint = f": rsynth-import {path} --out NAME.safetensors makes one" if kind == CLASSIFIER else ""
-        raise ValueError(f"{path.name} holds weights of PyTorch, not {kind.one} of rsynth_jax{hint}")
+        hint = ": rsynth-import FILE --out NAME.safetensors makes one" if kind == CLASSIFIER else ""
+        name = messages.shown(path.name, 60)
+        raise ValueError(f"{name} holds weights of PyTorch, not {kind.one} of rsynth_jax{hint}")
     if found != kind.format:
         raise ValueError(f"{path} was not written by rsynth_jax: its format is {str(found)[:40]!r}")
     _check_content(path, file, names)

@@ -90,7 +90,8 @@ def nearest(images: Bytes, labels: np.ndarray) -> tuple[str, float]:
         size = " x ".join(map(str, images.shape[1:]))
         known = messages.listed(sorted(shapes))
         raise ValueError(
-            f"no released classifier here has images of {size}, but of {known}: give --image-size"
+            f"no released classifier here has images of {size}, but of {known}:"
+            " give --start cifar10 or --image-size 32, or set RSYNTH_RELEASES"
         )
     name = max(found, key=found.__getitem__)
     return name, found[name]

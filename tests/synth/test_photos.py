@@ -104,6 +104,26 @@ def test_a_photograph_is_read_as_it_is_seen(folder):
     assert_array_equal(found.pixels, PHOTO)
 
 
+def test_a_region_fades_at_the_borders_of_the_crop(folder, tmp_path):
+    edit("paint", folder, tmp_path, stroke=("0%,0%,100%,100%:dog",), photo=tmp_path / "out.png")
+    changed = np.abs(np.int16(Pillow.open(tmp_path / "out.png")) - PHOTO).max(axis=(0, 2))
+    assert changed[24:40].max() > 3 and changed[[8, 55]].max() <= 1  # the crop is 48 columns from 8 on
+
+
+def test_known_pixels_are_shown_as_they_are_lowered_without_the_hole(folder, tmp_path):
+    edit("inpaint", folder, tmp_path, mask=("40%,40%,60%,60%",), npz=tmp_path / "f.npz")
+    with np.load(tmp_path / "f.npz", allow_pickle=False) as file:
+        changed = (file["given"] != file["images"]).any(axis=(0, 3))
+    assert 0 < changed.sum() <= 5 * 5 and not changed[[0, -1]].any()
+
+
+@pytest.mark.parametrize("name", ["out.gif", "out.tiff"])
+def test_a_photograph_of_a_kind_that_is_not_written_is_refused(folder, tmp_path, name):
+    with refused(match=rf"cannot write .*{name}: give a name in \.png, \.jpg or \.webp, or a folder"):
+        edit("translate", folder, tmp_path, photo=tmp_path / name)
+    assert not any(tmp_path.iterdir())
+
+
 def test_refined_photographs_are_written_too(folder, tmp_path):
     asked = {"classifier": str(folder / "c.safetensors"), "images": str(folder / "in"), "label": "dog"}
     flags = tiny.options(refinement.Options, **asked, out=tmp_path / "r.npz", photo=tmp_path / "out")

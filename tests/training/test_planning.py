@@ -56,7 +56,7 @@ def test_the_nearest_classifier_has_the_features_that_separate_best(tmp_path, mo
     name = max(found, key=found.get)
     assert len(set(found.values())) == 2
     assert planning.nearest(images, labels) == (name, pytest.approx(found[name], abs=0.1))
-    with refused(match=r"^no released classifier here has images of 8 x 8 x 3, but of 16 x 16: give"):
+    with refused(match=r"^no released classifier here has images of 8 x 8 x 3, but of 16 x 16: give --start"):
         planning.nearest(images[:, :8, :8], labels)
 
 
