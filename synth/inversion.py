@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from tyro.conf import arg
 
 from rsynth_jax import checks
-from rsynth_jax.cli import classifiers, inversions, one_pass, options, projection
+from rsynth_jax.cli import classifiers, inversions, one_pass, options, photos, projection
 from rsynth_jax.cli.parse import parse_variant
 from rsynth_jax.cli.report import report
 from rsynth_jax.cli.run import run
@@ -71,7 +71,8 @@ def invert(flags: Options | projection.Options | one_pass.Options) -> int:
     release = classifiers.load(flags.classifier, flags.dtype)
     given = options.read(flags.input, release, flags.label)
     make = inversions.inverted if flags.to is None else inversions.interpolated
-    return report(flags.output.out, make(flags, release, given), **flags.output.written)
+    result = make(flags, release, given)._replace(lines=photos.worked_on(given))
+    return report(flags.output.out, result, **flags.output.written)
 
 
 def parse(options: type[Options], arguments: Sequence[str]) -> Any:

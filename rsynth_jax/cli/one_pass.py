@@ -14,7 +14,7 @@ import numpy as np
 from tyro.conf import arg
 
 from rsynth_jax import checks
-from rsynth_jax.cli import classifiers, options
+from rsynth_jax.cli import classifiers, options, photos
 from rsynth_jax.cli.report import ROWS, Result, image_arrays, report, rows
 from rsynth_jax.cli.run import Clock
 from rsynth_jax.cli.sheets import Page
@@ -215,4 +215,5 @@ def _result(flags: Options, release: "Release", given: "Pictures", found: _Colum
             for step, name in enumerate(found.names)
         ],
         given.skipped,
+        lines=photos.worked_on(given),
     )

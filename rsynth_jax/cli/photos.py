@@ -123,12 +123,14 @@ def described(
     return worked_on(given, seen, written=written), columns
 
 
-def worked_on(given: Pictures, ends: Sequence[str], written: bool) -> list[str]:
-    """Say of each photograph which part is worked on, with the end of its line."""
+def worked_on(given: Pictures, ends: Sequence[str] = (), *, written: bool = True) -> list[str]:
+    """Say of each photograph which part is worked on, with the end of its line; nothing of arrays."""
+    if given.files is None:
+        return []
     height, width = given.images.shape[1:3]
     lines = [
         f"{name}: {_part(frame)} worked on at {width} x {height}{end}"
-        for name, frame, end in zip(given.names[:ROWS], given.frames, ends, strict=False)
+        for name, frame, end in zip(given.names[:ROWS], given.frames, ends or [""] * ROWS, strict=False)
     ]
     lines += [f"and {len(given.names) - ROWS} more"] * (len(given.names) > ROWS)
     if not written and any(max(frame.box[2:]) > height for frame in given.frames):

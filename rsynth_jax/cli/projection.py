@@ -11,7 +11,7 @@ import numpy as np
 from tyro.conf import arg
 
 from rsynth_jax import checks
-from rsynth_jax.cli import classifiers, options
+from rsynth_jax.cli import classifiers, options, photos
 from rsynth_jax.cli.report import ROWS, Result, image_arrays, report, rows
 from rsynth_jax.cli.run import Monitor
 from rsynth_jax.cli.sheets import Page
@@ -102,6 +102,7 @@ def _result(
         dict(zip(given.names, samples.images, strict=True)),
         [page(step, images) for step, images in monitor.frames.items()],
         given.skipped,
+        lines=photos.worked_on(given),
     )
 
 

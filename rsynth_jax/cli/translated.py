@@ -197,7 +197,7 @@ def _result(
         dict(zip(words, flat, strict=True)),
         _frames(given, found, captions, title),
         (*given.skipped, *(examples.skipped if examples is not None else ())),
-        lines=photos.worked_on(given, [""] * num, bool(flags.photo.photo)) if given.files is not None else (),
+        lines=photos.worked_on(given, written=bool(flags.photo.photo)),
     )
 
 

@@ -24,6 +24,7 @@ _TURNS = {  # by the photograph's orientation, of a mask as the photograph is st
     8: Pillow.Transpose.ROTATE_90,
 }
 _NUMBER = r"\s*(\d+(?:\.\d+)?%?)\s*"
+_NUMBERS = re.compile(r"[\d.,%\s]*,[\d.,%\s]*")  # no file, but a rectangle that lacks something
 _RECTANGLE = re.compile(",".join([_NUMBER] * 4))
 
 
@@ -49,6 +50,8 @@ def resized(mask: np.ndarray, height: int, width: int) -> Float[np.ndarray, "hei
 
 def _region(word: str, frame: Frame) -> np.ndarray:
     match = _RECTANGLE.fullmatch(word)
+    if match is None and _NUMBERS.fullmatch(word):
+        raise ValueError(f"cannot read the rectangle {word[:40]}: give left,top,right,bottom, four numbers")
     if match is None:
         return _from_file(word, frame)
     mask = np.zeros((frame.height, frame.width, 1), np.float32)

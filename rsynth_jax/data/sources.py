@@ -375,8 +375,9 @@ def _prepared(name: str, data_dir: str | None) -> Any:
         builder = tfds.builder(name, data_dir=data_dir)
         prepared = builder.is_prepared()
     if not prepared:
-        place = f"{builder.data_dir}: {_build(name)}, or give --data-dir"
-        raise ValueError(f"the TFDS data set {name!r} is not prepared in {place}")
+        place = messages.shown(str(builder.data_dir), 40)
+        remedy = f"{_build(name)}, or give --data-dir"
+        raise ValueError(f"the TFDS data set {name!r} is not prepared in {place}: {remedy}")
     return builder
 
 
@@ -450,7 +451,8 @@ def _from_folder(path: Path, split: str, percent: slice, size: int | None) -> Da
     classes = _halves(path, split) or {folder.name: [folder] for folder in _folders(root)}
     if not (root.is_dir() or classes):
         wanted = "images, an .npz, or tfds:NAME" if split == "all" else f"{split}/, or the split 'all'"
-        raise ValueError(f"no folder {root}: give a folder of {wanted}")
+        known = "" if path.exists() else ", or a name as cifar10 or tfds:svhn_cropped"
+        raise ValueError(f"no folder {root}: give a folder of {wanted}{known}")
     entries = []
     for label, folders in enumerate([[root] if root.is_dir() else [], *classes.values()], start=-1):
         listed = (file for folder in folders for file in image_files.listed(folder))

@@ -62,9 +62,10 @@ def test_any_other_mask_is_of_the_part_worked_on(tmp_path):
 @pytest.mark.parametrize(
     ("word", "said"),
     [
+        ("40%,30%,60%", "cannot read the rectangle 40%,30%,60%: give left,top,right,bottom, four numbers"),
         ("50,10,30,20", "the rectangle 50,10,30,20 is empty"),
         ("0,0,10,10", "outside of the part worked on"),
-        ("1,2,3", "cannot read the image 1,2,3"),
+        ("1,2,3", "cannot read the rectangle 1,2,3"),
     ],
 )
 def test_a_rectangle_that_makes_no_sense_is_refused(word, said):
