@@ -7,7 +7,10 @@ the fewest steps of `rsynth-generate` on `cifar10` whose images have no larger F
 images. Rounds are interleaved, a batch each. Needs torch and the extra `[eval]`.
 """
 
+from typing import Any
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import torch
 
@@ -33,16 +36,18 @@ def benchmark(options: common.DataOptions) -> None:
     def distance(images: Bytes) -> Estimate:
         return frechet_estimate(common.embed(images).features, real)
 
-    theirs = distance(samplers.generate(robust, num=options.num, **PAPER).images)
+    paper: Any = PAPER
+    theirs = distance(samplers.generate(robust, num=options.num, **paper).images)
     ours = []
     while not ours or ours[-1].value > theirs.value:
         samples = samplers.generate(dual, num=options.num, num_steps=len(ours) + 1)
         ours.append(distance(samples.images))
     print(f"FD {theirs.value:.1f} of {LOOP}; {ours[-1].value:.1f} after {len(ours)} steps", flush=True)
     num = CASE.batch // len(robust.class_names)
-    begun = samplers.generate(robust, num=num, **(PAPER | {"num_steps": 0}))
-    starts = np.array(jax.vmap(decode)(begun.images))
-    settings = {"num": num, "num_steps": len(ours), "batch_size": CASE.batch}
+    untouched = paper | {"num_steps": 0}
+    begun = samplers.generate(robust, num=num, **untouched)
+    starts = np.array(jax.vmap(decode)(jnp.asarray(begun.images)))
+    settings: Any = {"num": num, "num_steps": len(ours), "batch_size": CASE.batch}
     runs = {
         LOOP: peers(CASE, robust.model, robust.variables, starts, begun.labels.astype(np.int64))[LOOP],
         "rsynth-generate": lambda: samplers.generate(dual, **settings).images,
