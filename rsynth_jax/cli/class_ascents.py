@@ -46,8 +46,8 @@ class ClassAscentFlags:
     momentum: float = 0.0
     """Decay of an average of the steps' directions; 0 for none."""
     parameterization: Annotated[str | None, arg(metavar="NAME")] = None
-    """Coordinates of the ascent: pixel, pyramid (coarse to fine), fourier, or fourier:POWER. By default those
-    in which the classifier's fakes climbed in dual training; pixel if it was trained otherwise."""
+    """Coordinates of the ascent: pixel, pyramid (coarse to fine), fourier, or fourier:POWER. By default
+    fourier:0.2 from 64 pixels on, and pixel below."""
     shift: Annotated[int | None, arg(metavar="N")] = None
     """Pixels by which each step's view of the image is shifted, at most: against the grid of a strided
     network. By default as those of the classifier's fakes in dual training; 0 if it was trained otherwise."""

@@ -222,7 +222,6 @@ def check_parts(release: Release) -> None:
     json.dumps((config, release.recipe), allow_nan=False)  # raises ValueError for a number that is not finite
     checks.positive(fake_steps=parsed(release.recipe.get("fake_steps", 1), int))
     checks.not_negative(view_shift=parsed(release.recipe.get("view_shift", 0), int))
-    checks.power(fake_power=parsed(release.recipe.get("fake_power", 0.0), float))
     for name in ("fake_temperature", "fake_step_size"):
         checks.positive(**{name: parsed(release.recipe.get(name, 1.0), float)})
     parsed(origin(release)._asdict(), Origin)

@@ -89,7 +89,6 @@ _RANGES = {
         *("fake_temperature", "fake_step_size", "fake_stride"),
     ),
     checks.not_negative: ("epsilon", "beta", "weight_decay", "contrast", "crop_padding", "view_shift"),
-    checks.power: ("fake_power",),
     checks.seed: ("seed",),
     checks.below_one: ("momentum", "label_smoothing", "ema_decay", "fake_noise"),
     checks.share: ("seed_share", "auc_threshold"),

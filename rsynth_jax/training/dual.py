@@ -34,7 +34,6 @@ from rsynth_jax.models import bind
 from rsynth_jax.synthesis import ascent, class_gaussians, objectives, tasks
 from rsynth_jax.synthesis.class_gaussians import ClassGaussians
 from rsynth_jax.synthesis.norms import L2
-from rsynth_jax.synthesis.parameterization import fourier_of, reparameterized
 from rsynth_jax.synthesis.projections import box
 from rsynth_jax.synthesis.tasks import Task
 from rsynth_jax.training import losses
@@ -137,8 +136,7 @@ def make_fakes(model: nn.Module, values: DualValues) -> Callable[..., Fakes]:
         shape = fake.images.shape
         label = jnp.where(new, label, fake.labels)
         start = jnp.where(new, begin(gaussians, key, label, shape), fake.images)
-        length = values.fake_step_size * shape[0] / SIDE
-        rule = optax.chain(reparameterized(fourier_of(values.fake_power)), ascent.steepest(L2, length))
+        rule = ascent.steepest(L2, values.fake_step_size * shape[0] / SIDE)
         task_fn = functools.partial(_climb_logit, label=label)
         climb_fn = tasks.jittered(task_fn, rule, values.view_shift)
         _, climb = climb_fn(bind(model, variables), jax.random.fold_in(key, 1), start)

@@ -53,7 +53,6 @@ class DualValues(NamedTuple):
     fake_temperature: float = 1.2  # of the class Gaussians from which fakes start.
     fake_noise: float = 1 / 16  # share of fakes that start from noise instead, every value uniform.
     fake_step_size: float = 0.2  # length of a fake's step at 32 pixels; it grows with the side.
-    fake_power: float = 0.0  # of a fake's coordinates, `parameterization.fourier`; 0 for pixels.
     view_shift: int = 0  # pixels by which each view of an image, real or fake, is shifted, at most.
     fake_stride: int = 4  # steps that a fake climbs between two updates.
     most_fake_steps: int = 40  # most steps that a fake climbs; the number starts at one stride and grows.

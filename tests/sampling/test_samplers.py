@@ -86,15 +86,17 @@ def test_views_are_shifted_as_those_of_the_fakes_were(release):
     assert (samplers.generate(release, "cat", 2, num_steps=4).images != asked).any()
 
 
-def test_an_ascent_has_the_coordinates_of_the_fakes(release):
-    climbing = release._replace(recipe={"fake_power": 0.2})
+def test_the_default_coordinates_are_frequencies_from_64_pixels_on(release, monkeypatch):
+    wide = release._replace(image_shape=(64, 64, 3))
     assert samplers.default_parameterization(release) is parameterization.pixel
-    by_default, asked = (
-        samplers.generate(each, "cat", 2, num_steps=4, parameterization=kind).images
-        for each, kind in ((climbing, None), (release, parameterization.fourier_of(0.2)))
+    assert samplers.default_parameterization(wide) is parameterization.fourier_of(0.2)
+    in_pixels, asked = (
+        samplers.generate(release, "cat", 2, num_steps=4, **settings).images
+        for settings in ({}, {"parameterization": parameterization.fourier_of(0.2)})
     )
-    assert_array_equal(by_default, asked)
-    assert (samplers.generate(release, "cat", 2, num_steps=4).images != asked).any()
+    assert (in_pixels != asked).any()
+    monkeypatch.setattr(samplers, "default_parameterization", lambda _: parameterization.fourier_of(0.2))
+    assert_array_equal(samplers.generate(release, "cat", 2, num_steps=4).images, asked)
 
 
 @pytest.mark.parametrize("schedule", samplers.SCHEDULES.values(), ids=samplers.SCHEDULES)

@@ -487,8 +487,6 @@ THREAT = '{"norm": "l2", "epsilon": 0.5, "step_size": 0.1, "num_steps": 7}'
         ("recipe", '{"fake_steps": "24"}'),
         ("recipe", '{"view_shift": -1}'),
         ("recipe", '{"view_shift": 0.5}'),
-        ("recipe", '{"fake_power": -1}'),
-        ("recipe", '{"fake_power": 100}'),
         ("recipe", '{"fake_temperature": 0}'),
         ("recipe", '{"fake_temperature": "hot"}'),
         ("recipe", '{"fake_step_size": [0.2]}'),

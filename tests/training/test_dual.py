@@ -15,7 +15,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from rsynth_jax import models
 from rsynth_jax.attacks import adversaries
 from rsynth_jax.attacks.threats import Steps, Threat
-from rsynth_jax.synthesis import ascent, class_gaussians, objectives, parameterization, tasks
+from rsynth_jax.synthesis import ascent, class_gaussians, objectives, tasks
 from rsynth_jax.synthesis.class_gaussians import ClassGaussians
 from rsynth_jax.synthesis.norms import L2
 from rsynth_jax.synthesis.projections import box
@@ -152,24 +152,6 @@ def test_fakes_climb_in_shifted_views_where_that_is_asked_for(shallow):
 
     assert_allclose(shifted, climbed(jax.random.split(KEY, 8), *begun), atol=1e-5)
     assert (np.abs(shifted - plain).max(axis=(1, 2, 3)) > 0.01).all()
-
-
-def test_fakes_climb_in_fourier_coordinates_where_that_is_asked_for(shallow):
-    model, variables = shallow
-    begun = dual.Fakes(jnp.array(np.float32(IMAGES) / 255), jnp.array(LABELS))
-    values = VALUES._replace(fake_power=0.5, fake_stride=1)
-    advance = jax.jit(dual.make_fakes(model, values))
-    found = advance(SEEDS, variables, KEY, begun, LABELS, np.full(8, False)).images
-
-    @jax.jit
-    @jax.vmap
-    def climbed(start, label):
-        logit = objectives.logit(models.bind(model, variables), label)
-        move = parameterization.reparameterized(parameterization.fourier_of(0.5))
-        step = move.update(jax.grad(logit)(start), optax.EmptyState())[0]
-        return box()(start + values.fake_step_size * SHAPE[0] / 32 * step / jnp.linalg.norm(step))
-
-    assert_allclose(found, climbed(*begun), atol=1e-5)
 
 
 def test_the_share_of_fakes_that_is_asked_for_starts_from_noise(shallow):
