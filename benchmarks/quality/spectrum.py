@@ -18,6 +18,7 @@ from rsynth_jax.metrics import estimates
 from rsynth_jax.metrics.estimates import Estimate
 from rsynth_jax.sampling import samplers
 from rsynth_jax.storage import releases
+from rsynth_jax.synthesis.parameterization import named
 from rsynth_jax.types import Bytes
 
 PERIODS = (4, 2)  # pixels
@@ -31,6 +32,8 @@ class Options(common.DataOptions):
     """Released classifiers by name, .safetensors files, or training runs, of the classes of the data."""
     shifts: tuple[int, ...] = (0, 2)
     """Pixels by which each step's view of the images is shifted, at most."""
+    parameterization: str | None = None
+    """Coordinates of the ascent, as of `rsynth-generate`; by default the classifier's own."""
 
 
 def power(images: Bytes) -> np.ndarray:
@@ -60,11 +63,13 @@ def peaks(images: Bytes) -> dict[str, Estimate]:
 
 @common.main(Options(data="folder:restricted_imagenet_64", num=50, out=common.RESULTS / "spectrum"))
 def benchmark(options: Options) -> None:
+    kind = options.parameterization and named(options.parameterization)
     networks = {name: releases.load(name) for name in options.classifiers}
     side = next(iter(networks.values())).image_shape[0]
     sets = {"test images": common.read(options, "test", side=side).images}
     for (name, release), shift in itertools.product(networks.items(), options.shifts):
-        samples = samplers.generate(release, num=options.num, max_shift=shift, batch_size=common.BATCH)
+        settings = {"max_shift": shift, "parameterization": kind, "batch_size": common.BATCH}
+        samples = samplers.generate(release, num=options.num, **settings)
         sets[f"{name}, shift {shift}"] = samples.images
     rows = {name: peaks(images) for name, images in sets.items()}
     stored = {name: {key: each._asdict() for key, each in row.items()} for name, row in rows.items()}

@@ -47,7 +47,7 @@ class ClassAscentFlags:
     """Decay of an average of the steps' directions; 0 for none."""
     parameterization: Annotated[str | None, arg(metavar="NAME")] = None
     """Coordinates of the ascent: pixel, pyramid (coarse to fine), fourier, or fourier:POWER. By default
-    fourier:0.2 from 64 pixels on, and pixel below."""
+    fourier:0.2 after dual training at 64 pixels or more, else pixel."""
     shift: Annotated[int | None, arg(metavar="N")] = None
     """Pixels by which each step's view of the image is shifted, at most: against the grid of a strided
     network. By default as those of the classifier's fakes in dual training; 0 if it was trained otherwise."""

@@ -86,10 +86,14 @@ def test_views_are_shifted_as_those_of_the_fakes_were(release):
     assert (samplers.generate(release, "cat", 2, num_steps=4).images != asked).any()
 
 
-def test_the_default_coordinates_are_frequencies_from_64_pixels_on(release, monkeypatch):
-    wide = release._replace(image_shape=(64, 64, 3))
-    assert samplers.default_parameterization(release) is parameterization.pixel
-    assert samplers.default_parameterization(wide) is parameterization.fourier_of(0.2)
+def test_the_default_coordinates_are_frequencies_after_dual_training_at_64_pixels(release, monkeypatch):
+    for side, method, kind in (
+        (64, "dual", parameterization.fourier_of(0.2)),
+        (64, "pgd", parameterization.pixel),
+        (32, "dual", parameterization.pixel),
+    ):
+        trained = release._replace(image_shape=(side, side, 3), recipe={"method": method})
+        assert samplers.default_parameterization(trained) is kind
     in_pixels, asked = (
         samplers.generate(release, "cat", 2, num_steps=4, **settings).images
         for settings in ({}, {"parameterization": parameterization.fourier_of(0.2)})
