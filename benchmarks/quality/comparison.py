@@ -27,6 +27,7 @@ from rsynth_jax.storage import translators as translator_files
 from rsynth_jax.storage.generators import GeneratorRelease
 from rsynth_jax.storage.releases import Release
 from rsynth_jax.synthesis import objectives
+from rsynth_jax.synthesis.parameterization import pixel
 from rsynth_jax.types import Bytes
 
 SHOWN = 16  # images of each class on the sheet of a row
@@ -38,6 +39,7 @@ PAPER = {  # the paper's procedure on CIFAR-10
     "num_steps": 60,
     "step_size": 0.5,
     "schedule": samplers.SCHEDULES["constant"],
+    "parameterization": pixel,
 }
 Ways = dict[str, Callable[[], Bytes]]
 
