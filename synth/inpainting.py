@@ -43,23 +43,27 @@ def inpaint(flags: Options) -> int:
     from rsynth_jax.sampling import samplers
 
     def sampler(release, given, **settings):
-        side = given.images.shape[1]
-        missing = read_masks(flags.mask, given, "the hole") if flags.mask else samplers.central_square(side)
+        missing = missing_of(given)
         if missing.all():
             raise ValueError(f"{' '.join(flags.mask)} has no known pixel: black is known")
         samples = samplers.inpaint(release, given.images, missing, given.labels, **settings)
         return samples, {"known_error": largest_change(given.images, samples.images, missing == 0)}
 
-    def known(given):
-        """The photographs without what is in their holes."""
+    def missing_of(given):
+        if flags.mask:
+            return read_masks(flags.mask, given, "the hole")
+        return samplers.central_square(given.images.shape[1])
+
+    def without_hole(given):
+        """Lower each photograph so that no known pixel has anything of the hole."""
         if given.files is None:
             return given
         side = given.images.shape[1]
-        found = [
+        known = [
             crops.known(image_files.read_image(file), frame.box, hole(frame, side), side)
             for file, frame in zip(given.files, given.frames, strict=True)
         ]
-        return given._replace(images=np.stack(found))
+        return given._replace(images=np.where(missing_of(given) < 1, known, given.images))
 
     def hole(frame, side):
         size = (frame.box.height, frame.box.width)
@@ -70,7 +74,7 @@ def inpaint(flags: Options) -> int:
     def paste(photo, frame, before, after):
         return crops.fill(photo, frame.box, after, hole(frame, len(after)))
 
-    return edit(flags, sampler, prepare=known, paste=paste)
+    return edit(flags, sampler, prepare=without_hole, paste=paste)
 
 
 main = functools.partial(run, Options, inpaint)

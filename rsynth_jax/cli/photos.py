@@ -42,7 +42,7 @@ def composite(photo: "Bytes", frame: Frame, before: "Bytes", after: "Bytes") -> 
 
 
 def composite_in(words: Sequence[str]) -> Paste:
-    """Add the change inside of regions, see `regions.read`, which fades at the borders as `composite`'s."""
+    """Add the change inside of regions, see `regions.read`; it fades at the borders of the box."""
 
     def paste(photo: "Bytes", frame: Frame, before: "Bytes", after: "Bytes") -> "Bytes":
         inside = regions.read(words, frame, frame.box.height, frame.box.width) > 0

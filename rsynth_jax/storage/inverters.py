@@ -1,6 +1,6 @@
 """Released inverters: one safetensors file each, arrays in bfloat16 and a description in JSON.
 
-    inverter = load("faces-deepsim-64")              # released, by name; or a file; or a training run
+    inverter = load("faces-deepsim-64")           # released, by name; or a file; or a training run
     check_classifier(inverter, releases.load(inverter.classifier))
     bound = inverter.generator                    # its condition is (label, representation)
 

@@ -1,6 +1,6 @@
 """Released translators: one safetensors file each, arrays in bfloat16 and a description in JSON.
 
-    release = load("cat-dog-munit-64")         # released, by name; or a file; or a training run
+    release = load("cat-dog-munit-64")            # released, by name; or a file; or a training run
     second = translator.bind(release.config, release.variables[1])
 
 Loading a release runs no code from it.
