@@ -112,8 +112,8 @@ class EpochLog:
             self.save(state)
 
     def step(self, state: ClassifierState, step: int, metrics: Any, batch: tuple[Any, Any]) -> None:
-        """Log every `LOG_EVERY`-th step. Raises ValueError for a step so far that diverged."""
-        if step % LOG_EVERY:
+        """Log every `LOG_EVERY`-th step and the last. Raises ValueError for a step so far that diverged."""
+        if step % LOG_EVERY and step != self._run.num_epochs * self._run.steps_per_epoch:
             return
         self._log.settle()
         images, labels = batch

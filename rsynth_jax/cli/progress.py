@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress, ProgressColumn
 from rich.text import Text
 
-INTERVAL = 10.0  # seconds between two lines of a task
+INTERVAL = 30.0  # seconds between two lines of a task
 
 
 class PlainProgress(Progress):

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from rsynth_jax.storage.releases import Release
     from rsynth_jax.types import Bytes
 
-SECONDS = 10  # between two lines of progress where there is no terminal
+SECONDS = 30  # between two lines of progress where there is no terminal
 _FREE = {"bare", "batch-size", "data-dir", "no-cache", "version", "distributed", "coordinator", "process"}
 _FREE |= {"out", "sheet", "json", "npz", "gif", "each", "photo"}  # flags that decide no image
 _FREE |= {"shards", "shard-size", "format"}  # the plan has the last two
