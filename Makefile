@@ -1,11 +1,12 @@
-# make demo    eight images of every class, in demo.png and demo.gif
-# make test    the tests
-# make hosts   the tests of several processes that share a run
-# make oldest  some tests, with the oldest versions of JAX, Flax and all else that are supported
-# make lint    ruff and basedpyright, as the pre-commit hooks run them
-# make docs    build the documentation site in build/site/; a warning is an error
-# make wheel   build the wheel in dist/, and dist/releases/: the networks that it does not hold
-# make clean   remove what the others made
+# make demo      eight images of every class, in demo.png and demo.gif
+# make test      the tests
+# make hosts     the tests of several processes that share a run
+# make examples  the notebooks, and the examples of the guides and of the API reference
+# make oldest    some tests, with the oldest versions of JAX, Flax and all else that are supported
+# make lint      ruff and basedpyright, as the pre-commit hooks run them
+# make docs      build the documentation site in build/site/; a warning is an error
+# make wheel     build the wheel in dist/, and dist/releases/: the networks that it does not hold
+# make clean     remove what the others made
 #
 # PYTHON=/path/to/python3.11 picks the Python, VENV=folder the virtual environment.
 
@@ -27,7 +28,7 @@ PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --no-warn-scrip
 INSTALL = $(BIN)/python $(PIP_INSTALL)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test hosts oldest lint docs wheel clean
+.PHONY: demo test hosts examples oldest lint docs wheel clean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/rsynth-generate --class all --num 8 --out demo.png --gif demo.gif
@@ -38,6 +39,9 @@ test: $(VENV)/.installed-test
 
 hosts: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n 0 -m slow tests/train/test_hosts.py
+
+examples: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m slow tests/test_notebooks.py tests/test_reference.py
 
 oldest: $(OLDEST)/.installed
 	$(OLDEST)/bin/python -m pytest -W ignore::DeprecationWarning $(OLDEST_TESTS)
