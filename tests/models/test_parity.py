@@ -248,4 +248,5 @@ def test_a_checkpoint_pickled_by_dill_is_read_and_its_functions_do_not_run(tmp_p
 
 
 def test_every_published_architecture_has_another_definition():
-    assert set(DEFINITIONS) == {name for name in models.ARCHITECTURES if not name.startswith("resnet8")}
+    own = ("resnet8", "resnet11")
+    assert set(DEFINITIONS) == {name for name in models.ARCHITECTURES if not name.startswith(own)}
