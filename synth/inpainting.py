@@ -43,27 +43,23 @@ def inpaint(flags: Options) -> int:
     from rsynth_jax.sampling import samplers
 
     def sampler(release, given, **settings):
-        missing = missing_of(given)
+        side = given.images.shape[1]
+        missing = read_masks(flags.mask, given, "the hole") if flags.mask else samplers.central_square(side)
         if missing.all():
             raise ValueError(f"{' '.join(flags.mask)} has no known pixel: black is known")
         samples = samplers.inpaint(release, given.images, missing, given.labels, **settings)
         return samples, {"known_error": largest_change(given.images, samples.images, missing == 0)}
 
-    def missing_of(given):
-        if flags.mask:
-            return read_masks(flags.mask, given, "the hole")
-        return samplers.central_square(given.images.shape[1])
-
     def without_hole(given):
         """Lower each photograph so that no known pixel has anything of the hole."""
         if given.files is None:
             return given
-        side = given.images.shape[1]
-        known = [
-            crops.known(image_files.read_image(file), frame.box, hole(frame, side), side)
-            for file, frame in zip(given.files, given.frames, strict=True)
-        ]
-        return given._replace(images=np.where(missing_of(given) < 1, known, given.images))
+        images, side = given.images.copy(), given.images.shape[1]
+        for image, file, frame in zip(images, given.files, given.frames, strict=True):
+            missing = hole(frame, side)
+            known = crops.known(image_files.read_image(file), frame.box, missing, side)
+            np.copyto(image, known, where=regions.resized(missing, side, side) < 1)
+        return given._replace(images=images)
 
     def hole(frame, side):
         size = (frame.box.height, frame.box.width)

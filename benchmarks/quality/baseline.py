@@ -18,11 +18,12 @@ from rsynth_jax import models
 from rsynth_jax.sampling import measures, samplers
 from rsynth_jax.storage import files, releases
 from rsynth_jax.synthesis import objectives
+from rsynth_jax.synthesis.parameterization import pixel
 from rsynth_jax.types import Bytes
 
 BATCH = 100
 SHOWN = 16  # images of each class on the sheet
-CONSTANT = {"temperature": 1.0, "schedule": samplers.SCHEDULES["constant"]}
+CONSTANT = {"temperature": 1.0, "schedule": samplers.SCHEDULES["constant"], "parameterization": pixel}
 PAPER = {"objective": objectives.log_prob, "num_steps": 60, "step_size": 0.5} | CONSTANT
 LOGIT = {"objective": objectives.logit, "num_steps": 20, "step_size": 0.2} | CONSTANT
 TRAINING_IMAGES = "real, training images"

@@ -22,6 +22,7 @@ from rsynth_jax.sampling.runner import Samples
 from rsynth_jax.storage import generators, releases
 from rsynth_jax.storage.releases import Release
 from rsynth_jax.synthesis import objectives
+from rsynth_jax.synthesis.parameterization import pixel
 from rsynth_jax.types import Bytes
 
 SHOWN = 4  # images of each class on the sheet; a row each
@@ -52,7 +53,9 @@ def runs(options: Options, release: Release, real: Bytes, own: np.ndarray) -> Ru
     found = code["project"](real, own)
     turned = code["translate_in_code"](real, other, codes=found.kept, until=UNTIL)
     return {
-        "generated in pixels": lambda: pixels["generate"](num=options.num, objective=objectives.logit),
+        "generated in pixels": lambda: pixels["generate"](
+            num=options.num, objective=objectives.logit, parameterization=pixel
+        ),
         "generated in code": lambda: code["generate_in_code"](num=options.num, objective=objectives.logit),
         "inpainted in pixels": lambda: pixels["inpaint"](real, labels=own),
         "inpainted in code": lambda: code["inpaint_in_code"](real, labels=own),

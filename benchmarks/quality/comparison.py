@@ -18,6 +18,7 @@ import numpy as np
 
 from benchmarks import common
 from benchmarks.common import BATCH, RESULTS
+from benchmarks.quality.baseline import PAPER
 from rsynth_jax import checks
 from rsynth_jax.sampling import codes, generators, inverters, samplers, translators
 from rsynth_jax.storage import files, releases
@@ -26,21 +27,11 @@ from rsynth_jax.storage import inverters as inverter_files
 from rsynth_jax.storage import translators as translator_files
 from rsynth_jax.storage.generators import GeneratorRelease
 from rsynth_jax.storage.releases import Release
-from rsynth_jax.synthesis import objectives
-from rsynth_jax.synthesis.parameterization import pixel
 from rsynth_jax.types import Bytes
 
 SHOWN = 16  # images of each class on the sheet of a row
 SCORES = ("fd", "kid_x1000", "precision", "recall", "coverage")
 HEADER = ("way", "FD", "KID x 1000", "precision", "recall", "coverage", "ms / image")
-PAPER = {  # the paper's procedure on CIFAR-10
-    "temperature": 1.0,
-    "objective": objectives.log_prob,
-    "num_steps": 60,
-    "step_size": 0.5,
-    "schedule": samplers.SCHEDULES["constant"],
-    "parameterization": pixel,
-}
 Ways = dict[str, Callable[[], Bytes]]
 
 

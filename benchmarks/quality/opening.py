@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import common
+from benchmarks.quality.baseline import PAPER
 from rsynth_jax.cli import sheets
 from rsynth_jax.data import image_files
 from rsynth_jax.sampling import runner, samplers
@@ -67,14 +68,12 @@ def lowered(images: Bytes) -> np.ndarray:
 def benchmark(options: Options) -> None:
     default, robust = releases.load("cifar10"), releases.load("cifar10-robust")
     generate = functools.partial(samplers.generate, num=NUM)
-    paper = {"objective": objectives.log_prob, "temperature": 1.0, "num_steps": 60, "step_size": 0.5}
-    paper |= {"schedule": samplers.SCHEDULES["constant"]}
     drawings = np.stack([image_files.read_image(DRAWINGS / f"{name}.png") for name in default.class_names])
     ships = climb(robust, lambda c, x, y: Task(x, objectives.logit(c, y), box()), "ship")
     rows = {
         "ship": generate(default, "ship").images,
         "frog": generate(default, "frog").images,
-        "ship, the paper's way": generate(robust, "ship", **paper).images,
+        "ship, the paper's way": generate(robust, "ship", **PAPER).images,
         "drawings": drawings,
         "sketch to image": samplers.sketch(default, drawings, np.arange(NUM)).images,
         "symmetric automobile": climb(robust, symmetric, "automobile"),

@@ -79,12 +79,9 @@ def edit(
     steps = flags.ascent.steps
     release, title, settings = _begun(flags)
     if flags.sharding.shards is not None:
-
-        def make(release: "Release", given: Pictures, **by: Any) -> "Samples":
-            return sampler(release, prepare(given), **by)[0]
-
-        done = sharded.edited(flags, release, make, factor=factor, fit=fit, **settings)
-        before, after = prepare(done.given).images, done.after
+        settings |= {"factor": factor, "fit": fit, "prepare": prepare}
+        done = sharded.edited(flags, release, lambda *given, **by: sampler(*given, **by)[0], **settings)
+        before, after = done.given.images, done.after
         cells = np.stack([before, after, _difference(before, after)], axis=1)
         page = Page(cells, done.given.names, f"given, {title.after(steps)}, difference")
         return done.made.report(page, flags.output.out, flags.output.json, flags.output.bare)

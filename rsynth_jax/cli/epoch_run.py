@@ -113,7 +113,7 @@ class EpochLog:
 
     def step(self, state: ClassifierState, step: int, metrics: Any, batch: tuple[Any, Any]) -> None:
         """Log every `LOG_EVERY`-th step and the last. Raises ValueError for a step so far that diverged."""
-        if step % LOG_EVERY and step != self._run.num_epochs * self._run.steps_per_epoch:
+        if step % LOG_EVERY and step != self._run.num_steps:
             return
         self._log.settle()
         images, labels = batch
@@ -161,7 +161,7 @@ def _epoch_log(options: Any, run: Run, test: Arrays, step: int, publish: Publish
       publish: called with the state at the end of each epoch that is evaluated.
     """
     has_sheet = options.max_minutes is not None
-    with run_log(options, run.num_epochs * run.steps_per_epoch, step, REMEDY) as log:
+    with run_log(options, run.num_steps, step, REMEDY) as log:
         yield EpochLog(log, run, test, publish, options.judge_every, has_sheet)
 
 

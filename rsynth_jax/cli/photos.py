@@ -75,9 +75,9 @@ def targets(path: Path | None, given: Pictures, others: Sequence[Path | None] = 
         raise ValueError("--photo writes edited photographs: give image files or a folder, not arrays")
     found = [path]
     suffix = path.suffix.lower()
-    if suffix in Image.registered_extensions() and suffix not in image_files.SUFFIXES and not path.is_dir():
-        raise ValueError(f"cannot write {path}: give a name in .png, .jpg or .webp, or a folder")
     if suffix not in image_files.SUFFIXES:
+        if suffix in Image.registered_extensions() and not path.is_dir():
+            raise ValueError(f"cannot write {path}: give a name in .png, .jpg or .webp, or a folder")
         pairs = zip(given.names, given.files, strict=True)
         found = [path / f"{name}{Path(file).suffix}" for name, file in pairs]
     elif len(given.files) > 1:

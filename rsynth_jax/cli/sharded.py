@@ -126,6 +126,7 @@ def edited(
     *,
     factor: int = 1,
     fit: options.Fit = image_files.square_bytes,
+    prepare: Callable[[sources.Pictures], sources.Pictures] = lambda given: given,
     **settings: Any,
 ) -> Edited:
     """Edit images of a data set into shards, each batch read when it is edited.
@@ -134,6 +135,7 @@ def edited(
       flags: of a program that edits images.
       sampler: of (release, `Pictures`, **settings), has `images` and `labels`.
       factor, fit: see `options.open_images`.
+      prepare: see `edit.edit`.
       settings: of the sampler.
     """
     crop = flags.photo.box
@@ -143,7 +145,7 @@ def edited(
     size = settings["batch_size"] = flags.sharding.batch_size(settings["batch_size"])
 
     def given(rows: np.ndarray) -> sources.Pictures:
-        return options.pictures(dataset.take(rows), release, flags.label, factor, crop)
+        return prepare(options.pictures(dataset.take(rows), release, flags.label, factor, crop))
 
     def make(rows: np.ndarray) -> Any:
         return sampler(release, given(rows), **settings)

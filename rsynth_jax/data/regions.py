@@ -50,10 +50,10 @@ def resized(mask: np.ndarray, height: int, width: int) -> Float[np.ndarray, "hei
 
 def _region(word: str, frame: Frame) -> np.ndarray:
     match = _RECTANGLE.fullmatch(word)
-    if match is None and _NUMBERS.fullmatch(word):
-        raise ValueError(f"cannot read the rectangle {word[:40]}: give left,top,right,bottom, four numbers")
     if match is None:
-        return _from_file(word, frame)
+        if not _NUMBERS.fullmatch(word):
+            return _from_file(word, frame)
+        raise ValueError(f"cannot read the rectangle {word[:40]}: give left,top,right,bottom, four numbers")
     mask = np.zeros((frame.height, frame.width, 1), np.float32)
     sides = (frame.width, frame.height) * 2
     left, top, right, bottom = (_pixels(text, side) for text, side in zip(match.groups(), sides, strict=True))

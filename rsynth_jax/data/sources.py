@@ -451,7 +451,7 @@ def _from_folder(path: Path, split: str, percent: slice, size: int | None) -> Da
     classes = _halves(path, split) or {folder.name: [folder] for folder in _folders(root)}
     if not (root.is_dir() or classes):
         wanted = "images, an .npz, or tfds:NAME" if split == "all" else f"{split}/, or the split 'all'"
-        known = "" if path.exists() else ", or a name as cifar10 or tfds:svhn_cropped"
+        known = "" if path.exists() or split == "all" else ", or a name as cifar10 or tfds:svhn_cropped"
         raise ValueError(f"no folder {root}: give a folder of {wanted}{known}")
     entries = []
     for label, folders in enumerate([[root] if root.is_dir() else [], *classes.values()], start=-1):

@@ -91,7 +91,7 @@ def nearest(images: Bytes, labels: np.ndarray) -> tuple[str, float]:
         known = messages.listed(sorted(shapes))
         raise ValueError(
             f"no released classifier here has images of {size}, but of {known}:"
-            " give --start cifar10 or --image-size 32, or set RSYNTH_RELEASES"
+            " give --start CLASSIFIER or --image-size, or set RSYNTH_RELEASES"
         )
     name = max(found, key=found.__getitem__)
     return name, found[name]

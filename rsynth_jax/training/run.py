@@ -46,6 +46,11 @@ class Run(NamedTuple):
         return self.recipe.epochs or 0
 
     @property
+    def num_steps(self) -> int:
+        """Steps in all epochs."""
+        return self.num_epochs * self.steps_per_epoch
+
+    @property
     def keys(self) -> tuple[Key, Key]:
         """Of the initial weights, and of the steps."""
         init_key, step_key = jax.random.split(seeds.key(self.recipe.seed))
