@@ -70,9 +70,9 @@ def invert(flags: Options | projection.Options | one_pass.Options) -> int:
     flags.output.check()
     release = classifiers.load(flags.classifier, flags.dtype)
     given = options.read(flags.input, release, flags.label)
+    photos.announce(given, flags.output.paths.values())
     make = inversions.inverted if flags.to is None else inversions.interpolated
-    result = make(flags, release, given)._replace(lines=photos.worked_on(given))
-    return report(flags.output.out, result, **flags.output.written)
+    return report(flags.output.out, make(flags, release, given), **flags.output.written)
 
 
 def parse(options: type[Options], arguments: Sequence[str]) -> Any:

@@ -64,7 +64,7 @@ def refine(flags: Options) -> int:
     lengths = f"{ascent.step_size * scale:g}, l2 radius {ascent.radius * scale:g}"
 
     def sampler(release: "Release", given: sources.Pictures, **settings: Any) -> "Samples":
-        return samplers.refine(release, given.images, given.labels, **settings)
+        return samplers.refine(release, given.images, given.labels, gray=given.gray, **settings)
 
     def page(before: np.ndarray, after: np.ndarray) -> Page:
         cells = np.stack([before[:COLUMNS], after[:COLUMNS]])
@@ -74,10 +74,12 @@ def refine(flags: Options) -> int:
         done = sharded.edited(flags, release, sampler, **settings)
         return done.made.report(page(done.given.images, done.after), flags.sheet, flags.json, flags.bare)
     given = options.read(flags.input, release, flags.label, crop=flags.photo.box)
-    targets = photos.targets(flags.photo.photo, given, [npz, flags.sheet, flags.json])
+    outputs = [npz, flags.sheet, flags.json]
+    targets = photos.targets(flags.photo.photo, given, outputs)
+    photos.announce(given, outputs, written=bool(targets))
     with Monitor(len(given.images), ascent.steps) as monitor:
         samples = sampler(release, given, **settings | monitor.run)
-    lines, columns = photos.described(release, given, samples, settings["batch_size"], written=bool(targets))
+    lines, columns = photos.described(release, given, samples, settings["batch_size"])
     photos.write(targets, given, samples.images, photos.composite)
     sheet = page(given.images, samples.images)
     arrays = image_arrays(release, samples.images, samples.labels)

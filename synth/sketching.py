@@ -39,7 +39,7 @@ def sketch(flags: Options) -> int:
     def sampler(release, given, **settings):
         return samplers.sketch(release, given.images, given.labels, keep=keep, **settings), {}
 
-    return edit(flags, sampler)
+    return edit(flags, sampler, in_color=True)
 
 
 main = functools.partial(run, Options, sketch)

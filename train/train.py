@@ -5,7 +5,8 @@
     rsynth-train --recipe own-64 --data folder:PICTURES --out RUN
 
 RUN then holds classifier.safetensors (for every other command), log.jsonl, curves.png, run.json (everything
-that made it) and the checkpoints. --resume --out RUN continues it, bit for bit on the same machine.
+that made it) and the checkpoints. --resume --out RUN continues it, bit for bit on the same machine. By own-64
+a second run, of dual training, goes on from its classifier in RUN/dual.
 """
 
 import dataclasses
@@ -22,6 +23,7 @@ from rsynth_jax.cli import run as console
 from rsynth_jax.cli.hosts import HostFlags
 from rsynth_jax.cli.options import LabelledDataFlags, SystemFlags
 from rsynth_jax.data import loader
+from rsynth_jax.storage import paths
 from rsynth_jax.training.recipes import RECIPES, Recipe
 
 
@@ -32,9 +34,10 @@ class Options:
     Recipes: the paper's six (cifar10, restricted-imagenet, imagenet, horse2zebra, apple2orange,
     summer2winter: ResNet-50, PGD with 7 steps, SGD), small ResNets for two cores (cifar10-cpu, and of
     64 pixels restricted-imagenet-64, horse2zebra-64, apple2orange-64, summer2winter-64, cat-dog-64), own-64
-    for a few hundred pictures of your own (with --image-size 64 --start nearest --max-minutes 10), and dual,
-    which goes on from a robust classifier given with --start. Every flag of the groups "settings"
-    overrides one value of the recipe that --recipe names. Ctrl-C saves and stops.
+    for a few hundred pictures of your own (with --image-size 64 --start nearest --max-minutes 30 --then
+    own-64-dual), and dual and own-64-dual, which go on from a robust classifier given with --start. Every
+    flag of the groups "settings" overrides one value of the recipe that --recipe names. Ctrl-C saves and
+    stops.
     """
 
     recipe: training_run.RecipeName = "cifar10-cpu"
@@ -48,7 +51,10 @@ class Options:
     max_minutes: float | None = None
     """Train for about so many minutes: steps are timed first, then the recipe's schedule is stretched over as
     many epochs as fit, in place of --epochs. Up to ten evaluations, in equal parts of the time, in place of
-    --judge-every; each also writes samples.png."""
+    --judge-every; each also writes samples.png. With --then a third of them, the rest for what follows."""
+    then: Annotated[str | None, arg(metavar="RECIPE")] = None
+    """Afterwards go on from the result by this recipe, dual or own-64-dual, in the folder dual of --out. The
+    other flags are of both, but the settings only of the first."""
     out: training_run.RunFolder = Path("runs/classifier")
     start: Annotated[str | None, arg(metavar="CLASSIFIER")] = None
     """Start from the weights of a classifier: a name, a file or a run. Its network is kept, and by the
@@ -63,18 +69,31 @@ class Options:
     hosts: HostFlags = HostFlags()
     system: SystemFlags = SystemFlags()
 
+    @property
+    def minutes(self) -> float | None:
+        """Of --max-minutes, those for this run."""
+        return self.max_minutes if self.then is None or self.max_minutes is None else self.max_minutes / 3
+
     def __post_init__(self) -> None:
         checks.given(checks.positive, max_minutes=self.max_minutes)
 
 
 def train(options: Options) -> int:
+    """Train by the recipe, and by that of --then from its result."""
+    check(options)
+    if options.then is None:
+        return train_once(options)
+    check(following(options))
+    return train_once(options) or train_once(following(options))
+
+
+def train_once(options: Options) -> int:
     """Train, evaluate and release after every epoch, and report."""
     from rsynth_jax.cli import epoch_run, plans
     from rsynth_jax.storage import releases, train_states
     from rsynth_jax.training.run import prepare, start
 
     began = time.monotonic()
-    check(options)
     dataset, test = options.reading.load_labelled(options.data, options.train_split, options.test_split)
     dataset, test = loader.cached(dataset), loader.in_memory(test.first(options.judge))
     images, labels = loader.in_memory(dataset, loader.MEMORY)
@@ -101,9 +120,43 @@ def check(options: Options) -> None:
     training_run.check(options, releases.RELEASE)
 
 
-own = {"start": "nearest", "max_minutes": 10.0, "reading": LabelledDataFlags(image_size=64)}
+def following(options: Options) -> Options:
+    """Return the options of the run that --then names: the recorded ones where it has begun.
+
+    Raises ValueError if no recipe that goes on from a classifier has that name.
+    """
+    from rsynth_jax.storage import releases
+    from rsynth_jax.training import build
+
+    continuing = {name: own for name, own in RECIPES.items() if build.METHODS[own.method].continues}
+    settings = checks.named("recipe to go on by", str(options.then), continuing)
+    out = options.out / settings.method
+    if training_run.read_record(out):
+        return training_run.recorded(dataclasses.replace(options, out=out, resume=True))
+    if paths.is_file(options.out / releases.RELEASE):
+        settings = classifiers.recipe_from(settings, str(options.out))
+    minutes = None if options.max_minutes is None else options.max_minutes - (options.minutes or 0)
+    logdir = options.keeping.logdir
+    return dataclasses.replace(
+        options,
+        recipe=options.then,
+        settings=settings,
+        start=str(options.out),
+        then=None,
+        max_minutes=minutes,
+        out=out,
+        resume=False,
+        keeping=dataclasses.replace(options.keeping, logdir=logdir and f"{logdir}/{settings.method}"),
+    )
+
+
+small = {"reading": LabelledDataFlags(image_size=64)}
+own = small | {"start": "nearest", "max_minutes": 30.0, "then": "own-64-dual"}
 parse_flags = functools.partial(
-    training_run.parse_flags, recipes=RECIPES, adapt=classifiers.recipe_from, presets={"own-64": own}
+    training_run.parse_flags,
+    recipes=RECIPES,
+    adapt=classifiers.recipe_from,
+    presets={"own-64": own, "own-64-dual": small},
 )
 main = functools.partial(console.run, Options, train, parse_flags)
 

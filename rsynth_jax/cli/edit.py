@@ -65,6 +65,7 @@ def edit(
     fit: options.Fit = image_files.square_bytes,
     prepare: Callable[[Pictures], Pictures] = lambda given: given,
     paste: Paste = photos.composite,
+    in_color: bool = False,
 ) -> int:
     """Read the images, run the sampler on them, and report. Returns the exit status.
 
@@ -75,7 +76,9 @@ def edit(
       rounds: how often the sampler climbs the number of steps that the flags give.
       prepare: what is made of the images that were read before the sampler gets them.
       paste: how a photograph is made of a result, see `photos.write`.
+      in_color: whether gray images get colors; by default they stay gray.
     """
+    sampler = sampler if in_color else staying_gray(sampler)
     steps = flags.ascent.steps
     release, title, settings = _begun(flags)
     if flags.sharding.shards is not None:
@@ -86,12 +89,14 @@ def edit(
         page = Page(cells, done.given.names, f"given, {title.after(steps)}, difference")
         return done.made.report(page, flags.output.out, flags.output.json, flags.output.bare)
     given = prepare(options.read(flags.input, release, flags.label, factor, flags.photo.box, fit))
-    targets = photos.targets(flags.photo.photo, given, [*flags.output.paths.values()])
+    outputs = [*flags.output.paths.values()]
+    targets = photos.targets(flags.photo.photo, given, outputs)
+    photos.announce(given, outputs, written=bool(targets))
     shown = flags.output.animate(np.arange(len(given.images)) < ROWS)
     with Monitor(len(given.images), rounds * steps, shown) as monitor:
         samples, extra = sampler(release, given, **settings | monitor.run)
-    lines, columns = photos.described(release, given, samples, settings["batch_size"], written=bool(targets))
-    photos.write(targets, given, samples.images, paste)
+    lines, columns = photos.described(release, given, samples, settings["batch_size"])
+    photos.write(targets, given, samples.images, paste, in_color=in_color)
     result = _result(release, given, samples, extra, columns, title, monitor)._replace(lines=lines)
     return report(flags.output.out, result, **flags.output.written)
 
@@ -102,10 +107,13 @@ def edit_tiles(
     """Edit one photograph in tiles at the classifier's own scale, blend them, and report; see `edit`."""
     if flags.sharding.shards is not None:
         raise ValueError("--tile makes one image of all tiles: leave it out, or --shards")
+    sampler = staying_gray(sampler)
     release, title, settings = _begun(flags)
     tiled = photos.read_tiled(flags, release, factor)
     (name,), num = tiled.whole.names, len(tiled.tiles.images)
-    targets = photos.targets(flags.photo.photo, tiled.whole, [*flags.output.paths.values()])
+    outputs = [*flags.output.paths.values()]
+    targets = photos.targets(flags.photo.photo, tiled.whole, outputs)
+    photos.announce_tiles(tiled, outputs, written=bool(targets))
     shown = flags.output.animate(np.ones(num, bool))
     with Monitor(num, title.steps, shown) as monitor:
         samples, extra = sampler(release, tiled.tiles, **settings | monitor.run)
@@ -126,9 +134,18 @@ def edit_tiles(
         image_arrays(release, made[None], np.array([np.bincount(samples.labels).argmax()])),
         {name: made},
         [page(step, blended(images)) for step, images in monitor.frames.items()],
-        lines=photos.described_tiles(tiled, numbers["images"], written=bool(targets)),
+        lines=photos.described_tiles(tiled, numbers["images"]),
     )
     return report(flags.output.out, result, **flags.output.written)
+
+
+def staying_gray(sampler: Callable[..., Any]) -> Callable[..., Any]:
+    """The sampler, of (release, `Pictures`, **settings), by which gray images stay gray."""
+
+    def stay(release: "Release", given: Pictures, **settings: Any) -> Any:
+        return sampler(release, given, gray=given.gray, **settings)
+
+    return stay
 
 
 def _begun(flags: EditFlags) -> tuple["Release", Title, dict[str, Any]]:

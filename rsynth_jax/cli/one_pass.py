@@ -93,6 +93,7 @@ def invert_by(flags: Options) -> int:
     release = classifiers.load(flags.classifier or inverter.classifier)
     inverters.check_classifier(inverter, release)
     given = options.read(flags.input, release)
+    photos.announce(given, flags.output.paths.values())
     make = next((page for name, page in _PAGES.items() if getattr(flags, name)), _once)
     size = options.fitting(flags.ascent.batch_size, release)
     columns = make(flags, release, inverter, given.images, size)
@@ -215,5 +216,4 @@ def _result(flags: Options, release: "Release", given: "Pictures", found: _Colum
             for step, name in enumerate(found.names)
         ],
         given.skipped,
-        lines=photos.worked_on(given),
     )

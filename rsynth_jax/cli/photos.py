@@ -1,15 +1,16 @@
 """Photographs of any size, edited by a small network: describe the part that is worked on, write the results.
 
     targets = photos.targets(flags.photo.photo, given)        # before the work
-    photos.write(targets, given, samples.images, composite)   # after it
-    lines, numbers = photos.described(release, given, samples, 40, written=bool(targets))
+    photos.announce(given, outputs, written=bool(targets))
+    lines, numbers = photos.described(release, given, samples, 40)   # after it
+    photos.write(targets, given, samples.images, composite)
 
 This module imports nothing heavy.
 """
 
 import collections
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from rsynth_jax.cli import options, sheets
-from rsynth_jax.cli.report import ROWS
+from rsynth_jax.cli.report import ROWS, say
 from rsynth_jax.data import crops, image_files, regions, tiles
 from rsynth_jax.data.crops import Frame
 from rsynth_jax.data.sources import Pictures
@@ -90,22 +91,39 @@ def targets(path: Path | None, given: Pictures, others: Sequence[Path | None] = 
     return found
 
 
-def write(targets: Sequence[Path], given: Pictures, images: "Bytes", paste: Paste) -> None:
-    """Write each photograph with its change, one after the other."""
+def write(
+    targets: Sequence[Path], given: Pictures, images: "Bytes", paste: Paste, in_color: bool = False
+) -> None:
+    """Write each photograph with its change, one after the other; a gray one stays gray, but `in_color`."""
     for i, (file, target) in enumerate(zip(given.files or (), targets, strict=False)):
-        photo = image_files.read_photograph(file)
+        photo = image_files.read_photograph(file, in_color)
         pixels = paste(photo.pixels, given.frames[i], given.images[i], images[i])
         gray = pixels.shape[-1] == 1
         sheets.write_picture(target, Image.fromarray(pixels[:, :, 0] if gray else pixels), **photo.metadata)
 
 
-def described(
-    release: "Release", given: Pictures, samples: "Samples", batch_size: int, written: bool
-) -> tuple[list[str], dict[str, np.ndarray]]:
-    """Describe photographs: a line each, with the part worked on and the classes seen; columns of numbers.
+def announce(given: Pictures, outputs: Iterable[Path | None], *, written: bool = True) -> None:
+    """Print which part of each photograph is worked on, and at which size; nothing of arrays.
 
-    There is nothing to describe of images that are not in files of their own. Unless the photographs are
-    `written`, the last line says how they would be.
+    Unless the photographs are `written`, the last line says how they would be.
+
+    Args:
+      outputs: the other files that are written, see `report.say`.
+    """
+    if given.files is None:
+        return
+    height, width = given.images.shape[1:3]
+    worked = [f"{_part(frame)} worked on at {width} x {height}" for frame in given.frames]
+    is_larger = any(max(frame.box[2:]) > height for frame in given.frames)
+    say(_of_each(given, worked) + [_HINT] * (is_larger and not written), outputs)
+
+
+def described(
+    release: "Release", given: Pictures, samples: "Samples", batch_size: int
+) -> tuple[list[str], dict[str, np.ndarray]]:
+    """Describe photographs: a line each, with the classes seen before and after; columns of numbers.
+
+    There is nothing to describe of images that are not in files of their own.
     """
     from rsynth_jax.models import embedding
     from rsynth_jax.sampling.runner import log_prob
@@ -119,23 +137,14 @@ def described(
         columns[name] = np.array(release.class_names)[outputs.predicted]
         columns[f"p_{name}"] = np.exp(log_prob(outputs, outputs.predicted))
     rows = zip(*columns.values(), strict=True)
-    seen = [f"; {_SEEN.format_map(dict(zip(columns, row, strict=True)))}" for row in rows]
-    return worked_on(given, seen, written=written), columns
+    seen = [_SEEN.format_map(dict(zip(columns, row, strict=True))) for row in rows]
+    return _of_each(given, seen), columns
 
 
-def worked_on(given: Pictures, ends: Sequence[str] = (), *, written: bool = True) -> list[str]:
-    """Say of each photograph which part is worked on, with the end of its line; nothing of arrays."""
-    if given.files is None:
-        return []
-    height, width = given.images.shape[1:3]
-    lines = [
-        f"{name}: {_part(frame)} worked on at {width} x {height}{end}"
-        for name, frame, end in zip(given.names[:ROWS], given.frames, ends or [""] * ROWS, strict=False)
-    ]
-    lines += [f"and {len(given.names) - ROWS} more"] * (len(given.names) > ROWS)
-    if not written and any(max(frame.box[2:]) > height for frame in given.frames):
-        lines.append(_HINT)
-    return lines
+def _of_each(given: Pictures, texts: Sequence[str]) -> list[str]:
+    """A line for each of the first images."""
+    lines = [f"{name}: {text}" for name, text in zip(given.names[:ROWS], texts, strict=False)]
+    return lines + [f"and {len(given.names) - ROWS} more"] * (len(given.names) > ROWS)
 
 
 class Tiled(NamedTuple):
@@ -146,17 +155,20 @@ class Tiled(NamedTuple):
     tiling: Tiling
 
 
-def described_tiles(tiled: Tiled, each: Sequence[Mapping[str, Any]], written: bool) -> list[str]:
-    """Describe a photograph that is edited in tiles, by the numbers of each tile: two lines at most."""
-    side = tiled.tiling.side
-    (name,), (frame,) = tiled.whole.names, tiled.whole.frames
+def announce_tiles(tiled: Tiled, outputs: Iterable[Path | None], written: bool) -> None:
+    """Print which part of a photograph is worked on, and in how many tiles, as `announce`."""
+    (name,), (frame,), side = tiled.whole.names, tiled.whole.frames, tiled.tiling.side
+    size = f"{len(tiled.tiles.images)} tiles of {side} x {side}"
+    say([f"{name}: {_part(frame)} worked on in {size}", *[_HINT] * (not written)], outputs)
+
+
+def described_tiles(tiled: Tiled, each: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Describe a photograph that is edited in tiles in one line, by the numbers of each tile."""
     shares = []
     for column in ("from", "ends"):
         label, num = collections.Counter(row[column] for row in each).most_common(1)[0]
         shares.append(f"{num / len(each):.0%} as {label}")
-    size = f"{len(each)} tiles of {side} x {side}"
-    lines = [f"{name}: {_part(frame)} worked on in {size}; {shares[0]}, then {shares[1]}"]
-    return lines if written else [*lines, _HINT]
+    return [f"{tiled.whole.names[0]}: {shares[0]}, then {shares[1]}"]
 
 
 def read_tiled(flags: Any, release: "Release", factor: int) -> Tiled:

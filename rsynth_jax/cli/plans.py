@@ -52,14 +52,14 @@ def within(
     Raises:
       ValueError: not one epoch fits.
     """
-    if options.max_minutes is None or options.resume:
+    if options.minutes is None or options.resume:
         return options, run
     recipe, epoch = run.recipe, run.steps_per_epoch
     rows = sharding.own_rows(recipe.batch_size)
     batch = run.devices.join(next(loader.batches(dataset, recipe.batch_size, recipe.seed, 0, rows=rows)))
     trainer = guarded(options.keeping, run.trainer)
     compiling, seconds = planning.seconds_a_step(trainer, state, batch, run.keys[1])
-    left = options.max_minutes * 60 - (time.monotonic() - began) - _PROGRAMS * compiling
+    left = options.minutes * 60 - (time.monotonic() - began) - _PROGRAMS * compiling
     num_steps = _agreed(int(_RESERVE * max(left, 0.0) / seconds))
     passes = recipe.batch_size * (recipe.attack.num_steps + 1)  # of images forward and back, in a step
     evaluation = epoch_run.passes(num_test, len(run.class_names)) // passes + 1
@@ -68,7 +68,7 @@ def within(
         needed = (epoch + evaluation) * seconds + _PROGRAMS * compiling
         times = f"{(time.monotonic() - began) / 60:.1f} are gone, one epoch takes {needed / 60:.1f}"
         remedy = "give more minutes, or fewer images, --train-split train[:10%]"
-        raise ValueError(f"max_minutes is {options.max_minutes:g}, {times}: {remedy}")
+        raise ValueError(f"max_minutes leaves this run {options.minutes:.3g}, {times}: {remedy}")
     _print(_said(plan, epoch, evaluation, seconds))
     settings = options.settings._replace(epochs=plan.num_epochs)
     options = dataclasses.replace(options, settings=settings, judge_every=plan.judge_every)

@@ -70,6 +70,7 @@ def project(flags: Options) -> int:
     flags.output.check()
     release, generator = classifiers.load(flags.classifier), generators.load(flags.generator)
     given = options.read(flags.input, release, flags.label)
+    photos.announce(given, flags.output.paths.values())
     names = ("perceptual_weight", "truncation", "step_size", "seed", "batch_size")
     settings = {name: getattr(flags, name) for name in names} | {"num_steps": flags.steps}
     shown = flags.output.animate(np.arange(len(given.images)) < ROWS)
@@ -102,7 +103,6 @@ def _result(
         dict(zip(given.names, samples.images, strict=True)),
         [page(step, images) for step, images in monitor.frames.items()],
         given.skipped,
-        lines=photos.worked_on(given),
     )
 
 

@@ -5,7 +5,7 @@ return report(flags.output.out, result, **flags.output.written)
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -100,8 +100,7 @@ def print_lines(
     """
     if json is not None:
         files.write_json(json, {**numbers, "skipped": list(skipped)} if skipped else numbers)
-    taken = any(files.is_output(path) for path in (json, *others) if path is not None)
-    print(*lines, sep="\n", file=sys.stderr if taken else sys.stdout)
+    say(lines, (json, *others))
     if not skipped:
         return 0
     print(
@@ -111,6 +110,13 @@ def print_lines(
         file=sys.stderr,
     )
     return 1
+
+
+def say(lines: Sequence[str], outputs: Iterable[Path | None]) -> None:
+    """Print lines at once: on standard error where one of the files that are written is /dev/stdout."""
+    taken = any(files.is_output(path) for path in outputs if path is not None)
+    for line in lines:
+        print(line, file=sys.stderr if taken else sys.stdout, flush=True)
 
 
 def rows(columns: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -137,8 +137,7 @@ def parse_flags(
     default: Any = options()
     out = paths.of(value_of("out", arguments, str(default.out)))
     if "--resume" in arguments and (own := read_record(out)):
-        with files.errors_as(f"cannot use {out / RECORD}"):
-            default = _with_record(default, own)
+        default = recorded(dataclasses.replace(default, out=out))
         if "data" not in own and not value_of("data", arguments, ""):
             raise ValueError(f"{out / RECORD} does not name the data of the run: give --data")
     else:
@@ -152,6 +151,12 @@ def parse_flags(
             parsed: Any = parse(options, arguments, default=default)
             return dataclasses.replace(parsed, recipe=name)
     return parse(options, arguments, default=default)
+
+
+def recorded(options: Any) -> Any:
+    """Return the options with the values of their folder's record. Raises ValueError if it is damaged."""
+    with files.errors_as(f"cannot use {options.out / RECORD}"):
+        return _with_record(options, read_record(options.out))
 
 
 def made_of(options: Any) -> dict[str, Any]:
@@ -300,10 +305,10 @@ def _recipe(name: str, recipes: Mapping[str, Any], options: Any) -> tuple[str, A
     if 2 * len(names & own.keys()) < len(names):  # of an older version: it may lack a few
         raise ValueError(f"{path} is no record of a run of this trainer: give the run.json of one")
     with files.errors_as(f"cannot use {path}"):
-        return str(own.get("recipe", name)), _recorded(type(options.settings)(), own)
+        return str(own.get("recipe", name)), _values_of(type(options.settings)(), own)
 
 
-def _recorded(recipe: Any, own: Mapping[str, Any]) -> Any:
+def _values_of(recipe: Any, own: Mapping[str, Any]) -> Any:
     """The recipe with the recorded values in place of its own. Raises an error for one of another type."""
     groups = [recipe, *(group for group in recipe if hasattr(group, "_fields"))]
     hints = {name: hint for group in groups for name, hint in get_type_hints(type(group)).items()}
@@ -326,7 +331,7 @@ def _with_record(options: Any, own: Mapping[str, Any]) -> Any:
     def pick(names: Any) -> dict[str, Any]:
         return {name: own[name] for name in names if name in own}
 
-    settings = _recorded(type(options.settings)(), own)
+    settings = _values_of(type(options.settings)(), own)
     reading = dataclasses.replace(options.reading, **pick(dataclasses.asdict(options.reading)))
     return dataclasses.replace(options, settings=settings, reading=reading, **pick(_names(options)))
 

@@ -83,7 +83,9 @@ def translate_by(flags: Options) -> int:
     given = _given(flags, release)
     examples = _examples(flags, release)
     each = given if flags.photo.photo is None else _for_each_style(given, _styles(flags, examples))
-    targets = photos.targets(flags.photo.photo, each, [*flags.output.paths.values()])
+    outputs = [*flags.output.paths.values()]
+    targets = photos.targets(flags.photo.photo, each, outputs)
+    photos.announce(given, outputs, written=bool(targets))
     clock = Clock()
     found = _translated(flags, release, given, examples)
     result = _result(flags, release, given, examples, found, label, clock.lap())
@@ -197,7 +199,6 @@ def _result(
         dict(zip(words, flat, strict=True)),
         _frames(given, found, captions, title),
         (*given.skipped, *(examples.skipped if examples is not None else ())),
-        lines=photos.worked_on(given, written=bool(flags.photo.photo)),
     )
 
 

@@ -72,14 +72,14 @@ class Photograph(NamedTuple):
         return {name: value for name in ("exif", "icc_profile") if (value := getattr(self, name))}
 
 
-def read_photograph(file: str | Path) -> Photograph:
-    """Read a photograph at its own resolution, see `read_image`."""
+def read_photograph(file: str | Path, in_color: bool = False) -> Photograph:
+    """Read a photograph at its own resolution, see `read_image`; `in_color`, with three channels if gray."""
     with files.errors_as(f"cannot read the image {file}"), _recognized(files.read(file)) as picture:
         pixels = np.asarray(_upright(picture, "white"))
         exif, profile = picture.getexif(), picture.info.get("icc_profile") or b""
         exif.pop(_ORIENTATION, None)
         kept = exif.tobytes() if exif else b""
-    if (pixels == pixels[:, :, :1]).all():
+    if not in_color and (pixels == pixels[:, :, :1]).all():
         pixels = pixels[:, :, :1]
     return Photograph(pixels, kept, profile if profile[16:20] == _SPACES[pixels.shape[-1]] else b"")
 

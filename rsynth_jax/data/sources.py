@@ -130,6 +130,12 @@ class Pictures(NamedTuple):
     frames: tuple[Frame, ...] = ()  # which parts of the photographs they show
     tiling: Tiling | None = None  # where they are the tiles of the one frame
 
+    @property
+    def gray(self) -> np.ndarray:
+        """Which images have three equal channels, bool (n,); of the tiles of one image all or none."""
+        gray = (self.images == self.images[..., :1]).all(axis=(1, 2, 3)) & (self.images.shape[-1] == 3)
+        return gray if self.tiling is None else np.full(len(gray), gray.all())
+
 
 @files.one_line_errors()
 def load(

@@ -18,7 +18,7 @@ Arguments that mean the same everywhere:
   parameterization: coordinates of the ascent.
   smoothness_weight: weight of the total variation.
   seed: of the random draws.
-  run: batch_size, callback and every of `runner.sample`.
+  run: batch_size, callback and every of `runner.sample`; gray: bool (n,), the images that stay gray.
 
 Each raises ValueError, in one line, for a class that does not exist, for shapes that do not fit, and for
 numbers that are not finite.
@@ -32,7 +32,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from rsynth_jax import checks, messages, models, seeds
 from rsynth_jax import images as arrays
@@ -82,11 +82,15 @@ SCHEDULES = {
 
 
 class Run(TypedDict, total=False):
-    """How an ascent is run, see `runner.sample`: batch_size (40), callback (none), every (10 steps)."""
+    """How an ascent is run, see `runner.sample`: batch_size (40), callback (none), every (10 steps).
+
+    And `gray`, the images that stay gray, as they should be given (none).
+    """
 
     batch_size: int
     callback: Callback | None
     every: int
+    gray: Bool[np.ndarray, " n"]
 
 
 def default_steps(release: Release) -> int:
@@ -741,9 +745,24 @@ def _sample(
     scale = scale_of(release)
     rate = _rate(path.schedule, path.step_size * scale, path.num_steps)
     settings["radius"] = path.radius * scale
+    own: dict[str, Any] = dict(run)
+    gray = own.pop("gray", None)
+    if gray is not None and gray.any():
+        task_fn = _in_gray(task_fn)
+        inputs = (*inputs, gray)
     climb = _climb(path.ascend, task_fn, rate, path.momentum, path.parameterization, **settings)
-    samples = runner.sample(release.model, release.variables, climb, inputs, num_steps=path.num_steps, **run)
+    samples = runner.sample(release.model, release.variables, climb, inputs, num_steps=path.num_steps, **own)
     return samples._replace(labels=labels)
+
+
+@functools.lru_cache(maxsize=32)
+def _in_gray(task_fn: TaskFn) -> TaskFn:
+    """The task among gray images where its last input, a bool (), is true."""
+
+    def among(classifier: Classifier, *inputs: Any, **settings: Any) -> Task:
+        return tasks.in_gray(task_fn(classifier, *inputs[:-1], **settings), inputs[-1])
+
+    return among
 
 
 @functools.lru_cache(maxsize=64)

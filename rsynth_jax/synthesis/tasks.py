@@ -135,6 +135,15 @@ def in_code(task: Task, decode: Decode, start: Code, projection: Projection) -> 
     return Task(start, objectives.precompose(task.objective, decode), projection, decode)
 
 
+def in_gray(task: Task, is_gray: jax.Array) -> Task:
+    """Do a task on pixels among gray images, whose channels are equal, where `is_gray`, a bool ()."""
+
+    def leveled(image: Image) -> Image:
+        return jnp.where(is_gray, jnp.mean(image, axis=-1, keepdims=True), image)
+
+    return in_code(task, leveled, leveled(task.start), task.projection)
+
+
 # The tasks.
 
 

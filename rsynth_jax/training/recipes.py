@@ -152,6 +152,7 @@ RECIPES = {
     "cat-dog-64": replace(_PAIR_64, epochs=6),  # four times the images
     "own-64": _OWN_64,
     "dual": _DUAL,
+    "own-64-dual": replace(_DUAL, batch_size=32, ema_decay=0.99),  # of few steps: the mean of a hundred
     "cifar10": Recipe(),
     "restricted-imagenet": replace(_LARGE, batch_size=128, milestones=(30, 60)),
     "imagenet": replace(_LARGE, batch_size=256, milestones=(100,)),

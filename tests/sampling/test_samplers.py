@@ -354,3 +354,27 @@ def test_a_start_that_is_not_finite_is_no_black_image(release):
     broken = release._replace(class_gaussians=gaussians._replace(mean=gaussians.mean * np.nan))
     with refused(match="NaN or infinity after 0 steps"):
         samplers.generate(broken, "cat", 1, num_steps=1)
+
+
+GRAY = np.concatenate([IMAGES[:1, :, :, :1].repeat(3, axis=-1), IMAGES[1:]])
+STAYING = {
+    "inpaint": lambda release, **run: samplers.inpaint(release, GRAY, HOLE, "dog", **run),
+    "superresolve": lambda release, **run: samplers.superresolve(release, GRAY[:, ::4, ::4], "dog", **run),
+    "translate": lambda release, **run: samplers.translate(release, GRAY, "dog", **run),
+    "paint": lambda release, **run: samplers.paint(release, GRAY, [Stroke(HOLE, 2)], **run),
+    "refine": lambda release, **run: samplers.refine(release, GRAY, "dog", **run),
+}
+
+
+@pytest.mark.parametrize("task", STAYING)
+def test_images_that_shall_stay_gray_do_and_rise_and_the_others_are_as_ever(release, task):
+    make = STAYING[task]
+    free = make(release, num_steps=4)
+    gray = make(release, num_steps=4, gray=np.array([True, False, False]))
+    for images in (gray.images, gray.starts):
+        assert_array_equal(images[0], images[0, :, :, :1].repeat(3, axis=-1))
+    assert (free.images[0] != free.images[0, :, :, :1]).any()
+    assert_array_equal(gray.images[1:], free.images[1:])
+    assert moved(gray)[0] > 0 and rises(gray)
+    if task == "inpaint":
+        assert_array_equal((gray.images * (1 - HOLE))[0], (GRAY * (1 - HOLE))[0])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tiny
 from numpy.testing import assert_array_equal
+from PIL import Image as Pillow
 from tiny import refused
 
 from synth import sketching
@@ -37,6 +38,14 @@ def test_edges_are_kept(tmp_path):
     result = sketch(tmp_path, keep="edges")
     assert_array_equal(result[:, 4:6, 3:9], DRAWING[:, 4:6, 3:9])
     assert (result != DRAWING).any()
+
+
+def test_a_drawing_in_gray_becomes_a_photograph_in_color(tmp_path):
+    Pillow.fromarray(DRAWING[0, :, :, 0]).save(tmp_path / "d.png")
+    sketch(tmp_path, images=str(tmp_path / "d.png"), photo=tmp_path / "p.png")
+    with Pillow.open(tmp_path / "p.png") as picture:
+        assert picture.mode == "RGB"
+        assert np.ptp(np.asarray(picture), axis=-1).max() > 0
 
 
 def test_an_unknown_part_is_refused(tmp_path):

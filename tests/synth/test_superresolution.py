@@ -95,4 +95,4 @@ def test_the_photograph_of_a_small_gray_image_is_the_large_one_in_gray(folder, t
     superresolve(folder, tmp_path, images=str(tmp_path / "a.png"), photo=tmp_path / "b.png")
     with Pillow.open(tmp_path / "b.png") as picture:
         assert (picture.mode, picture.size) == ("L", tiny.SHAPE[:2])
-    assert capsys.readouterr().out.startswith("a: 8 x 8, all of it worked on at 16 x 16; seen as ")
+    assert capsys.readouterr().out.startswith("a: 8 x 8, all of it worked on at 16 x 16\na: seen as ")

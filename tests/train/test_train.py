@@ -24,9 +24,10 @@ from tiny import refused
 
 from rsynth_jax import models
 from rsynth_jax.attacks.threats import Steps, Threat
-from rsynth_jax.cli import epoch_run
+from rsynth_jax.cli import classifiers, epoch_run
 from rsynth_jax.cli import run as console
 from rsynth_jax.cli.options import LabelledDataFlags
+from rsynth_jax.cli.training_run import KeepFlags
 from rsynth_jax.data import loader
 from rsynth_jax.storage import paths, release_files, releases, train_states
 from rsynth_jax.synthesis.norms import L2
@@ -292,7 +293,7 @@ def test_a_run_within_a_time_is_the_run_of_as_many_epochs_and_measures_nothing_w
 def test_a_time_that_is_no_epoch_s_is_refused_and_nothing_is_written(tmp_path, monkeypatch, data):
     monkeypatch.setattr(planning, "seconds_a_step", lambda *_: (6.0, 60.0))
     options = train.Options(data=data, judge=8, out=tmp_path / "run", settings=RECIPE, max_minutes=2.0)
-    with refused(match=r"max_minutes is 2, 0\.0 are gone, one epoch takes 3\.3: give more minutes"):
+    with refused(match=r"leaves this run 2, 0\.0 are gone, one epoch takes 3\.3: give more minutes"):
         train.train(options)
     with refused(match="max.minutes is 0"):
         train.train(dataclasses.replace(options, max_minutes=0.0))
@@ -301,12 +302,73 @@ def test_a_time_that_is_no_epoch_s_is_refused_and_nothing_is_written(tmp_path, m
 
 def test_the_recipe_for_pictures_of_one_s_own_brings_its_side_its_start_and_its_time():
     options = train.parse_flags(train.Options, ["--recipe", "own-64"])
-    assert (options.start, options.max_minutes, options.reading.image_size) == ("nearest", 10.0, 64)
+    assert (options.start, options.max_minutes, options.reading.image_size) == ("nearest", 30.0, 64)
+    assert (options.then, options.minutes) == ("own-64-dual", 10.0)
     options = train.parse_flags(
         train.Options, ["--recipe", "own-64", "--start", "nearest", "--image-size", "32"]
     )
     assert options.settings == RECIPES["own-64"] and options.reading.image_size == 32
     assert train.parse_flags(train.Options, ["--recipe", "dual"]).max_minutes is None
+
+
+# ---- one run after another
+
+AFTER = replace(
+    RECIPES["own-64-dual"], epochs=2, batch_size=16, crop_padding=2, fake_stride=1, most_fake_steps=2
+)
+
+
+@pytest.fixture
+def after(monkeypatch, data, tmp_path) -> train.Options:
+    """A run of two epochs, and two of dual training after it."""
+    monkeypatch.setitem(RECIPES, "own-64-dual", AFTER)
+    return train.Options(data=data, judge=8, out=tmp_path / "run", settings=RECIPE, then="own-64-dual")
+
+
+def test_a_run_after_another_is_the_run_that_starts_from_it(after, data, straight, tmp_path, capsys):
+    assert train.train(after) == 0
+    jax.tree.map(assert_array_equal, final_state(after.out, data), final_state(straight, data))
+    settings = classifiers.recipe_from(AFTER, str(after.out))
+    assert settings.network.architecture == "tiny"
+    asked = {"recipe": "own-64-dual", "settings": settings, "start": str(after.out), "then": None}
+    alone = dataclasses.replace(after, out=tmp_path / "alone", **asked)
+    assert train.train(alone) == 0
+    found, wanted = ((path / releases.RELEASE).read_bytes() for path in (after.out / "dual", alone.out))
+    assert found == wanted
+    records = [json.loads((path / "run.json").read_text()) for path in (after.out / "dual", alone.out)]
+    assert records[0] == records[1]
+    assert f"{after.out / 'dual' / releases.RELEASE}: tiny after 2 epochs" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [1, STEPS + 1])  # in the first run, and in the second
+def test_two_runs_that_stop_go_on_by_one_command(after, step, tmp_path, monkeypatch):
+    assert train.train(dataclasses.replace(after, out=tmp_path / "whole")) == 0
+    stops = iter([Interrupted(step), Interrupted(1)] if step < STEPS else [Interrupted(), Interrupted(1)])
+    monkeypatch.setattr(console, "Interrupted", lambda: next(stops))
+    assert train.train(after) == 128 + signal.SIGTERM
+    monkeypatch.setattr(console, "Interrupted", Interrupted)
+    assert resume(["--resume", "--out", str(after.out)]) == 0
+    for folder in (Path(), Path("dual")):
+        found, wanted = (path / folder / releases.RELEASE for path in (after.out, tmp_path / "whole"))
+        assert found.read_bytes() == wanted.read_bytes()
+
+
+def test_a_run_that_cannot_follow_is_refused_before_the_first(after, tmp_path):
+    for name in ("cifar10-cpu", "duel"):
+        with refused(match=f"no recipe to go on by named '{name}': give one of dual, own-64-dual"):
+            train.train(dataclasses.replace(after, then=name))
+    assert not after.out.exists()
+    (after.out / "dual" / train_states.FOLDER / "4").mkdir(parents=True)
+    with refused(match="dual already holds a run"):
+        train.train(after)
+
+
+def test_a_run_and_the_one_after_it_divide_the_time(after):
+    options = dataclasses.replace(after, max_minutes=30.0)
+    assert (options.minutes, train.following(options).minutes) == (10.0, 20.0)
+    summed = dataclasses.replace(after, keeping=KeepFlags(logdir="l"))
+    assert train.following(summed).keeping.logdir == "l/dual"
 
 
 def test_a_run_from_the_nearest_classifier_records_its_name(tmp_path, monkeypatch, data, robust):
@@ -730,7 +792,7 @@ def test_a_start_of_another_network_or_for_dual_of_other_classes_is_refused(tmp_
 
 
 def test_an_unknown_recipe_is_refused_with_the_known_ones():
-    with refused(match="no recipe named 'cifar'.*cifar10-cpu.*own-64, dual ... \\(14 in all\\)"):
+    with refused(match="no recipe named 'cifar'.*cifar10-cpu.*own-64, dual ... \\(15 in all\\)"):
         train.parse_flags(train.Options, ["--recipe", "cifar"])
 
 
