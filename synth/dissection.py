@@ -36,8 +36,8 @@ class Options:
     """The layer by number: of a generator from 0, two at each size; of a classifier its blocks, from 0."""
     classes: Annotated[tuple[str, ...], arg(metavar="CLASS ...")] = ("all",)
     """Classes of pixels by name or number; all for each of them."""
-    units: int = 20
-    """Units of a set."""
+    units: int | None = None
+    """Units of a set; by default 20, or all of a layer of fewer."""
     num: int = 200
     """Images: draws of the generator, or the first ones of --data."""
     effect: EffectFlags = EffectFlags()
@@ -52,7 +52,8 @@ class Options:
     system: options.SystemFlags = options.SystemFlags()
 
     def __post_init__(self) -> None:
-        checks.positive(units=self.units, batch_size=self.batch_size)
+        checks.given(checks.positive, units=self.units)
+        checks.positive(batch_size=self.batch_size)
         checks.enough("a dissection", 2, self.num)
         checks.positive(num=self.num)
         checks.seed(seed=self.seed)
@@ -71,10 +72,11 @@ def dissect(flags: Options) -> int:
     names = subject.class_names if flags.classes == ("all",) else flags.classes
     labels = [label_of(name, subject.class_names) for name in names]
     layer = dissection.layer_named(subject, flags.layer)
+    units = dissections.number_of(flags.units, dissection.layers_of(subject)[layer][-1])
     run = {"seed": flags.seed, "batch_size": flags.batch_size}
     survey = dissection.look(subject, layer, batch_size=flags.batch_size)
     found = dissection.agree(survey, len(subject.class_names), batch_size=flags.batch_size)
-    view = View(subject, layer, survey, found, labels, flags.units)
+    view = View(subject, layer, survey, found, labels, units)
     parts = [dissections.units_of(view, flags.subject.network, judge)]
     if flags.effect.asked:
         parts.append(dissections.effects_of(view, flags.effect, run))

@@ -30,6 +30,7 @@ IOU, RATIO = 0.05, 0.01  # above which a unit is interpretable, Bau et al. 2019
 ROWS = 4  # units of each class on a sheet
 COLUMNS = 8  # images of a row
 LISTED = 5  # units of each class on a line
+UNITS = 20  # of a set, by default
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -123,6 +124,13 @@ class View(NamedTuple):
         return self.subject.class_names
 
 
+def number_of(units: int | None, there: int) -> int:
+    """The units of a set: those asked for, by default `UNITS`. Raises ValueError if the layer has fewer."""
+    if units is not None and units > there:
+        raise ValueError(f"units is {units}: the layer has {there}")
+    return min(UNITS, there) if units is None else units
+
+
 class Part(NamedTuple):
     """A part of the report."""
 
@@ -184,7 +192,9 @@ def artefacts_of(view: View, real: str, judge: str, run: Mapping[str, Any]) -> P
     numbers |= {"before": found.before, "after": found.after, "random": found.random}
     ends = "{before:.1f}, {after:.1f} without {num} of them, {random:.1f} without random units"
     line = f"artefact units by Fréchet distance: {first}; of all images {ends}"
-    return Part([line.format(num=len(order), **numbers)], {"artefacts": numbers})
+    cells = np.stack([view.survey.images[:COLUMNS], found.images[:COLUMNS]])
+    page = Page(cells, ["before", f"without {len(order)}"], "the first draws, and without the artefact units")
+    return Part([line.format(num=len(order), **numbers)], {"artefacts": numbers}, [sheets.draw(page)])
 
 
 def agreements(view: View) -> dict[str, Any]:
@@ -275,7 +285,7 @@ def effect_of(
     from rsynth_jax.sampling import dissection
 
     survey, name = view.survey, view.names[label]
-    most = min(view.units, survey.maps.shape[-1])
+    most = view.units
     where = intervention.places(run["seed"], len(survey.maps), survey.maps.shape[1:])
     sets = {"before": [[]]} | {kind: [order[:most] for order in own] for kind, own in orders.items()}
     values = intervention.values(survey, label)

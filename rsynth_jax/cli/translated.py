@@ -47,8 +47,9 @@ class Options:
     input: options.InputFlags
     photo: options.PhotoFlags = options.PhotoFlags()
     translator: Annotated[str, arg(metavar="NAME", help=_TRANSLATOR)]
-    label: Annotated[str, arg(name="to", metavar="CLASS")]
-    """The class to become, by name or number; the images are of the translator's other class."""
+    label: Annotated[str, arg(name="to", metavar="CLASS")] = "1"
+    """The class to become, by name or number, by default the translator's second; the images are of the
+    other one."""
     styles: Annotated[int | None, arg(metavar="N")] = None
     """Translate each image in so many styles, drawn from N(0, I); by default 5."""
     example: Annotated[str | None, arg(metavar="B")] = None
@@ -86,6 +87,8 @@ def translate_by(flags: Options) -> int:
     outputs = [*flags.output.paths.values()]
     targets = photos.targets(flags.photo.photo, each, outputs)
     photos.announce(given, outputs, written=bool(targets))
+    if examples is not None:
+        photos.announce(examples, outputs)
     clock = Clock()
     found = _translated(flags, release, given, examples)
     result = _result(flags, release, given, examples, found, label, clock.lap())
@@ -101,10 +104,18 @@ def _given(flags: Options, release: "TranslatorRelease") -> "Pictures":
 
 
 def _examples(flags: Options, release: "TranslatorRelease") -> "Pictures | None":
-    """Read the examples at the translator's side, unless --image-size gives another."""
+    """Read the central squares of the examples at the translator's side.
+
+    Raises ValueError for arrays of another size, unless --image-size gives it.
+    """
     if flags.example is None:
         return None
-    return sources.read_all(flags.input.load(flags.example, None, release.image_shape[0]))
+    side, place = release.image_shape[0], (flags.example, None, flags.input.data_dir)
+    stored = sources.load(*place, flags.input.image_size)
+    if stored.files is None and stored[0].image.shape[:2] != (side, side):
+        size = " x ".join(map(str, stored[0].image.shape[:2]))
+        raise ValueError(f"the examples are {size}, the translator's images {side} x {side}: give its size")
+    return options.framed(sources.read_all(sources.load(*place, flags.input.image_size or side)))
 
 
 def _styles(flags: Options, examples: "Pictures | None") -> tuple[str, ...]:

@@ -413,6 +413,7 @@ class Artefacts(NamedTuple):
       before: the distance of all images.
       after: without the first units of the order.
       random: without as many random units, the mean over `TRIALS` orders.
+      images: without the first units of the order.
     """
 
     scores: Float[np.ndarray, " u"]
@@ -420,6 +421,7 @@ class Artefacts(NamedTuple):
     before: float
     after: float
     random: float
+    images: UInt8[np.ndarray, "n h w c"]
 
 
 def artefacts(
@@ -455,14 +457,16 @@ def artefacts(
     order = np.argsort(-scores, kind="stable")
     nothing, where = _zeros(survey, 0), _everywhere(seed, len(own), survey.maps.shape[1:])
 
-    def without(chosen_units: np.ndarray) -> float:
+    def without(chosen_units: np.ndarray) -> Bytes:
         alpha = chosen(chosen_units[:units], len(scores))
-        images = change(subject, layer, 0, alpha, nothing, where, batch_size=batch_size).images
+        return change(subject, layer, 0, alpha, nothing, where, batch_size=batch_size).images
+
+    def distance(images: Bytes) -> float:
         return frechet.frechet(frechet.moments(features(images)), others)
 
-    random = float(np.mean([without(each) for each in random_orders(len(scores), seed)]))
-    before = frechet.frechet(frechet.moments(own), others)
-    return Artefacts(scores, order, before, without(order), random)
+    random = float(np.mean([distance(without(each)) for each in random_orders(len(scores), seed)]))
+    before, images = frechet.frechet(frechet.moments(own), others), without(order)
+    return Artefacts(scores, order, before, distance(images), random, images)
 
 
 def peaks(survey: Survey) -> Float[np.ndarray, "n u"]:

@@ -18,6 +18,7 @@ sense.
 """
 
 import functools
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -78,8 +79,14 @@ def invert_by(
     Args:
       strongest: keep so many of the activations, those farthest from their mean over training images, and
         set the others to their mean; by default all. A map has h * w * c activations.
+
+    Raises:
+      ValueError: the representation has fewer activations, or the images do not fit.
     """
     checks.given(checks.positive, strongest=strongest)
+    num = math.prod(inverter.config.shape)
+    if strongest is not None and strongest > num:
+        raise ValueError(f"strongest is {strongest}: the representation has {num} activations")
     made = _one_pass(release, inverter, images, strongest, batch_size)
     return _reconstruction(release, images, made, batch_size)
 

@@ -99,6 +99,9 @@ def test_what_cannot_be_inverted_is_refused(release, inverter, once):
         inverters.invert_by(release, inverter, IMAGES[:, ::2, ::2])
     with refused(match="^strongest is 0"):
         inverters.invert_by(release, inverter, IMAGES, strongest=0)
+    num = np.prod(inverter.config.shape)
+    with refused(match=f"^strongest is {num + 1}: the representation has {num} activations$"):
+        inverters.invert_by(release, inverter, IMAGES, strongest=int(num) + 1)
     with refused(match="^rounds is 0"):
         inverters.reencode(release, inverter, IMAGES, 0)
     with refused(match="^no images"):

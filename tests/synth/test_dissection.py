@@ -90,6 +90,7 @@ def test_a_classifier_is_dissected_by_human_masks_and_its_units_are_ablated(plac
         ({"segmenter": "g.safetensors"}, "is a generator: give a segmenter"),
         ({"generator": "s.safetensors"}, "is a segmenter: give a generator"),
         ({"units": 0}, "units is 0"),
+        ({"units": 9}, "units is 9: the layer has 8"),
         ({"num": 1}, "a dissection needs 2 images or more, not 1"),
         ({"generator": None}, "give --generator NAME with --segmenter NAME, or --classifier NAME with"),
         ({"segmenter": None}, "a generator's images have no masks: give --segmenter NAME"),

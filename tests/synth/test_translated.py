@@ -30,6 +30,7 @@ def folder(tmp_path_factory) -> Path:
     tiny.generator(place / "g.safetensors")
     np.savez(place / "a.npz", images=IMAGES[:2])
     np.savez(place / "b.npz", images=IMAGES[1:])
+    np.savez(place / "small.npz", images=IMAGES[1:, ::2, ::2])
     return place
 
 
@@ -79,6 +80,14 @@ def test_examples_make_a_grid_of_contents_and_styles(run, folder, tmp_path):
         assert sheet.height > 3 * 64 and sheet.width > 3 * 64  # the examples, then two images
 
 
+def test_by_default_images_become_the_second_class_like_an_example_of_any_size(run, tmp_path, capsys):
+    photo = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    Pillow.fromarray(photo).save(tmp_path / "e.png")
+    numbers, _ = run("--example", "{out}/e.png")
+    assert numbers["to"] == "dog"
+    assert "e: 60 x 40, central 40 x 40 worked on at 16 x 16" in capsys.readouterr().out
+
+
 def test_the_way_between_styles_is_an_animation(run, tmp_path):
     numbers, arrays = run("--to", "dog", "--styles", "2", "--interpolate", "3", "--gif", "{out}/w.gif")
     assert len(numbers["images"]) == 12 and arrays["images"].shape[0] == 12
@@ -118,7 +127,10 @@ def test_the_images_of_one_translation_do_not_differ():
     ("more", "said"),
     [
         (["--to", "cow"], "no class 'cow'"),
-        (["--seed", "0"], "--to"),
+        (
+            [*DOG, "--example", "{folder}/small.npz"],
+            "the examples are 8 x 8, the translator's images 16 x 16",
+        ),
         ([*DOG, "--styles", "0"], "styles is 0"),
         (
             [*DOG, "--example", "{folder}/b.npz", "--styles", "2"],

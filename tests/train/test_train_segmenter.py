@@ -146,6 +146,20 @@ def test_data_that_do_not_fit_are_refused_and_nothing_is_written(tmp_path, place
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+def test_the_step_lowers_for_accelerators_without_a_callback_or_float64(platform):
+    run = segmentation.prepare(
+        SMALL, np.zeros((8, 8, 8, 3), np.uint8), np.zeros((8, 8, 8), np.uint8), ("a", "b")
+    )
+    state = jax.eval_shape(lambda: segmentation.start(run))
+    images, classes = np.zeros((4, 8, 8, 3), np.uint8), np.zeros((4, 8, 8), np.uint8)
+    text = run.trainer.step.trace(state, run.step_key, images, classes)
+    text = text.lower(lowering_platforms=(platform,)).as_text()
+    assert "stablehlo.convolution" in text
+    assert "callback" not in text and "f64" not in text
+
+
 def test_training_finds_the_bright_class():
     """40 steps on images whose mask is their brightness."""
     images = np.random.default_rng(0).integers(0, 2, (16, 4, 4), np.uint8).repeat(4, axis=1).repeat(4, axis=2)

@@ -7,6 +7,7 @@ import optax
 import pytest
 from numpy.testing import assert_allclose
 
+from rsynth_jax import sharding
 from rsynth_jax.images import decode
 from rsynth_jax.models import critics
 from rsynth_jax.models.translator import Codes, Domain, Latent, decode_pair
@@ -120,6 +121,25 @@ def test_the_moments_of_the_batch_s_styles_go_to_those_of_a_standard_gaussian():
     share = styles.var(0) / variance  # d log(variance + tiny) / d log(variance)
     pull = (mean**2 + styles.var(0) - share).mean(1) / scale
     assert_allclose(slopes["style"], pull, rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_eight_devices_take_the_step_of_one_within_rounding():
+    """The moments of the styles are of the whole batch, wherever its images are."""
+    setup = gan.Setup(stub(True), SILENT, mirror=lambda key, pair: pair, condition=lambda pair, label: pair)
+    descent, game = optax.sgd(0.1), games.GAMES["hinge"]
+    steps = gan.make_generator_step(setup, game, descent, make_extra(domains, Weights()))
+    step = jax.jit(gan.make_gan_step(setup, steps, game, descent))
+    state = gan.init_state(steps, descent, THETA, jnp.float32(1))
+    devices = sharding.over_devices(8)
+    assert jax.device_count() == 8
+    alone, values = step(state, KEY, PAIRS, LABELS)
+    shared, shared_values = step(devices.place(state), KEY, *devices.split((PAIRS, LABELS)))
+    assert len(jax.tree.leaves(shared.ema)[0].sharding.device_set) == 8
+    jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-4), values, shared_values)
+    found, wanted, before = (each.generator.params for each in (shared, alone, state))
+    jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-4), found, wanted)
+    assert all(jax.tree.leaves(jax.tree.map(lambda a, b: bool((a != b).all()), wanted, before)))
 
 
 # ---- the two games
