@@ -11,6 +11,7 @@ those of a second call, without compilation. The sheet has the first images, not
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from rsynth_jax.storage.releases import Release
 from rsynth_jax.types import Bytes
 
 SHOWN = 4  # images of each class on a sheet; a row each
-STRONGEST = (1, 5, 20)
+STRONGEST = (1, 5, 20, 200, 1000)  # activations, where there are as many
 ROUNDS = 8
 COLUMNS = ("distance", "perceptual", "rmse", "judge")
 Run = Callable[[], Bytes]
@@ -58,13 +59,15 @@ def ways(options: Options, release: Release, images: Bytes) -> dict[str, Run]:
 def ways_of(options: Options, release: Release, name: str, images: Bytes) -> dict[str, Run]:
     """One pass of an inverter, the ascent after it, rounds, and few activations."""
     once = one_pass(release, name, images)
-    again = functools.partial(passes.reencode, release, inverters.load(name), images, ROUNDS)
+    inverter = inverters.load(name)
+    again = functools.partial(passes.reencode, release, inverter, images, ROUNDS)
+    numbers = [num for num in STRONGEST if num < math.prod(inverter.config.shape)]
     short = {"num_steps": options.then_steps, "step_size": options.then_step_size, "batch_size": BATCH}
     return {
         "one pass": once,
         "one pass then ascent": lambda: samplers.invert_from(release, images, once(), **short).images,
         f"{ROUNDS} rounds": lambda: again(batch_size=BATCH).images[:, -1],
-        **{f"strongest {num}": one_pass(release, name, images, num) for num in STRONGEST},
+        **{f"strongest {num}": one_pass(release, name, images, num) for num in numbers},
     }
 
 

@@ -20,6 +20,7 @@ from rsynth_jax import checks
 from rsynth_jax.cli import classifiers, options, plots, sheets
 from rsynth_jax.cli.sheets import Page
 from rsynth_jax.data import sources
+from rsynth_jax.metrics import estimates
 from rsynth_jax.metrics.estimates import Estimate
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ ROWS = 4  # units of each class on a sheet
 COLUMNS = 8  # images of a row
 LISTED = 5  # units of each class on a line
 UNITS = 20  # of a set, by default
+_GAIN = "{name} {gain:+.3f} of {images}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -299,7 +301,7 @@ def effect_of(
         "units": most,
         "order": {kind: own[0][:most].tolist() for kind, own in orders.items() if len(own) == 1},
         "scores": {kind: float(end.scores.mean()) for kind, end in ends.items()},
-        "gains": {view.names[own]: {"gain": gain, "images": num} for own, (gain, num) in gains.items()},
+        "gains": {view.names[own]: _gain(gained) for own, gained in gains.items()},
         "effects": {
             kind: {str(num): each._asdict() for num, each in points.items()}
             for kind, points in curves.items()
@@ -308,6 +310,13 @@ def effect_of(
     what = f"{most} units {intervention.verb}"
     pictures = _before_after(view, label, ends["before"].images, ends[first].images, where, what)
     return Effect(numbers, _line(f"{name}, {what}", numbers), curves, pictures)
+
+
+def _gain(gained: np.ndarray) -> dict[str, Any]:
+    """The mean gain, with an interval if there are images enough for one, and their number."""
+    few = len(gained) < estimates.FEWEST
+    interval = [None, None] if few else estimates.mean(gained)[1:]
+    return {"gain": float(gained.mean()), "interval": interval, "images": len(gained)}
 
 
 def effect_pictures(effects: Mapping[str, Effect], score: str) -> list[Image.Image]:
@@ -367,9 +376,7 @@ def _line(what: str, numbers: Mapping[str, Any]) -> str:
         f"{kind} {each['value']:+.3f} [{each['low']:+.3f}, {each['high']:+.3f}]"
         for kind, each in last.items()
     )
-    gains = ", ".join(
-        f"{name} {each['gain']:+.3f} ({each['images']})" for name, each in numbers["gains"].items()
-    )
+    gains = ", ".join(_GAIN.format(name=name, **each) for name, each in numbers["gains"].items())
     return f"{what}: score {ends}; causal effect {effects}; gain by what was there {gains}"
 
 

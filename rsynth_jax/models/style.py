@@ -212,6 +212,15 @@ def scaled_noises(scales: Float[Array, " layers"]) -> DrawNoises:
     return lambda config, key: tuple(x * y for x, y in zip(noises(config, key), scales, strict=True))
 
 
+def with_noise(variables: Variables, scale: float) -> Variables:
+    """Return the variables of the generator whose noise is `scale` times as strong at every layer."""
+
+    def scaled(path: tuple, leaf: jax.Array) -> jax.Array:
+        return leaf * leaf.dtype.type(scale) if path[-1].key == "noise" else leaf
+
+    return jax.tree_util.tree_map_with_path(scaled, variables)
+
+
 def bind(
     config: GeneratorConfig,
     variables: Variables,

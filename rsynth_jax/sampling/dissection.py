@@ -351,12 +351,8 @@ def effects(
 
 def by_surroundings(
     survey: Survey, where: Float[np.ndarray, "n h w 1"], gained: Float[np.ndarray, " n"], num_classes: int
-) -> dict[int, tuple[float, int]]:
-    """Group what each image gains at its places by the class that most of their pixels had before.
-
-    Returns:
-      The mean gain and the number of images, by class.
-    """
+) -> dict[int, Float[np.ndarray, " m"]]:
+    """Group what each image gains at its places by the class that most of their pixels had before."""
     inside = pixels_of(where, survey.classes.shape[1:])
     before = np.array(
         [
@@ -364,10 +360,7 @@ def by_surroundings(
             for classes, own in zip(survey.classes, inside, strict=False)
         ]
     )
-    return {
-        int(label): (float(gained[before == label].mean()), int((before == label).sum()))
-        for label in np.unique(before)
-    }
+    return {int(label): gained[before == label] for label in np.unique(before)}
 
 
 def optimize(

@@ -20,6 +20,7 @@ class StyleValues(NamedTuple):
     norm: str = "demodulated"  # demodulated (weights, 2020) or adain (2019).
     smooth: bool = True  # whether the last size is smoothed, against a grid of 2 pixels.
     mixing: float = 0.5  # share of images with the styles of two latents.
+    noise_scale: float = 1.0  # factor of the learned scales of the noise in the released generator.
 
 
 class CriticValues(NamedTuple):
@@ -84,22 +85,23 @@ class GanRecipe(NamedTuple):
 NO_COLOR = {"brightness": 0.0, "saturation": 0.0, "contrast": 0.0}  # no color is augmented
 
 _STYLE = replace(GanRecipe(), num_steps=5_000, penalty_stride=4)
-_EVOLVED = replace(  # three updates of the critic, each on 32 images, as in the paper
-    _STYLE,
-    widths=(128, 128, 64),
-    game="minimax",
-    critic_steps=3,
-    penalty_stride=1,
-    mutations=("minimax", "heuristic", "least-squares"),
-    num_steps=10_000,
-)
-
 _THOUSANDS = replace(
     _STYLE,
     learning_rate=4e-3,
     last_learning_rate=1e-3,
     critic_rate=2.5,
     **NO_COLOR,
+)
+
+_EVOLVED = replace(  # three updates of the critic, each on 32 images, as in the paper
+    _THOUSANDS,
+    widths=(96, 96, 48),
+    critic_width=64,
+    game="minimax",
+    critic_steps=3,
+    mutations=("minimax", "heuristic", "least-squares"),
+    ema_decay=0.998,  # of few steps
+    num_steps=1_500,
 )
 
 RECIPES = {

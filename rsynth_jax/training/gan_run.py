@@ -47,6 +47,7 @@ def validate(recipe: GanRecipe) -> None:
     """Check every value. Raises ValueError for the first one that makes no sense."""
     adversarial.check_values(recipe)
     checks.up_to_one(mixing=recipe.style.mixing)
+    checks.not_negative(noise_scale=recipe.style.noise_scale)
     style.check(config(recipe, num_classes=1))
     _check_evolution(recipe)
 
@@ -68,7 +69,7 @@ def _check_evolution(recipe: GanRecipe) -> None:
 def config(recipe: GanRecipe, num_classes: int) -> GeneratorConfig:
     """Return the generator's description."""
     values = recipe.style._asdict()
-    del values["mixing"]
+    del values["mixing"], values["noise_scale"]
     return GeneratorConfig(num_classes, style.CONSTANT * 2 ** len(recipe.style.widths), **values)
 
 
@@ -116,9 +117,9 @@ def start(run: GanRun) -> GanState:
 
 
 def release(run: GanRun, state: GanState, **facts: Any) -> GeneratorRelease:
-    """Return the averaged weights as a generator, its recipe with these facts."""
+    """Return the averaged weights as a generator, its noise scaled, its recipe with these facts."""
     facts |= {"steps": int(state.step), "images": int(state.step) * run.recipe.images_per_step}
-    variables = run.devices.gather(state.ema)
+    variables = style.with_noise(run.devices.gather(state.ema), run.recipe.style.noise_scale)
     return GeneratorRelease(
         config=run.config,
         variables=variables,

@@ -195,6 +195,17 @@ def test_noise_of_scale_0_is_irrelevant_and_of_scale_1_is_not(norm):
 
 
 @pytest.mark.parametrize("norm", NORMS)
+def test_variables_with_half_of_the_noise_are_those_whose_noise_is_halved(norm):
+    params = variables(norm, 1.0)
+    styles = code(params, normal(CONFIG.latent_size), 0)
+    config = CONFIG._replace(norm=norm)
+    halved = style.bind(config, style.with_noise(params, 0.5)).decode(styles, KEYS[0])
+    other = style.bind(config, params, style.scaled_noises(jnp.full(config.num_layers, 0.5)))
+    assert_allclose(halved, other.decode(styles, KEYS[0]), atol=1e-5)
+    jax.tree.map(assert_array_equal, style.with_noise(params, 1.0), params)
+
+
+@pytest.mark.parametrize("norm", NORMS)
 def test_the_style_of_every_layer_reaches_the_image(norm):
     params, latent = variables(norm), normal(CONFIG.latent_size)
     first, second = (np.asarray(code(params, sign * latent, 0)) for sign in (1, -1))

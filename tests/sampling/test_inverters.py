@@ -58,8 +58,7 @@ def test_round_0_is_the_one_pass_and_each_round_inverts_the_last(release, invert
 
 
 def test_all_activations_are_the_plain_pass_and_fewer_are_not(release, inverter, once):
-    for num in (64, 1000):
-        assert_array_equal(inverters.invert_by(release, inverter, IMAGES, strongest=num).images, once.images)
+    assert_array_equal(inverters.invert_by(release, inverter, IMAGES, strongest=64).images, once.images)
     few = inverters.invert_by(release, inverter, IMAGES, strongest=1)
     assert (few.images != once.images).any()
 

@@ -59,6 +59,7 @@ NOT_NEGATIVE = [
     "translation",
     "cutout",
     "mixing",
+    "noise_scale",
 ]
 BELOW_ONE = ["beta1", "beta2", "ema_decay"]
 
@@ -138,10 +139,10 @@ def test_the_keys_depend_on_the_seed_alone(begun):
 
 def test_a_release_is_the_average_its_mean_styles_and_the_recipe(begun):
     run, state = begun
-    run = run._replace(recipe=replace(run.recipe, critic_steps=2))
+    run = run._replace(recipe=replace(run.recipe, critic_steps=2, noise_scale=0.5))
     state = state._replace(step=jnp.int32(5), ema=jax.tree.map(lambda leaf: leaf + 0.5, state.ema))
     released = gan_run.release(run, state, data="folder:D")
-    jax.tree.map(assert_array_equal, released.variables, state.ema)
+    jax.tree.map(assert_array_equal, released.variables, style.with_noise(state.ema, 0.5))
     assert released.recipe == flat(run.recipe) | {"data": "folder:D", "steps": 5, "images": 80}
     assert released.class_names == NAMES and released.image_shape == (16, 16, 3)
     means = jax.jit(lambda params: style.mean_styles(run.config, params))(state.ema)
