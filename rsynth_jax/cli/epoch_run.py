@@ -24,7 +24,7 @@ from rsynth_jax.cli.sheets import Page
 from rsynth_jax.data import loader
 from rsynth_jax.data.loader import Arrays
 from rsynth_jax.data.sources import Dataset
-from rsynth_jax.sampling import samplers
+from rsynth_jax.sampling import measures, samplers
 from rsynth_jax.storage import releases
 from rsynth_jax.storage.releases import Release
 from rsynth_jax.training import build
@@ -33,7 +33,7 @@ from rsynth_jax.training.finite import Checked
 from rsynth_jax.training.run import Run, fit, release
 from rsynth_jax.training.state import ClassifierState
 
-Publish = Callable[[Any], Release]  # writes the release of a state, and returns it
+Publish = Callable[..., Release]  # writes the release of a state, with more facts, and returns it
 LOG_EVERY = 20  # steps
 PGD_STEPS = 10  # of the attack on the test images
 SAMPLES = 4  # images of each class on a sheet
@@ -61,8 +61,8 @@ def train(
     """
     path, size, seed = options.out / releases.RELEASE, run.recipe.batch_size, run.recipe.seed
 
-    def publish(state: ClassifierState) -> Release:
-        made = release(run, state, data=options.data)
+    def publish(state: ClassifierState, **facts: Any) -> Release:
+        made = release(run, state, data=options.data, **facts)
         if hosts.is_first():
             releases.save(path, made)
         return made
@@ -146,7 +146,8 @@ class EpochLog:
             }
             self._log.record(record)
             self._log.print(_EPOCH.format(epochs=self._run.num_epochs, **record))
-            release = self._publish(state)
+            low_p = measures.low_p(self._model, weights, self._test.images)
+            release = self._publish(state, low_p=low_p)
             sheet = functools.cache(lambda: _sheet(release, step))
             self._log.picture(step, "samples", sheet)
             if self._has_sheet:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from rsynth_jax.types import Bytes
 
 _HINT = "--photo PATH writes the photographs at their own resolution"
+_UNLIKE = "unlike the training images: p {p:.2f} is lower than of 95 % of the test images"
 _SEEN = "seen as {seen} (p {p_seen:.2f}), now as {ends} (p {p_ends:.2f})"
 # The photograph's pixels, its frame, and the small image as given and after -> the pixels to write.
 Paste = Callable[["Bytes", Frame, "Bytes", "Bytes"], "Bytes"]
@@ -123,7 +124,8 @@ def described(
 ) -> tuple[list[str], dict[str, np.ndarray]]:
     """Describe photographs: a line each, with the classes seen before and after; columns of numbers.
 
-    There is nothing to describe of images that are not in files of their own.
+    One more line warns of each that is unlike the training images: whose class has less probability than in
+    95 % of the test images. There is nothing to describe of images that are not in files of their own.
     """
     from rsynth_jax.models import embedding
     from rsynth_jax.sampling.runner import log_prob
@@ -138,7 +140,10 @@ def described(
         columns[f"p_{name}"] = np.exp(log_prob(outputs, outputs.predicted))
     rows = zip(*columns.values(), strict=True)
     seen = [_SEEN.format_map(dict(zip(columns, row, strict=True))) for row in rows]
-    return _of_each(given, seen), columns
+    columns["unlike"] = columns["p_seen"] < release.recipe.get("low_p", 0.0)
+    warned = np.flatnonzero(columns["unlike"][:ROWS])
+    warnings = [f"{given.names[i]}: {_UNLIKE.format(p=columns['p_seen'][i])}" for i in warned]
+    return _of_each(given, seen) + warnings, columns
 
 
 def _of_each(given: Pictures, texts: Sequence[str]) -> list[str]:

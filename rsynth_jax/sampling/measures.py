@@ -29,6 +29,7 @@ from rsynth_jax.storage.releases import Release
 from rsynth_jax.synthesis import objectives
 from rsynth_jax.types import Bytes
 
+LOW = 0.05  # share of test images that are taken for unlike them, by `low_p`
 FEWEST = 6  # images that can be scored: a fifth neighbour, and the image itself
 SCORES = ("fd", "kid_x1000", "inception_score", "precision", "recall", "density", "coverage")
 
@@ -85,6 +86,13 @@ def real_features(
         raise ValueError(f"{path} holds features of other images: give another FILE")
     checks.features("a comparison", len(images), stored["features"])
     return stored["features"]
+
+
+def low_p(model: nn.Module, variables: Any, images: Bytes, batch_size: int = 100) -> float:
+    """Measure which value the largest probability of one image in twenty is below."""
+    logits = embedding.embed_images(model, variables, images, batch_size).logits.astype(np.float64)
+    log_probs = logits.max(axis=1) - np.logaddexp.reduce(logits, axis=1)
+    return float(np.quantile(np.exp(log_probs), LOW))
 
 
 def energies(

@@ -105,9 +105,13 @@ _EVOLVED = replace(  # three updates of the critic, each on 32 images, as in the
 )
 
 RECIPES = {
-    "faces-style-64": replace(_THOUSANDS, classifier="cat-dog-64"),
+    "faces-style-64": replace(_THOUSANDS, classifier="cat-dog-64", noise_scale=0.4),
     "cifar10-style-32": replace(
-        _THOUSANDS, widths=(128, 128, 64), classifier="cifar10-robust", num_steps=6_000
+        _THOUSANDS,
+        widths=(128, 128, 64),
+        noise_scale=0.5,
+        classifier="cifar10-robust",
+        num_steps=6_000,
     ),
     "faces-egan-32": _EVOLVED,
     "cifar10-egan-32": _EVOLVED,

@@ -11,6 +11,7 @@ from PIL import Image as Pillow
 from tiny import refused
 
 from rsynth_jax.data import image_files
+from rsynth_jax.storage import releases
 from synth import inpainting, painting, refinement, translation
 
 pytestmark = pytest.mark.usefixtures("networks")
@@ -62,6 +63,17 @@ def test_outside_of_the_mask_every_byte_is_that_of_the_photograph(folder, tmp_pa
         "a: 64 x 48, 40 x 40 at 8,4 worked on at 16 x 16\n"
         f"a: seen as {row['seen']} (p {row['p_seen']:.2f}), now as {row['ends']} (p {row['p_ends']:.2f})\n"
     )
+
+
+def test_a_photograph_unlike_the_training_images_is_warned_of(folder, tmp_path, capsys):
+    path = folder / "c.safetensors"
+    release = releases.load(str(path))
+    for low_p, warned in ((1.0, True), (0.0, False)):
+        releases.save(tmp_path / "c.safetensors", release._replace(recipe=release.recipe | {"low_p": low_p}))
+        n = edit("translate", folder, tmp_path, classifier=str(tmp_path / "c.safetensors"))
+        (row,) = n["images"]
+        line = f"a: unlike the training images: p {row['p_seen']:.2f} is lower than of 95 % of the test images"
+        assert (line in capsys.readouterr().out.splitlines()) == row["unlike"] == warned
 
 
 def test_without_a_mask_the_central_square_changes_and_a_gray_photograph_stays_gray(folder, tmp_path):
