@@ -11,7 +11,7 @@ import numpy as np
 
 from rsynth_jax.cli.edit import EditFlags, edit, largest_change
 from rsynth_jax.cli.options import AscentFlags, MaskWords, ObjectiveName, OutputFlags
-from rsynth_jax.cli.photos import read_masks
+from rsynth_jax.cli.photos import masks_of
 from rsynth_jax.cli.run import run
 from rsynth_jax.data import crops, image_files, regions
 
@@ -42,9 +42,11 @@ def inpaint(flags: Options) -> int:
     """Inpaint and report."""
     from rsynth_jax.sampling import samplers
 
+    where = regions.read(flags.mask)
+
     def sampler(release, given, **settings):
         side = given.images.shape[1]
-        missing = read_masks(flags.mask, given, "the hole") if flags.mask else samplers.central_square(side)
+        missing = masks_of(where, given, "the hole") if flags.mask else samplers.central_square(side)
         if missing.all():
             raise ValueError(f"{' '.join(flags.mask)} has no known pixel: black is known")
         samples = samplers.inpaint(release, given.images, missing, given.labels, **settings)
@@ -64,7 +66,7 @@ def inpaint(flags: Options) -> int:
     def hole(frame, side):
         size = (frame.box.height, frame.box.width)
         if flags.mask:
-            return regions.read(flags.mask, frame, *size)
+            return where.within(frame, *size)
         return regions.resized(samplers.central_square(side), *size)
 
     def paste(photo, frame, before, after):

@@ -13,8 +13,10 @@ from tyro.conf import UseAppendAction, arg
 
 from rsynth_jax.cli.edit import EditFlags, edit, largest_change
 from rsynth_jax.cli.options import AscentFlags, OutputFlags, unit_number
-from rsynth_jax.cli.photos import composite_in, read_masks
+from rsynth_jax.cli.photos import composite_in, masks_of
 from rsynth_jax.cli.run import run
+from rsynth_jax.data import regions
+from rsynth_jax.data.regions import Regions
 from rsynth_jax.data.sources import Pictures
 
 if TYPE_CHECKING:
@@ -48,27 +50,37 @@ def paint(flags: Options) -> int:
     if not flags.stroke:
         raise ValueError("nothing to paint: give --stroke MASK:CLASS or MASK:feature=K")
 
+    files, kinds = zip(*map(_parted, flags.stroke), strict=True)
+    painted = regions.read(files)
+
     def sampler(release, given, objective, **settings):
-        strokes = [read_stroke(words, release, given, objective) for words in flags.stroke]
+        pairs = zip(painted.each, kinds, strict=True)
+        strokes = [stroke_of(where, what, release, given, objective) for where, what in pairs]
         samples = samplers.paint(release, given.images, strokes, given.labels, **settings)
         kept = np.all([stroke.mask == 0 for stroke in strokes], axis=0)
         return samples, {"known_error": largest_change(given.images, samples.images, kept)}
 
-    masks = [words.rpartition(":")[0] for words in flags.stroke]
-    return edit(flags, sampler, rounds=len(flags.stroke), paste=composite_in(masks))
+    return edit(flags, sampler, rounds=len(flags.stroke), paste=composite_in(painted))
 
 
-def read_stroke(words: str, release: "Release", given: Pictures, objective: "ClassObjective") -> "Stroke":
-    """Read MASK:CLASS or MASK:feature=K. Raises ValueError for a class or a unit that does not exist."""
+def _parted(words: str) -> tuple[str, str]:
+    """Part MASK:CLASS or MASK:feature=K into where to paint, and what."""
+    file, _, what = words.rpartition(":")
+    if not file or not what:
+        raise ValueError(f"cannot read the stroke {words!r}: write MASK:CLASS or MASK:feature=K")
+    return file, what
+
+
+def stroke_of(
+    where: Regions, what: str, release: "Release", given: Pictures, objective: "ClassObjective"
+) -> "Stroke":
+    """Make the stroke of images. Raises ValueError for a class or a unit that does not exist."""
     from rsynth_jax import models
     from rsynth_jax.sampling import measures
     from rsynth_jax.sampling.samplers import Stroke
     from rsynth_jax.synthesis import objectives
 
-    file, _, what = words.rpartition(":")
-    if not file or not what:
-        raise ValueError(f"cannot read the stroke {words!r}: write MASK:CLASS or MASK:feature=K")
-    mask = read_masks([file], given, "where to paint")
+    mask = masks_of(where, given, "where to paint")
     kind, _, unit = what.rpartition("=")
     if kind != "feature":
         return Stroke(mask, models.label_of(what, release.class_names), objective)

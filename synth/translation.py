@@ -17,8 +17,9 @@ from rsynth_jax.cli import translated
 from rsynth_jax.cli.edit import EditFlags, edit, edit_tiles, largest_change
 from rsynth_jax.cli.options import AscentFlags, MaskWords, OutputFlags, Seed
 from rsynth_jax.cli.parse import parse_variant
-from rsynth_jax.cli.photos import composite, composite_in, read_masks
+from rsynth_jax.cli.photos import composite, composite_in, masks_of
 from rsynth_jax.cli.run import run
+from rsynth_jax.data import regions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,15 +76,17 @@ def translate(flags: Options | translated.Options) -> int:
     limits = {"most": flags.most, "coarse": flags.coarse, "until": flags.until}
     limits |= {"perceptual_weight": flags.resemble or 0.0, "max_shift": flags.shift, "seed": flags.seed}
 
+    where = regions.read(flags.mask)
+
     def sampler(release, given, **settings):
-        free = read_masks(flags.mask, given, "what may change") if flags.mask else None
+        free = masks_of(where, given, "what may change") if flags.mask else None
         samples = samplers.translate(release, given.images, given.labels, free, **limits, **settings)
         if free is None:
             return samples, {}
         return samples, {"known_error": largest_change(given.images, samples.images, free == 0)}
 
     make = edit_tiles if flags.tile else edit
-    return make(flags, sampler, paste=composite_in(flags.mask) if flags.mask else composite)
+    return make(flags, sampler, paste=composite_in(where) if flags.mask else composite)
 
 
 def parse(options: type[Options], arguments: Sequence[str]) -> Any:

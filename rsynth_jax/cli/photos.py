@@ -19,8 +19,9 @@ from PIL import Image
 
 from rsynth_jax.cli import options, sheets
 from rsynth_jax.cli.report import ROWS, say
-from rsynth_jax.data import crops, image_files, regions, tiles
+from rsynth_jax.data import crops, image_files, tiles
 from rsynth_jax.data.crops import Frame
+from rsynth_jax.data.regions import Regions
 from rsynth_jax.data.sources import Pictures
 from rsynth_jax.data.tiles import Tiling
 from rsynth_jax.storage import files
@@ -43,11 +44,11 @@ def composite(photo: "Bytes", frame: Frame, before: "Bytes", after: "Bytes") -> 
     return crops.composite(photo, frame.box, before, after, weights)
 
 
-def composite_in(words: Sequence[str]) -> Paste:
-    """Add the change inside of regions, see `regions.read`; it fades at the borders of the box."""
+def composite_in(where: Regions) -> Paste:
+    """Add the change inside of regions; it fades at the borders of the box."""
 
     def paste(photo: "Bytes", frame: Frame, before: "Bytes", after: "Bytes") -> "Bytes":
-        inside = regions.read(words, frame, frame.box.height, frame.box.width) > 0
+        inside = where.within(frame, frame.box.height, frame.box.width) > 0
         weights = inside * crops.feathered(frame.height, frame.width, frame.box)
         return crops.composite(photo, frame.box, before, after, weights)
 
@@ -213,14 +214,14 @@ def _part(frame: Frame) -> str:
     return f"{size}, {box.width} x {box.height} at {box.left},{box.top}"
 
 
-def read_masks(words: Sequence[str], given: Pictures, white: str) -> np.ndarray:
-    """Read the mask of each image, float32 (n, h, w, 1). Raises ValueError where nothing is white."""
+def masks_of(where: Regions, given: Pictures, white: str) -> np.ndarray:
+    """Make the mask of each image, float32 (n, h, w, 1). Raises ValueError where nothing is white."""
     masks: dict[Frame, np.ndarray] = {}
     for frame in set(given.frames):
         size = given.images.shape[1:3] if given.tiling is None else (frame.box.height, frame.box.width)
-        masks[frame] = regions.read(words, frame, *size)
+        masks[frame] = where.within(frame, *size)
         if not masks[frame].any():
-            raise ValueError(f"{' '.join(words)} is black: white is {white}")
+            raise ValueError(f"{' '.join(where.words)} is black: white is {white}")
     if given.tiling is not None:
         return tiles.cut(masks[given.frames[0]], given.tiling)
     return np.stack([masks[frame] for frame in given.frames])

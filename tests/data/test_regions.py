@@ -13,7 +13,7 @@ WIDE = Frame(40, 80, Box(20, 0, 40, 40))  # the central square
 
 
 def region(words, frame=WIDE) -> np.ndarray:
-    return regions.read(words, frame, frame.box.height, frame.box.width)[:, :, 0]
+    return regions.read(words).within(frame, frame.box.height, frame.box.width)[:, :, 0]
 
 
 @pytest.mark.parametrize("word", ["30,10,50,20", "37.5%,25%,62.5%,50%", "30, 25%, 62.5%, 20"])
@@ -28,7 +28,7 @@ def test_several_are_their_union_and_a_small_one_has_the_means():
     expected = np.zeros((40, 40))
     expected[10:20, 10:30] = expected[15:30, 20:40] = 1
     assert_array_equal(both, expected)
-    small = regions.read(["21,0,22,4"], WIDE, 10, 10)[:, :, 0]
+    small = regions.read(["21,0,22,4"]).within(WIDE, 10, 10)[:, :, 0]
     assert small[0, 0] == 0.25 and small.sum() == 0.25
 
 

@@ -72,7 +72,9 @@ def test_a_photograph_unlike_the_training_images_is_warned_of(folder, tmp_path, 
         releases.save(tmp_path / "c.safetensors", release._replace(recipe=release.recipe | {"low_p": low_p}))
         n = edit("translate", folder, tmp_path, classifier=str(tmp_path / "c.safetensors"))
         (row,) = n["images"]
-        line = f"a: unlike the training images: p {row['p_seen']:.2f} is lower than of 95 % of the test images"
+        line = (
+            f"a: unlike the training images: p {row['p_seen']:.2f} is lower than of 95 % of the test images"
+        )
         assert (line in capsys.readouterr().out.splitlines()) == row["unlike"] == warned
 
 
