@@ -70,9 +70,10 @@ def invert(flags: Options | projection.Options | one_pass.Options) -> int:
     flags.output.check()
     release = classifiers.load(flags.classifier, flags.dtype)
     given = options.read(flags.input, release, flags.label)
-    photos.announce(given, flags.output.paths.values())
     make = inversions.inverted if flags.to is None else inversions.interpolated
-    return report(flags.output.out, make(flags, release, given), **flags.output.written)
+    result = make(flags, release, given)
+    photos.announce(given, flags.output.paths.values())
+    return report(flags.output.out, result, **flags.output.written)
 
 
 def parse(options: type[Options], arguments: Sequence[str]) -> Any:

@@ -76,8 +76,8 @@ def refine(flags: Options) -> int:
     given = options.read(flags.input, release, flags.label, crop=flags.photo.box)
     outputs = [npz, flags.sheet, flags.json]
     targets = photos.targets(flags.photo.photo, given, outputs)
-    photos.announce(given, outputs, written=bool(targets))
-    with Monitor(len(given.images), ascent.steps) as monitor:
+    begin = functools.partial(photos.announce, given, outputs, written=bool(targets))
+    with Monitor(len(given.images), ascent.steps, begin=begin) as monitor:
         samples = sampler(release, given, **settings | monitor.run)
     lines, columns = photos.described(release, given, samples, settings["batch_size"])
     photos.write(targets, given, samples.images, photos.composite)

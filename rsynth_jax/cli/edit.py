@@ -91,9 +91,9 @@ def edit(
     given = prepare(options.read(flags.input, release, flags.label, factor, flags.photo.box, fit))
     outputs = [*flags.output.paths.values()]
     targets = photos.targets(flags.photo.photo, given, outputs)
-    photos.announce(given, outputs, written=bool(targets))
+    begin = functools.partial(photos.announce, given, outputs, written=bool(targets))
     shown = flags.output.animate(np.arange(len(given.images)) < ROWS)
-    with Monitor(len(given.images), rounds * steps, shown) as monitor:
+    with Monitor(len(given.images), rounds * steps, shown, begin=begin) as monitor:
         samples, extra = sampler(release, given, **settings | monitor.run)
     lines, columns = photos.described(release, given, samples, settings["batch_size"])
     photos.write(targets, given, samples.images, paste, in_color=in_color)
@@ -113,9 +113,9 @@ def edit_tiles(
     (name,), num = tiled.whole.names, len(tiled.tiles.images)
     outputs = [*flags.output.paths.values()]
     targets = photos.targets(flags.photo.photo, tiled.whole, outputs)
-    photos.announce_tiles(tiled, outputs, written=bool(targets))
+    begin = functools.partial(photos.announce_tiles, tiled, outputs, written=bool(targets))
     shown = flags.output.animate(np.ones(num, bool))
-    with Monitor(num, title.steps, shown) as monitor:
+    with Monitor(num, title.steps, shown, begin=begin) as monitor:
         samples, extra = sampler(release, tiled.tiles, **settings | monitor.run)
     blended = functools.partial(tiles.blend, tiling=tiled.tiling, factor=factor)
     before, start, made = tiled.whole.images[0], blended(samples.starts), blended(samples.images)

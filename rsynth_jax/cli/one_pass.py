@@ -93,10 +93,10 @@ def invert_by(flags: Options) -> int:
     release = classifiers.load(flags.classifier or inverter.classifier)
     inverters.check_classifier(inverter, release)
     given = options.read(flags.input, release)
-    photos.announce(given, flags.output.paths.values())
     make = next((page for name, page in _PAGES.items() if getattr(flags, name)), _once)
     size = options.fitting(flags.ascent.batch_size, release)
     columns = make(flags, release, inverter, given.images, size)
+    photos.announce(given, flags.output.paths.values())
     return report(flags.output.out, _result(flags, release, given, columns), **flags.output.written)
 
 

@@ -4,6 +4,7 @@ rsynth-invert photo.png --classifier cat-dog-64 --generator runs/faces
 """
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -70,11 +71,11 @@ def project(flags: Options) -> int:
     flags.output.check()
     release, generator = classifiers.load(flags.classifier), generators.load(flags.generator)
     given = options.read(flags.input, release, flags.label)
-    photos.announce(given, flags.output.paths.values())
     names = ("perceptual_weight", "truncation", "step_size", "seed", "batch_size")
     settings = {name: getattr(flags, name) for name in names} | {"num_steps": flags.steps}
     shown = flags.output.animate(np.arange(len(given.images)) < ROWS)
-    with Monitor(len(given.images), flags.steps, shown) as monitor:
+    begin = functools.partial(photos.announce, given, flags.output.paths.values())
+    with Monitor(len(given.images), flags.steps, shown, begin=begin) as monitor:
         samples = codes.project(release, generator, given.images, given.labels, **settings, **monitor.run)
     result = _result(flags, release, given, samples, monitor)
     return report(flags.output.out, result, **flags.output.written)

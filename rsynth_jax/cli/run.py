@@ -110,13 +110,22 @@ class Monitor:
 
     Args:
       shown: bool (num,), the images whose frames are kept; none by default.
+      begin: called once, before the first step, when nothing of the input can be refused any more.
 
     Attributes:
       seconds: wall time of the ascent, once it is over.
     """
 
-    def __init__(self, num: int, num_steps: int, shown: np.ndarray | None = None, name: str = "climbing"):
+    def __init__(
+        self,
+        num: int,
+        num_steps: int,
+        shown: np.ndarray | None = None,
+        name: str = "climbing",
+        begin: Callable[[], object] = lambda: None,
+    ):
         self.seconds = 0.0
+        self._begin = begin
         self._shown = shown
         self._done: dict[int, int] = {}  # images by steps
         self._frames: dict[int, list[Bytes]] = {}
@@ -134,6 +143,8 @@ class Monitor:
 
     def __call__(self, step: int, images: "Bytes") -> None:
         """Note that a batch of images has taken `step` steps."""
+        if not self._done:
+            self._begin()
         before = max((earlier for earlier in self._done if earlier < step), default=0)
         self._bar.start()
         self._bar.start_task(self._task)

@@ -86,12 +86,12 @@ def translate_by(flags: Options) -> int:
     each = given if flags.photo.photo is None else _for_each_style(given, _styles(flags, examples))
     outputs = [*flags.output.paths.values()]
     targets = photos.targets(flags.photo.photo, each, outputs)
-    photos.announce(given, outputs, written=bool(targets))
-    if examples is not None:
-        photos.announce(examples, outputs)
     clock = Clock()
     found = _translated(flags, release, given, examples)
     result = _result(flags, release, given, examples, found, label, clock.lap())
+    photos.announce(given, outputs, written=bool(targets))
+    if examples is not None:
+        photos.announce(examples, outputs)
     photos.write(targets, each, result.arrays["images"], photos.composite)
     return report(flags.output.out, result, **flags.output.written)
 
