@@ -121,7 +121,7 @@ def check(options: Options) -> None:
 
 
 def following(options: Options) -> Options:
-    """Return the options of the run that --then names: the recorded ones where it has begun.
+    """Return the options of the run that --then names: the recorded ones of one to resume.
 
     Raises ValueError if no recipe that goes on from a classifier has that name.
     """
@@ -131,8 +131,8 @@ def following(options: Options) -> Options:
     continuing = {name: own for name, own in RECIPES.items() if build.METHODS[own.method].continues}
     settings = checks.named("recipe to go on by", str(options.then), continuing)
     out = options.out / settings.method
-    if training_run.read_record(out):
-        return training_run.recorded(dataclasses.replace(options, out=out, resume=True))
+    if options.resume and training_run.read_record(out):
+        return training_run.recorded(dataclasses.replace(options, out=out))
     if paths.is_file(options.out / releases.RELEASE):
         settings = classifiers.recipe_from(settings, str(options.out))
     minutes = None if options.max_minutes is None else options.max_minutes - (options.minutes or 0)

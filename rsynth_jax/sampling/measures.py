@@ -23,6 +23,7 @@ from rsynth_jax.metrics import frechet, inception_score, kernel, neighbors
 from rsynth_jax.metrics.estimates import Estimate
 from rsynth_jax.models import embedding
 from rsynth_jax.models.embedding import Embedding, Images, Track
+from rsynth_jax.sampling.runner import log_prob
 from rsynth_jax.storage import files, paths
 from rsynth_jax.storage.extractors import Extractor
 from rsynth_jax.storage.releases import Release
@@ -90,9 +91,8 @@ def real_features(
 
 def low_p(model: nn.Module, variables: Any, images: Bytes, batch_size: int = 100) -> float:
     """Measure which value the largest probability of one image in twenty is below."""
-    logits = embedding.embed_images(model, variables, images, batch_size).logits.astype(np.float64)
-    log_probs = logits.max(axis=1) - np.logaddexp.reduce(logits, axis=1)
-    return float(np.quantile(np.exp(log_probs), LOW))
+    outputs = embedding.embed_images(model, variables, images, batch_size)
+    return float(np.quantile(np.exp(log_prob(outputs, outputs.predicted)), LOW))
 
 
 def energies(

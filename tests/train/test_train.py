@@ -362,6 +362,9 @@ def test_a_run_that_cannot_follow_is_refused_before_the_first(after, tmp_path):
     (after.out / "dual" / train_states.FOLDER / "4").mkdir(parents=True)
     with refused(match="dual already holds a run"):
         train.train(after)
+    (after.out / "dual/run.json").write_text(json.dumps({"data": after.data}))
+    with refused(match="dual already holds a run"):
+        train.train(after)
 
 
 def test_a_run_and_the_one_after_it_divide_the_time(after):
